@@ -1,0 +1,112 @@
+package wire
+
+import "github.com/shale-storage/shale/storenode/ident"
+
+// HeaderSize is the size of an encoded Header, in bytes: two cache lines.
+const HeaderSize = 128
+
+// MaxPayload bounds the payload of a frame, in bytes: the largest I/O.
+const MaxPayload = ident.MaxIO
+
+// Header precedes the payload of each frame. One shape serves all opcodes, so that a frame can be understood without
+// any state of its connection; a field that an opcode does not use is zero.
+type Header struct {
+	Opcode Opcode
+	Flags  Flags
+	// Status of a reply; StatusOK in requests.
+	Status Status
+	// Credits granted to the receiver of this frame: how many more requests it may have in flight.
+	Credits uint16
+	// Length of the I/O in bytes (reads and discards carry no payload, so it is not the payload's).
+	Length uint32
+	// Request names the request within its Session; a reply repeats it.
+	Request ident.RequestID
+	Session ident.SessionID
+	Shard   ident.ShardID
+	// PayloadLength in bytes, at most MaxPayload.
+	PayloadLength uint32
+	Epoch         ident.Epoch
+	Generation    ident.Generation
+	// Snapshot is the snapshot sequence the sender writes under.
+	Snapshot uint64
+	// Offset within the Shard, in bytes.
+	Offset uint64
+	// Seq of the write, and Committed: all writes up to it are on every InSync Replica (in client requests: the
+	// lowest request id the session still waits for, so that older ones may be forgotten).
+	Seq       ident.Seq
+	Committed ident.Seq
+	// From and To are the Replicas that talk; 0 for clients.
+	From ident.ReplicaID
+	To   ident.ReplicaID
+	// PayloadCRC is the CRC32C of the payload.
+	PayloadCRC uint32
+}
+
+// Opcode is what a frame asks for or answers.
+type Opcode uint8
+
+// The opcodes. A number is never used again.
+const (
+	// OpHello opens a connection: versions, session, name of the peer. First frame each way.
+	OpHello Opcode = iota + 1
+	// OpOpen asks for the map of a Volume: the reply's payload is an encoded VolumeMap.
+	OpOpen
+	// OpRead to OpWriteZeroes are client I/O, sent to the Primary of the Shard.
+	OpRead
+	OpWrite
+	OpFlush
+	OpDiscard
+	OpWriteZeroes
+	// OpReplWrite to OpReplFlush are the replicated forms, Primary to Backup.
+	OpReplWrite
+	OpReplDiscard
+	OpReplWriteZeroes
+	OpReplFlush
+	// OpHeartbeat renews the lease that a Backup's storenode gives to a Primary's.
+	OpHeartbeat
+	// OpRebuildStart to OpRebuildDone bring a Replica in sync; Primary to the joining Replica.
+	OpRebuildStart
+	OpRebuildWrite
+	OpRebuildDone
+	// OpChecksum asks for digests of Extents.
+	OpChecksum
+	// OpStat asks a storenode for its counters.
+	OpStat
+)
+
+// Flags modify an opcode.
+type Flags uint16
+
+// The flags.
+const (
+	// FlagReply marks an answer; the opcode is that of the request.
+	FlagReply Flags = 1 << iota
+	// FlagFUA asks that the write survive power loss before it is acknowledged.
+	FlagFUA
+)
+
+// Status is the outcome of a request.
+type Status uint16
+
+// The outcomes. A number is never used again.
+const (
+	StatusOK Status = iota
+	// StatusStaleEpoch: the sender's Epoch is not the current one; the reply's payload is an encoded ShardMap if known.
+	StatusStaleEpoch
+	// StatusNotPrimary: ask the Primary; payload as above.
+	StatusNotPrimary
+	// StatusFenced: a newer attachment generation has been seen.
+	StatusFenced
+	// StatusNoSpace: the Device is full; only this write failed.
+	StatusNoSpace
+	// StatusIO: the Device failed.
+	StatusIO
+	// StatusCorruption: no good copy of the data.
+	StatusCorruption
+	// StatusInvalid: out of bounds, not aligned, unknown opcode.
+	StatusInvalid
+	// StatusNotFound: no such Volume, Shard or Replica here.
+	StatusNotFound
+	// StatusBusy: a limit was reached or the Shard is not ready; try again.
+	StatusBusy
+)
