@@ -1,0 +1,27 @@
+// Package loop attaches Volumes on any kernel: a loop device with direct I/O on the one file of a FUSE export.
+//
+//	/dev/loopN ─ loop driver ─ direct I/O ─ FUSE file ─ package fuse ─ attach.Backend
+//
+// Reads and writes become READ and WRITE; flush (and FUA, which the block layer turns into write and flush) becomes
+// FSYNC; discard and write-zeroes become FALLOCATE. Blocks are 4 KiB, logical and physical.
+//
+// # Whose loop devices
+//
+// Loop devices are global to the kernel, also among containers, and several initiators may share one kernel. So each state
+// directory has an identity, drawn once, and each loop device carries it in its name field:
+//
+//	shale:IDENTITY:HASH      HASH = the first 16 hexadecimal digits of SHA-256 of the volume's name
+//
+// CleanUp touches loop devices with its own identity and FUSE mounts below its own directory, nothing else.
+//
+// # Invariants
+//
+//   - A device with an exclusive opener (a mounted file system) is never cleared; Detach waits, then says ErrBusy.
+//   - A link below /dev/shale is removed only while it leads to the device that is being detached: on a shared /dev the
+//     Volume may already have been attached anew.
+//
+// # Failure
+//
+// When the process ends, I/O on its devices fails with EIO; the next process clears them at its start. A device that is still
+// open then goes away with its last opener (LO_FLAGS_AUTOCLEAR).
+package loop

@@ -1,0 +1,303 @@
+package loop
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/shale-storage/shale/csi/attach"
+	"github.com/shale-storage/shale/csi/attach/fuse"
+)
+
+const (
+	// Name of the Frontend.
+	Name = "loop"
+	// clearPoll is how often Detach looks whether the device is free.
+	clearPoll = 20 * time.Millisecond
+	// identityFile holds the identity of a state directory.
+	identityFile = "identity"
+	identitySize = 8
+	// unmountLimit bounds how many mounts may lie on top of each other on one leftover directory.
+	unmountLimit = 8
+)
+
+// Options of New.
+type Options struct {
+	// StateDir is private to this Frontend; the FUSE file systems are mounted below it. Made if it is missing.
+	StateDir string
+	// LinkDir takes a link for each device, e.g. /dev/shale; empty for none.
+	LinkDir string
+	Log     *slog.Logger
+}
+
+// Frontend implements attach.Frontend. Calls for one Volume come one at a time.
+type Frontend struct {
+	options  Options
+	identity string
+
+	// mu guards attached, not the things in it: those belong to the call for their Volume.
+	mu       sync.Mutex
+	attached map[string]*attachment
+}
+
+// attachment is one Volume on its way from Attach to the end of Detach.
+type attachment struct {
+	export *fuse.Export
+	device device
+	dir    string
+	name   string
+	link   string
+	// cleared: the loop device is gone, or never was; what is left is to end the export.
+	cleared bool
+}
+
+// New reads or draws the identity of the state directory.
+func New(o Options) (*Frontend, error) {
+	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	identity, err := loadIdentity(filepath.Join(o.StateDir, identityFile))
+	if err != nil {
+		return nil, fmt.Errorf("load identity: %w", err)
+	}
+	return &Frontend{options: o, identity: identity, attached: map[string]*attachment{}}, nil
+}
+
+// loadIdentity reads the identity, or draws it. It is linked into place whole, so a crash leaves none or all of it.
+func loadIdentity(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
+		if err != nil || len(raw) != identitySize {
+			return "", fmt.Errorf("%s does not hold %d hexadecimal digits", path, 2*identitySize)
+		}
+		return hex.EncodeToString(raw), nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	raw := make([]byte, identitySize)
+	if _, err := rand.Read(raw); err != nil {
+		return "", err
+	}
+	identity := hex.EncodeToString(raw)
+	if err := os.WriteFile(path+".new", []byte(identity+"\n"), 0o600); err != nil {
+		return "", err
+	}
+	return identity, os.Rename(path+".new", path)
+}
+
+// Name is "loop".
+func (f *Frontend) Name() string { return Name }
+
+// Probe asks for what every kernel has, unless it was left out.
+func (f *Frontend) Probe() error {
+	for _, path := range []string{"/dev/fuse", controlPath} {
+		if err := unix.Access(path, unix.R_OK|unix.W_OK); err != nil {
+			return fmt.Errorf("use %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// prefix begins the name of all loop devices of this state directory.
+func (f *Frontend) prefix() string { return "shale:" + f.identity + ":" }
+
+// nameFor is the name of the loop device; a hash because the kernel keeps 63 bytes.
+func (f *Frontend) nameFor(volume string) string {
+	sum := sha256.Sum256([]byte(volume))
+	return f.prefix() + hex.EncodeToString(sum[:8])
+}
+
+// Attach mounts the export and binds a loop device to it.
+func (f *Frontend) Attach(_ context.Context, spec attach.Spec) (attach.Device, error) {
+	if f.get(spec.Volume) != nil {
+		return attach.Device{}, fmt.Errorf("attach %s: %w", spec.Volume, attach.ErrBusy)
+	}
+	a := &attachment{dir: filepath.Join(f.options.StateDir, spec.Volume), name: f.nameFor(spec.Volume), cleared: true}
+	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+		return attach.Device{}, fmt.Errorf("make mount point: %w", err)
+	}
+	export, err := fuse.Mount(fuse.Options{
+		Dir: a.dir, Source: "shale:" + spec.Volume, Backend: spec.Backend,
+		Log: f.options.Log.With("volume", spec.Volume),
+	})
+	if err != nil {
+		return attach.Device{}, err
+	}
+	a.export = export
+	if a.device, err = bind(export.Path(), a.name, spec.ReadOnly); err != nil {
+		return attach.Device{}, errors.Join(err, export.Close(context.Background()), os.Remove(a.dir))
+	}
+	a.cleared = false
+	f.put(spec.Volume, a)
+	if f.options.LinkDir != "" {
+		a.link = filepath.Join(f.options.LinkDir, spec.Volume)
+		f.makeLink(a)
+	}
+	return attach.Device{Path: a.device.path(), Link: a.link}, nil
+}
+
+// makeLink replaces what was at the link. The link is for people; the device works without it.
+func (f *Frontend) makeLink(a *attachment) {
+	temporary := a.link + ".new"
+	_ = os.Remove(temporary)
+	err := errors.Join(os.MkdirAll(f.options.LinkDir, 0o755), os.Symlink(a.device.path(), temporary))
+	if err == nil {
+		err = os.Rename(temporary, a.link)
+	}
+	if err != nil {
+		f.options.Log.Warn("Cannot link device", "link", a.link, "device", a.device.path(), "cause", err)
+		a.link = ""
+	}
+}
+
+// Detach clears the loop device, then ends the export.
+func (f *Frontend) Detach(ctx context.Context, volume string) error {
+	a := f.get(volume)
+	if a == nil {
+		return nil
+	}
+	if !a.cleared {
+		if err := a.clear(ctx); err != nil {
+			return fmt.Errorf("clear %s: %w", a.device.path(), err)
+		}
+		a.cleared = true
+		a.removeLink()
+	}
+	if err := a.export.Close(ctx); err != nil {
+		return fmt.Errorf("end export: %w", err)
+	}
+	f.put(volume, nil)
+	if err := os.Remove(a.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove mount point: %w", err)
+	}
+	return nil
+}
+
+// clear unbinds the device as soon as nobody claims it and waits until its last opener has gone.
+func (a *attachment) clear(ctx context.Context) error {
+	asked := false
+	err := wait.PollUntilContextCancel(ctx, clearPoll, true, func(context.Context) (bool, error) {
+		if !asked {
+			err := a.device.clear(a.name, true)
+			if errors.Is(err, attach.ErrBusy) {
+				return false, nil
+			}
+			if err != nil && !errors.Is(err, errUnbound) {
+				return false, err
+			}
+			asked = true
+		}
+		bound, err := a.device.isBoundAs(a.name)
+		return !bound, err
+	})
+	if wait.Interrupted(err) {
+		return attach.ErrBusy
+	}
+	return err
+}
+
+func (a *attachment) removeLink() {
+	if target, err := os.Readlink(a.link); err == nil && target == a.device.path() {
+		_ = os.Remove(a.link)
+	}
+}
+
+// CleanUp clears this state directory's loop devices and unmounts its exports, whose process has ended.
+func (f *Frontend) CleanUp(context.Context) error {
+	var failed []error
+	devices, err := bound()
+	if err != nil {
+		return err
+	}
+	for _, d := range devices {
+		failed = append(failed, f.cleanDevice(d))
+	}
+	entries, err := os.ReadDir(f.options.StateDir)
+	if err != nil {
+		return fmt.Errorf("list state directory: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			failed = append(failed, cleanMount(filepath.Join(f.options.StateDir, entry.Name())))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// cleanDevice clears d if it is ours. Not exclusively: its I/O fails anyway, and it must go with its last opener.
+func (f *Frontend) cleanDevice(d device) error {
+	name, err := d.name()
+	if err != nil || !strings.HasPrefix(name, f.prefix()) {
+		// What cannot be asked (gone meanwhile, not in this container's /dev) is not ours.
+		return nil //nolint:nilerr // see above
+	}
+	f.options.Log.Info("Clearing loop device of an earlier process", "device", d.path())
+	if f.options.LinkDir != "" {
+		f.cleanLinks(d)
+	}
+	if err := d.clear(name, false); err != nil && !errors.Is(err, errUnbound) {
+		return err
+	}
+	return nil
+}
+
+// cleanLinks removes the links that lead to d.
+func (f *Frontend) cleanLinks(d device) {
+	entries, err := os.ReadDir(f.options.LinkDir)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		a := attachment{device: d, link: filepath.Join(f.options.LinkDir, entry.Name())}
+		a.removeLink()
+	}
+}
+
+// cleanMount unmounts what lies on dir and removes it. A mount whose process has gone answers nothing, so nothing but the
+// unmount is asked of it.
+func cleanMount(dir string) error {
+	for range unmountLimit {
+		err := unix.Unmount(dir, unix.MNT_DETACH|unix.MNT_FORCE)
+		if errors.Is(err, unix.EINVAL) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("unmount %s: %w", dir, err)
+		}
+	}
+	if err := os.Remove(dir); err != nil {
+		return fmt.Errorf("remove mount point: %w", err)
+	}
+	return nil
+}
+
+func (f *Frontend) get(volume string) *attachment {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.attached[volume]
+}
+
+// put keeps a as the attachment of volume, or forgets it if a is nil.
+func (f *Frontend) put(volume string, a *attachment) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a == nil {
+		delete(f.attached, volume)
+		return
+	}
+	f.attached[volume] = a
+}

@@ -1,0 +1,265 @@
+package loop
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shale-storage/shale/csi/attach"
+)
+
+const testSize = 512 << 20
+
+// newFrontend skips where the kernel or the rights for real devices are missing.
+func newFrontend(t testing.TB) *Frontend {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("loop devices and FUSE mounts need root")
+	}
+	dir := t.TempDir()
+	f, err := New(Options{StateDir: dir, LinkDir: filepath.Join(dir, "links"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Probe(); err != nil {
+		t.Skipf("no loop frontend on this machine: %v", err)
+	}
+	return f
+}
+
+func attachMemory(t testing.TB, f *Frontend, volume string) (*memory, attach.Device) {
+	t.Helper()
+	m := newMemory(t, testSize)
+	d, err := f.Attach(t.Context(), attach.Spec{Volume: volume, Backend: m})
+	if err != nil {
+		t.Fatalf("attach: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := f.Detach(ctx, volume); err != nil {
+			t.Errorf("detach: %v", err)
+		}
+	})
+	return m, d
+}
+
+func openDirect(t *testing.T, path string) int {
+	t.Helper()
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatalf("open %s: %v", path, err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+func run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func TestBytesReachTheBackendAndComeBack(t *testing.T) {
+	f := newFrontend(t)
+	m, d := attachMemory(t, f, "bytes")
+	fd := openDirect(t, d.Path)
+	for _, size := range []int{4 << 10, 16 << 10, 20 << 10, 1 << 20, 2 << 20} {
+		// Direct I/O wants aligned memory, as mmap gives.
+		block, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range block {
+			block[i] = byte(rand.Uint32())
+		}
+		want := bytes.Clone(block)
+		offset := int64(8<<20 + 4096)
+		if n, err := unix.Pwrite(fd, block, offset); n != size || err != nil {
+			t.Fatalf("write %d bytes: %d, %v", size, n, err)
+		}
+		if !bytes.Equal(m.bytes[offset:offset+int64(size)], want) {
+			t.Errorf("%d bytes written, the backend has others", size)
+		}
+		clear(block)
+		if n, err := unix.Pread(fd, block, offset); n != size || err != nil {
+			t.Fatalf("read %d bytes: %d, %v", size, n, err)
+		}
+		if !bytes.Equal(block, want) {
+			t.Errorf("%d bytes read are not those written", size)
+		}
+		_ = unix.Munmap(block)
+	}
+}
+
+func TestFlushDiscardAndZeroesReachTheBackend(t *testing.T) {
+	f := newFrontend(t)
+	m, d := attachMemory(t, f, "control")
+	fd := openDirect(t, d.Path)
+	for i := range m.bytes[:4<<20] {
+		m.bytes[i] = 1
+	}
+	flushes := m.count(attach.OpFlush)
+	if err := unix.Fsync(fd); err != nil {
+		t.Fatalf("fsync: %v", err)
+	}
+	if got := m.count(attach.OpFlush); got != flushes+1 {
+		t.Errorf("one fsync made %d flushes", got-flushes)
+	}
+	run(t, "blkdiscard", "-o", "0", "-l", "1048576", d.Path)
+	if m.count(attach.OpDiscard) == 0 {
+		t.Error("a discard did not reach the backend")
+	}
+	run(t, "blkdiscard", "-z", "-o", "1048576", "-l", "1048576", d.Path)
+	if !bytes.Equal(m.bytes[:2<<20], make([]byte, 2<<20)) {
+		t.Error("discarded or zeroed bytes are not zero")
+	}
+	if m.bytes[2<<20] != 1 {
+		t.Error("a discard went too far")
+	}
+}
+
+func TestABackendErrorReachesTheApplication(t *testing.T) {
+	f := newFrontend(t)
+	m, d := attachMemory(t, f, "errors")
+	fd := openDirect(t, d.Path)
+	block, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fail, want := range map[error]error{attach.ErrNoSpace: unix.ENOSPC, errors.New("fenced"): unix.EIO} {
+		m.fail.Store(&fail)
+		// The loop driver reports every failed direct write as an I/O error, so ENOSPC may arrive as EIO.
+		if _, err := unix.Pwrite(fd, block, 0); !errors.Is(err, want) && !errors.Is(err, unix.EIO) {
+			t.Errorf("write with a backend that fails with %q: %v, want %v", fail, err, want)
+		}
+	}
+	m.fail.Store(nil)
+	if _, err := unix.Pwrite(fd, block, 0); err != nil {
+		t.Errorf("write after the backend has recovered: %v", err)
+	}
+}
+
+func TestFileSystemsSurviveAnUnmountAndAnAttachAnew(t *testing.T) {
+	for _, fs := range []string{"ext4", "xfs"} {
+		t.Run(fs, func(t *testing.T) {
+			if _, err := exec.LookPath("mkfs." + fs); err != nil {
+				t.Skipf("not installed: %v", err)
+			}
+			f := newFrontend(t)
+			m := newMemory(t, testSize)
+			dir := t.TempDir()
+			content := bytes.Repeat([]byte("shale"), 100_000)
+			inMount(t, f, m, func(d attach.Device) {
+				run(t, "mkfs."+fs, d.Path)
+				run(t, "mount", d.Path, dir)
+				if err := os.WriteFile(filepath.Join(dir, "file"), content, 0o600); err != nil {
+					t.Error(err)
+				}
+				run(t, "umount", dir)
+			})
+			inMount(t, f, m, func(d attach.Device) {
+				run(t, "mount", d.Path, dir)
+				got, err := os.ReadFile(filepath.Join(dir, "file"))
+				run(t, "umount", dir)
+				if err != nil || !bytes.Equal(got, content) {
+					t.Errorf("read back %d bytes, %v", len(got), err)
+				}
+			})
+		})
+	}
+}
+
+// inMount attaches m, calls use and detaches.
+func inMount(t *testing.T, f *Frontend, m *memory, use func(attach.Device)) {
+	t.Helper()
+	d, err := f.Attach(t.Context(), attach.Spec{Volume: "files", Backend: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	use(d)
+	if err := f.Detach(t.Context(), "files"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADeviceInUseIsNotDetached(t *testing.T) {
+	f := newFrontend(t)
+	_, d := attachMemory(t, f, "busy")
+	claim, err := unix.Open(d.Path, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*clearPoll)
+	defer cancel()
+	if err := f.Detach(ctx, "busy"); !errors.Is(err, attach.ErrBusy) {
+		t.Errorf("detach of a claimed device: %v, want %v", err, attach.ErrBusy)
+	}
+	_ = unix.Close(claim)
+	if err := f.Detach(t.Context(), "busy"); err != nil {
+		t.Errorf("detach after its release: %v", err)
+	}
+	if _, err := os.Lstat(d.Link); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("link of a detached device: %v, want none", err)
+	}
+}
+
+func TestAReadOnlyDeviceRefusesWrites(t *testing.T) {
+	f := newFrontend(t)
+	d, err := f.Attach(t.Context(), attach.Spec{Volume: "read-only", Backend: newMemory(t, 16<<20), ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Some kernels refuse the open, others each write.
+	if fd, err := unix.Open(d.Path, unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+		if n, err := unix.Pwrite(fd, make([]byte, 4096), 0); err == nil {
+			t.Errorf("%d bytes written to a read-only device", n)
+		}
+		_ = unix.Close(fd)
+	}
+	if err := f.Detach(t.Context(), "read-only"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCleanUpEndsOnlyItsOwnDevices(t *testing.T) {
+	f, other := newFrontend(t), newFrontend(t)
+	_, mine := attachMemory(t, f, "mine")
+	_, theirs := attachMemory(t, other, "theirs")
+	again, err := New(f.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.CleanUp(t.Context()); err != nil {
+		t.Fatalf("clean up: %v", err)
+	}
+	if bound, err := f.get("mine").device.isBoundAs(f.nameFor("mine")); bound || err != nil {
+		t.Errorf("%s is still bound after clean-up (%v)", mine.Path, err)
+	}
+	if bound, err := other.get("theirs").device.isBoundAs(other.nameFor("theirs")); !bound || err != nil {
+		t.Errorf("%s of another state directory was cleared (%v)", theirs.Path, err)
+	}
+}
+
+func TestFioVerifiesWhatItWrote(t *testing.T) {
+	if _, err := exec.LookPath("fio"); err != nil {
+		t.Skipf("not installed: %v", err)
+	}
+	f := newFrontend(t)
+	_, d := attachMemory(t, f, "fio")
+	run(t, "fio", "--name=verify", "--filename="+d.Path, "--rw=randwrite", "--bsrange=4k-256k", "--size=64m", "--direct=1",
+		"--ioengine=libaio", "--iodepth=32", "--verify=crc32c", "--verify_fatal=1", "--randrepeat=0")
+}
