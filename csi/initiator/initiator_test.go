@@ -1,0 +1,318 @@
+package initiator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/shale-storage/shale/csi/attach"
+	"github.com/shale-storage/shale/csi/initiator/api"
+)
+
+const testSize = 1 << 20
+
+// fakeVolume counts how often it was closed.
+type fakeVolume struct {
+	size   int64
+	closed int
+}
+
+func (v *fakeVolume) Size() int64              { return v.size }
+func (v *fakeVolume) Buffer(int) attach.Buffer { return nil }
+func (v *fakeVolume) Submit(*attach.Request)   {}
+func (v *fakeVolume) Kick()                    {}
+func (v *fakeVolume) Close() error             { v.closed++; return nil }
+
+// fakeFrontend numbers the devices it makes.
+type fakeFrontend struct {
+	made      int
+	probe     error
+	attach    error
+	detach    error
+	cleanedUp int
+	// entered and proceed, if not nil, hold each Attach.
+	entered, proceed chan struct{}
+}
+
+func (f *fakeFrontend) Name() string { return "fake" }
+func (f *fakeFrontend) Probe() error { return f.probe }
+
+func (f *fakeFrontend) Attach(context.Context, attach.Spec) (attach.Device, error) {
+	if f.entered != nil {
+		f.entered <- struct{}{}
+		<-f.proceed
+	}
+	f.made++
+	return attach.Device{Path: fmt.Sprintf("/dev/fake%d", f.made)}, f.attach
+}
+
+func (f *fakeFrontend) Detach(context.Context, string) error { return f.detach }
+func (f *fakeFrontend) CleanUp(context.Context) error        { f.cleanedUp++; return nil }
+
+// fixture is an Initiator over fakes; volumes are those that were opened.
+type fixture struct {
+	*Initiator
+	frontend *fakeFrontend
+	volumes  []*fakeVolume
+	open     error
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	x := &fixture{frontend: &fakeFrontend{}}
+	i, err := New(x.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Initiator = i
+	return x
+}
+
+func (x *fixture) options() Options {
+	return Options{
+		Node: "n1", Frontends: []attach.Frontend{x.frontend}, MaxVolumes: 2, Log: slog.New(slog.DiscardHandler),
+		Open: func(context.Context, api.AttachRequest) (Volume, error) {
+			if x.open != nil {
+				return nil, x.open
+			}
+			v := &fakeVolume{size: testSize}
+			x.volumes = append(x.volumes, v)
+			return v, nil
+		},
+	}
+}
+
+func request(volume string, generation uint64) api.AttachRequest {
+	return api.AttachRequest{
+		Volume: volume, ID: "0b0e7f6e-8c3f-4b8f-9d5e-0123456789ab", SizeBytes: testSize, Generation: generation,
+		Addresses: []string{"10.0.0.1:7800"},
+	}
+}
+
+func wantCode(t *testing.T, err error, want api.Code) {
+	t.Helper()
+	if err == nil || api.CodeOf(err) != want {
+		t.Errorf("error %v has code %s, want %s", err, api.CodeOf(err), want)
+	}
+}
+
+func TestTheSameRequestGetsTheSameDevice(t *testing.T) {
+	x := newFixture(t)
+	first, err := x.Attach(t.Context(), request("a", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := x.Attach(t.Context(), request("a", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, second); diff != "" || x.frontend.made != 1 {
+		t.Errorf("%d devices made; second differs:\n%s", x.frontend.made, diff)
+	}
+	if diff := cmp.Diff([]api.Attachment{first}, x.List()); diff != "" {
+		t.Errorf("list:\n%s", diff)
+	}
+}
+
+func TestAHigherGenerationReplacesTheDevice(t *testing.T) {
+	x := newFixture(t)
+	if _, err := x.Attach(t.Context(), request("a", 1)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := x.Attach(t.Context(), request("a", 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.DevicePath != "/dev/fake2" || got.Generation != 2 || x.volumes[0].closed != 1 {
+		t.Errorf("got %+v, old volume closed %d times", got, x.volumes[0].closed)
+	}
+}
+
+func TestAHigherGenerationWaitsForADeviceInUse(t *testing.T) {
+	x := newFixture(t)
+	if _, err := x.Attach(t.Context(), request("a", 1)); err != nil {
+		t.Fatal(err)
+	}
+	x.frontend.detach = attach.ErrBusy
+	_, err := x.Attach(t.Context(), request("a", 2))
+	wantCode(t, err, api.CodeBusy)
+	if list := x.List(); len(list) != 1 || list[0].Generation != 1 || x.volumes[0].closed != 0 {
+		t.Errorf("after the refusal %+v is attached, volume closed %d times", list, x.volumes[0].closed)
+	}
+}
+
+func TestRequestsThatContradictTheAttachmentAreRefused(t *testing.T) {
+	x := newFixture(t)
+	if _, err := x.Attach(t.Context(), request("a", 5)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		change func(*api.AttachRequest)
+		want   api.Code
+	}{
+		"lower generation": {func(r *api.AttachRequest) { r.Generation = 4 }, api.CodeFenced},
+		"other id": {func(r *api.AttachRequest) {
+			r.ID = strings.Replace(r.ID, "0b", "1b", 1)
+		}, api.CodeConflict},
+		"read only":      {func(r *api.AttachRequest) { r.ReadOnly = true }, api.CodeConflict},
+		"other size":     {func(r *api.AttachRequest) { r.SizeBytes *= 2 }, api.CodeConflict},
+		"other frontend": {func(r *api.AttachRequest) { r.Frontend = "loop" }, api.CodeConflict},
+		"bad name":       {func(r *api.AttachRequest) { r.Volume = "../a" }, api.CodeInvalid},
+		"no addresses":   {func(r *api.AttachRequest) { r.Addresses = nil }, api.CodeInvalid},
+		"no generation":  {func(r *api.AttachRequest) { r.Generation = 0 }, api.CodeInvalid},
+		"odd size":       {func(r *api.AttachRequest) { r.SizeBytes = 4097 }, api.CodeInvalid},
+		"no uuid":        {func(r *api.AttachRequest) { r.ID = "a" }, api.CodeInvalid},
+	} {
+		r := request("a", 5)
+		tc.change(&r)
+		_, err := x.Attach(t.Context(), r)
+		if api.CodeOf(err) != tc.want || err == nil {
+			t.Errorf("%s: %v has code %s, want %s", name, err, api.CodeOf(err), tc.want)
+		}
+	}
+}
+
+func TestAFailedAttachLeavesNothing(t *testing.T) {
+	x := newFixture(t)
+	x.open = api.Errorf(api.CodeUnreachable, "no address answers")
+	_, err := x.Attach(t.Context(), request("a", 1))
+	wantCode(t, err, api.CodeUnreachable)
+
+	x.open, x.frontend.attach = nil, errors.New("no free loop device")
+	_, err = x.Attach(t.Context(), request("a", 1))
+	wantCode(t, err, api.CodeInternal)
+
+	x.frontend.attach = nil
+	r := request("a", 1)
+	r.SizeBytes *= 2
+	_, err = x.Attach(t.Context(), r)
+	wantCode(t, err, api.CodeInvalid)
+
+	x.frontend.probe = errors.New("no /dev/fuse")
+	_, err = x.Attach(t.Context(), request("a", 1))
+	wantCode(t, err, api.CodeInternal)
+	if len(x.List()) != 0 || len(x.table) != 0 {
+		t.Errorf("failed calls left %d entries", len(x.table))
+	}
+	for n, v := range x.volumes {
+		if v.closed != 1 {
+			t.Errorf("volume %d was closed %d times, want once", n, v.closed)
+		}
+	}
+}
+
+func TestASecondCallForABusyVolumeIsRefusedAtOnce(t *testing.T) {
+	x := newFixture(t)
+	x.frontend.entered, x.frontend.proceed = make(chan struct{}), make(chan struct{})
+	done := make(chan error)
+	go func() {
+		_, err := x.Attach(context.Background(), request("a", 1))
+		done <- err
+	}()
+	<-x.frontend.entered
+	_, err := x.Attach(t.Context(), request("a", 1))
+	wantCode(t, err, api.CodeBusy)
+	wantCode(t, x.Detach(t.Context(), "a"), api.CodeBusy)
+	close(x.frontend.proceed)
+	if err := <-done; err != nil {
+		t.Errorf("first call: %v", err)
+	}
+}
+
+func TestTheLimitOfVolumesHolds(t *testing.T) {
+	x := newFixture(t)
+	for _, name := range []string{"a", "b"} {
+		if _, err := x.Attach(t.Context(), request(name, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := x.Attach(t.Context(), request("c", 1))
+	wantCode(t, err, api.CodeLimit)
+	if err := x.Detach(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.Attach(t.Context(), request("c", 1)); err != nil {
+		t.Errorf("attach after a detach made room: %v", err)
+	}
+}
+
+func TestADetachClosesTheVolumeOnceAndIsIdempotent(t *testing.T) {
+	x := newFixture(t)
+	if _, err := x.Attach(t.Context(), request("a", 1)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := x.Detach(t.Context(), "a"); err != nil {
+			t.Errorf("detach: %v", err)
+		}
+	}
+	if x.volumes[0].closed != 1 || len(x.List()) != 0 {
+		t.Errorf("closed %d times, list %v", x.volumes[0].closed, x.List())
+	}
+}
+
+func TestTheSocketSpeaksTheAPIAndStopsCleanly(t *testing.T) {
+	x := newFixture(t)
+	o := x.options()
+	o.Socket = filepath.Join(t.TempDir(), "run", "initiator.sock")
+	ctx, stop := context.WithCancel(t.Context())
+	// A listener made before Run would be another one; so ask until it answers.
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, o) }()
+	c := api.NewClient(o.Socket)
+	for _, err := c.Health(t.Context()); err != nil; _, err = c.Health(t.Context()) {
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := c.Attach(t.Context(), request("a", 1))
+	if err != nil || got.DevicePath != "/dev/fake1" {
+		t.Errorf("attach: %+v, %v", got, err)
+	}
+	_, err = c.Attach(t.Context(), api.AttachRequest{Volume: "a"})
+	wantCode(t, err, api.CodeInvalid)
+	if err := Run(t.Context(), o); err == nil {
+		t.Error("a second initiator started on the same socket")
+	}
+	list, err := c.List(t.Context())
+	if diff := cmp.Diff([]api.Attachment{got}, list); diff != "" || err != nil {
+		t.Errorf("list: %v\n%s", err, diff)
+	}
+	if err := c.Detach(t.Context(), "a"); err != nil {
+		t.Errorf("detach: %v", err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("run: %v", err)
+	}
+	if x.frontend.cleanedUp != 1 {
+		t.Errorf("cleaned up %d times, want once", x.frontend.cleanedUp)
+	}
+}
+
+func TestTheHandlerRefusesWhatItDoesNotKnow(t *testing.T) {
+	x := newFixture(t)
+	h := api.NewHandler(x)
+	for name, body := range map[string]string{
+		"unknown field": `{"volume":"a","shared":true}`,
+		"garbage":       `{`,
+		"oversized":     `{"volume":"` + strings.Repeat("a", api.MaxBody) + `"}`,
+		"path":          `{"volume":"../../etc"}`,
+	} {
+		for _, path := range []string{api.PathAttach, api.PathDetach} {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body)))
+			if w.Code != http.StatusBadRequest {
+				t.Errorf("%s with %s: status %d, want %d", path, name, w.Code, http.StatusBadRequest)
+			}
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package initiator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/shale-storage/shale/csi/initiator/api"
+)
+
+const (
+	// maxConnections bounds the callers of the socket: one node plugin, and people.
+	maxConnections = 32
+	// headerTimeout bounds how long a caller may take to say what it wants. The server's ReadTimeout is not used: it would
+	// also end calls that take longer, through their context.
+	headerTimeout = 5 * time.Second
+	idleTimeout   = 2 * time.Minute
+	// maxHeader bounds the header of a request, in bytes.
+	maxHeader = 16 << 10
+	// shutdownTimeout bounds the orderly end: calls that are running, then the devices that are not in use.
+	shutdownTimeout = 15 * time.Second
+)
+
+// Run cleans up after an earlier process and serves the API on Options.Socket until ctx ends.
+func Run(ctx context.Context, o Options) error {
+	i, err := New(o)
+	if err != nil {
+		return err
+	}
+	listener, err := listen(ctx, o.Socket)
+	if err != nil {
+		return err
+	}
+	i.CleanUp(ctx)
+	httpd := &http.Server{
+		Handler: api.NewHandler(i), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1)
+	go func() { served <- httpd.Serve(netutil.LimitListener(listener, maxConnections)) }()
+	o.Log.Info("Initiator is up", "socket", o.Socket, "frontends", i.Health().Frontends)
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve %s: %w", o.Socket, err)
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := httpd.Shutdown(last); err != nil {
+		o.Log.Warn("Calls are still running", "cause", err)
+	}
+	i.detachAll(last)
+	return nil
+}
+
+// listen makes the socket, in place of one that an earlier process left. A live process there is an error: two initiators
+// with one state directory would clear each other's devices.
+func listen(ctx context.Context, path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make directory of socket: %w", err)
+	}
+	var dialer net.Dialer
+	if c, err := dialer.DialContext(ctx, "unix", path); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("listen on %s: another initiator is running", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove old socket: %w", err)
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("restrict socket: %w", err), listener.Close())
+	}
+	return listener, nil
+}
+
+// detachAll ends what is not in use. What is in use ends with the process.
+func (i *Initiator) detachAll(ctx context.Context) {
+	for _, a := range i.List() {
+		if err := i.Detach(ctx, a.Volume); err != nil {
+			i.options.Log.Warn("Leaving device behind", "volume", a.Volume, "device", a.DevicePath, "cause", err)
+		}
+	}
+}
