@@ -1,0 +1,316 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/shale-storage/shale/csi/initiator/api"
+	"github.com/shale-storage/shale/csi/mounter"
+)
+
+// defaultFilesystem is used when the capability names none.
+const defaultFilesystem = "ext4"
+
+// Initiator is the process that makes devices; *api.Client.
+type Initiator interface {
+	Attach(ctx context.Context, r api.AttachRequest) (api.Attachment, error)
+	Detach(ctx context.Context, volume string) error
+	List(ctx context.Context) ([]api.Attachment, error)
+}
+
+// Mounter is what the node does with file systems; *mounter.Mounter.
+type Mounter interface {
+	MountFilesystem(f mounter.Filesystem) error
+	BindDirectory(source, target string, options []string) error
+	BindDevice(source, target string, options []string) error
+	Source(target string) (string, error)
+	IsCorrupted(target string) bool
+	IsSameDevice(a, b string) bool
+	Unmount(target string) error
+	Usage(path string) (mounter.Usage, error)
+}
+
+// Locks holds the volumes at which a call is at work; *keylock.Locks.
+type Locks interface {
+	TryAcquire(key string) bool
+	Release(key string)
+}
+
+// NodeOptions of NewNode. All but Topology are required.
+type NodeOptions struct {
+	// Node is the name of this node, which is its CSI node id.
+	Node string
+	// MaxVolumes bounds the volumes that the scheduler puts on this node.
+	MaxVolumes int64
+	// Topology of this node; nil if the storage is the same from everywhere.
+	Topology  map[string]string
+	Initiator Initiator
+	Mounter   Mounter
+	Locks     Locks
+}
+
+// Node is the CSI Node service: it asks the initiator for devices and mounts them where the kubelet wants them.
+//
+// It keeps no state: what is attached the initiator knows, what is mounted the kernel. Each call looks first, so it may
+// come again, after any crash.
+type Node struct {
+	csi.UnimplementedNodeServer
+	options NodeOptions
+}
+
+// NewNode makes the service.
+func NewNode(o NodeOptions) *Node { return &Node{options: o} }
+
+// NodeStageVolume attaches the device and, for a file system, mounts it at the staging path.
+func (n *Node) NodeStageVolume(
+	ctx context.Context, r *csi.NodeStageVolumeRequest,
+) (*csi.NodeStageVolumeResponse, error) {
+	if err := validateStage(r); err != nil {
+		return nil, err
+	}
+	published, err := decodePublishContext(r.GetPublishContext())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if err := n.lock(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	defer n.options.Locks.Release(r.GetVolumeId())
+	readOnly := isReaderOnly(r.GetVolumeCapability())
+	attached, err := n.options.Initiator.Attach(ctx, api.AttachRequest{
+		Volume: r.GetVolumeId(), ID: published.VolumeID, SizeBytes: published.SizeBytes,
+		Generation: published.Generation, ReadOnly: readOnly, Addresses: published.Addresses,
+	})
+	if err != nil {
+		return nil, nodeError(err)
+	}
+	if mount := r.GetVolumeCapability().GetMount(); mount != nil {
+		f := mounter.Filesystem{
+			Device: attached.DevicePath, Target: r.GetStagingTargetPath(), Type: filesystemOf(mount),
+			Flags: mount.GetMountFlags(), ReadOnly: readOnly,
+		}
+		if err := n.stageFilesystem(f); err != nil {
+			return nil, nodeError(err)
+		}
+	}
+	return &csi.NodeStageVolumeResponse{}, nil
+}
+
+// stageFilesystem mounts f unless it is mounted. What another device or a dead one left at the target is unmounted.
+func (n *Node) stageFilesystem(f mounter.Filesystem) error {
+	source, err := n.options.Mounter.Source(f.Target)
+	if err != nil {
+		return err
+	}
+	if source == f.Device && !n.options.Mounter.IsCorrupted(f.Target) {
+		return nil
+	}
+	if source != "" {
+		if err := n.options.Mounter.Unmount(f.Target); err != nil {
+			return err
+		}
+	}
+	return n.options.Mounter.MountFilesystem(f)
+}
+
+// NodeUnstageVolume unmounts the staging path and detaches the device.
+func (n *Node) NodeUnstageVolume(
+	ctx context.Context, r *csi.NodeUnstageVolumeRequest,
+) (*csi.NodeUnstageVolumeResponse, error) {
+	if err := validateVolumeAndPath(r.GetVolumeId(), "staging_target_path", r.GetStagingTargetPath()); err != nil {
+		return nil, err
+	}
+	if err := n.lock(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	defer n.options.Locks.Release(r.GetVolumeId())
+	source, err := n.options.Mounter.Source(r.GetStagingTargetPath())
+	if err != nil {
+		return nil, nodeError(err)
+	}
+	// The staging directory itself is the kubelet's; it is removed only together with a mount of ours.
+	if source != "" {
+		if err := n.options.Mounter.Unmount(r.GetStagingTargetPath()); err != nil {
+			return nil, nodeError(err)
+		}
+	}
+	if err := n.options.Initiator.Detach(ctx, r.GetVolumeId()); err != nil {
+		return nil, nodeError(err)
+	}
+	return &csi.NodeUnstageVolumeResponse{}, nil
+}
+
+// NodePublishVolume shows the staged file system, or the device, at the target path.
+func (n *Node) NodePublishVolume(
+	ctx context.Context, r *csi.NodePublishVolumeRequest,
+) (*csi.NodePublishVolumeResponse, error) {
+	if err := validatePublish(r); err != nil {
+		return nil, err
+	}
+	if err := n.lock(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	defer n.options.Locks.Release(r.GetVolumeId())
+	attached, err := n.attachment(ctx, r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	if r.GetVolumeCapability().GetBlock() != nil {
+		err = n.publishDevice(attached.DevicePath, r)
+	} else {
+		err = n.publishFilesystem(attached.DevicePath, r)
+	}
+	if err != nil {
+		return nil, nodeError(err)
+	}
+	return &csi.NodePublishVolumeResponse{}, nil
+}
+
+// attachment is what the initiator has of the volume.
+func (n *Node) attachment(ctx context.Context, volume string) (api.Attachment, error) {
+	all, err := n.options.Initiator.List(ctx)
+	if err != nil {
+		return api.Attachment{}, nodeError(err)
+	}
+	at := slices.IndexFunc(all, func(a api.Attachment) bool { return a.Volume == volume })
+	if at < 0 {
+		return api.Attachment{}, status.Errorf(codes.FailedPrecondition, "volume %s is not staged on this node", volume)
+	}
+	return all[at], nil
+}
+
+func (n *Node) publishDevice(device string, r *csi.NodePublishVolumeRequest) error {
+	target := r.GetTargetPath()
+	source, err := n.options.Mounter.Source(target)
+	if err != nil {
+		return err
+	}
+	if source != "" {
+		if n.options.Mounter.IsSameDevice(device, target) {
+			return nil
+		}
+		if err := n.options.Mounter.Unmount(target); err != nil {
+			return err
+		}
+	}
+	return n.options.Mounter.BindDevice(device, target, bindOptions(r))
+}
+
+func (n *Node) publishFilesystem(device string, r *csi.NodePublishVolumeRequest) error {
+	staging, target := r.GetStagingTargetPath(), r.GetTargetPath()
+	staged, err := n.options.Mounter.Source(staging)
+	if err != nil {
+		return err
+	}
+	// Binding a staging directory that nothing is mounted on would give the pod the node's own disk.
+	if staged != device {
+		return status.Errorf(codes.FailedPrecondition, "%s is not mounted at %s (found %q)", device, staging, staged)
+	}
+	source, err := n.options.Mounter.Source(target)
+	if err != nil {
+		return err
+	}
+	if source == device && !n.options.Mounter.IsCorrupted(target) {
+		return nil
+	}
+	if source != "" {
+		if err := n.options.Mounter.Unmount(target); err != nil {
+			return err
+		}
+	}
+	return n.options.Mounter.BindDirectory(staging, target, bindOptions(r))
+}
+
+// bindOptions add what the pod wants to what the staged mount has.
+func bindOptions(r *csi.NodePublishVolumeRequest) []string {
+	if r.GetReadonly() || isReaderOnly(r.GetVolumeCapability()) {
+		return []string{"ro"}
+	}
+	return nil
+}
+
+// NodeUnpublishVolume undoes NodePublishVolume.
+func (n *Node) NodeUnpublishVolume(
+	_ context.Context, r *csi.NodeUnpublishVolumeRequest,
+) (*csi.NodeUnpublishVolumeResponse, error) {
+	if err := validateVolumeAndPath(r.GetVolumeId(), "target_path", r.GetTargetPath()); err != nil {
+		return nil, err
+	}
+	if err := n.lock(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	defer n.options.Locks.Release(r.GetVolumeId())
+	if err := n.options.Mounter.Unmount(r.GetTargetPath()); err != nil {
+		return nil, nodeError(err)
+	}
+	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+// NodeGetVolumeStats tells the space of a file system, or the size of a device.
+func (n *Node) NodeGetVolumeStats(
+	_ context.Context, r *csi.NodeGetVolumeStatsRequest,
+) (*csi.NodeGetVolumeStatsResponse, error) {
+	if err := validateVolumeAndPath(r.GetVolumeId(), "volume_path", r.GetVolumePath()); err != nil {
+		return nil, err
+	}
+	if n.options.Mounter.IsCorrupted(r.GetVolumePath()) {
+		return nil, status.Errorf(codes.Internal, "the mount at %s does not answer; the pod must be restarted",
+			r.GetVolumePath())
+	}
+	u, err := n.options.Mounter.Usage(r.GetVolumePath())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, status.Errorf(codes.NotFound, "volume_path: %v", err)
+	}
+	if err != nil {
+		return nil, nodeError(err)
+	}
+	usage := []*csi.VolumeUsage{{
+		Unit: csi.VolumeUsage_BYTES, Total: u.TotalBytes, Used: u.UsedBytes, Available: u.AvailableBytes,
+	}}
+	if !u.Block {
+		usage = append(usage, &csi.VolumeUsage{
+			Unit: csi.VolumeUsage_INODES, Total: u.TotalInodes, Used: u.UsedInodes, Available: u.AvailableInodes,
+		})
+	}
+	return &csi.NodeGetVolumeStatsResponse{Usage: usage}, nil
+}
+
+// NodeGetInfo names this node.
+func (n *Node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	info := &csi.NodeGetInfoResponse{NodeId: n.options.Node, MaxVolumesPerNode: n.options.MaxVolumes}
+	if len(n.options.Topology) > 0 {
+		info.AccessibleTopology = &csi.Topology{Segments: n.options.Topology}
+	}
+	return info, nil
+}
+
+// NodeGetCapabilities lists what is implemented here, and nothing else.
+func (n *Node) NodeGetCapabilities(
+	context.Context, *csi.NodeGetCapabilitiesRequest,
+) (*csi.NodeGetCapabilitiesResponse, error) {
+	out := &csi.NodeGetCapabilitiesResponse{}
+	for _, kind := range []csi.NodeServiceCapability_RPC_Type{
+		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
+		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+		csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	} {
+		out.Capabilities = append(out.Capabilities, &csi.NodeServiceCapability{
+			Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: kind}},
+		})
+	}
+	return out, nil
+}
+
+// lock takes the volume for this call, or answers Aborted: the kubelet tries again, and waiting calls would pile up.
+func (n *Node) lock(volume string) error {
+	if !n.options.Locks.TryAcquire(volume) {
+		return status.Errorf(codes.Aborted, "another call is at work on volume %s", volume)
+	}
+	return nil
+}

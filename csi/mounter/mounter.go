@@ -1,0 +1,209 @@
+package mounter
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/mount-utils"
+	"k8s.io/utils/exec"
+)
+
+const (
+	// blankWindow is how much of the start and of the end of a device must be zero, in bytes: partition tables, LUKS and
+	// file systems have their first and last marks there.
+	blankWindow = 64 << 10
+	// concurrentFormats bounds the mkfs that run at a time, formatTimeout how long one of them counts.
+	concurrentFormats = 4
+	formatTimeout     = 5 * time.Minute
+	// unmountLimit bounds how many mounts may lie on top of each other at one target.
+	unmountLimit = 16
+)
+
+// Errors that a caller tells apart.
+var (
+	// ErrNotBlank: the device holds something that is no file system we know; it is not formatted.
+	ErrNotBlank = errors.New("device is not blank, yet holds no known file system: not formatting it")
+	// ErrFilesystemType: the device holds another file system than the one asked for.
+	ErrFilesystemType = errors.New("device holds another file system")
+)
+
+// Filesystem says what to mount where.
+type Filesystem struct {
+	Device, Target string
+	// Type is ext4 or xfs.
+	Type string
+	// Flags are mount options.
+	Flags    []string
+	ReadOnly bool
+}
+
+// Mounter mounts. The zero value is not usable.
+type Mounter struct {
+	safe *mount.SafeFormatAndMount
+}
+
+// New uses the mount, blkid, fsck and mkfs.* programs of this machine or container.
+func New() *Mounter {
+	return &Mounter{safe: mount.NewSafeFormatAndMount(mount.New(""), exec.New(),
+		mount.WithMaxConcurrentFormat(concurrentFormats, formatTimeout))}
+}
+
+// MountFilesystem makes the file system if the device is blank, checks it, and mounts it on Target, a directory that is made
+// if need be.
+func (m *Mounter) MountFilesystem(f Filesystem) error {
+	found, err := m.safe.GetDiskFormat(f.Device)
+	if err != nil {
+		return fmt.Errorf("probe %s: %w", f.Device, err)
+	}
+	switch found {
+	case "":
+		if err := checkBlank(f.Device); err != nil {
+			return fmt.Errorf("check %s before formatting: %w", f.Device, err)
+		}
+	case f.Type:
+	default:
+		return fmt.Errorf("mount %s as %s: %w: %s", f.Device, f.Type, ErrFilesystemType, found)
+	}
+	if err := os.MkdirAll(f.Target, 0o750); err != nil {
+		return fmt.Errorf("make mount point: %w", err)
+	}
+	options := slices.Clone(f.Flags)
+	if f.ReadOnly {
+		options = append(options, "ro")
+	}
+	err = m.safe.FormatAndMountSensitiveWithFormatOptions(f.Device, f.Target, f.Type, options, nil, formatOptions(f.Type))
+	if err != nil {
+		return fmt.Errorf("mount %s on %s: %w", f.Device, f.Target, err)
+	}
+	return nil
+}
+
+// formatOptions keep mkfs from discarding the whole of a device that is blank anyway.
+func formatOptions(fsType string) []string {
+	switch fsType {
+	case "ext4":
+		return []string{"-E", "nodiscard"}
+	case "xfs":
+		return []string{"-K"}
+	}
+	return nil
+}
+
+// checkBlank is the second witness: zeros at the start and at the end.
+func checkBlank(device string) error {
+	f, err := os.Open(device)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	window := make([]byte, min(size, blankWindow))
+	for _, offset := range []int64{0, size - int64(len(window))} {
+		if _, err := f.ReadAt(window, offset); err != nil {
+			return fmt.Errorf("read at %d: %w", offset, err)
+		}
+		if slices.ContainsFunc(window, func(b byte) bool { return b != 0 }) {
+			return ErrNotBlank
+		}
+	}
+	return nil
+}
+
+// BindDirectory shows source at target.
+func (m *Mounter) BindDirectory(source, target string, options []string) error {
+	if err := os.MkdirAll(target, 0o750); err != nil {
+		return fmt.Errorf("make mount point: %w", err)
+	}
+	return m.bind(source, target, options)
+}
+
+// BindDevice shows the device file source at target, a file that is made if need be.
+func (m *Mounter) BindDevice(source, target string, options []string) error {
+	if err := os.MkdirAll(filepath.Dir(target), 0o750); err != nil {
+		return fmt.Errorf("make directory of mount point: %w", err)
+	}
+	f, err := os.OpenFile(target, os.O_CREATE, 0o640) //nolint:gosec // the path is the kubelet's
+	if err != nil {
+		return fmt.Errorf("make mount point: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("make mount point: %w", err)
+	}
+	return m.bind(source, target, options)
+}
+
+func (m *Mounter) bind(source, target string, options []string) error {
+	if err := m.safe.Mount(source, target, "", append([]string{"bind"}, options...)); err != nil {
+		return fmt.Errorf("bind %s to %s: %w", source, target, err)
+	}
+	return nil
+}
+
+// Source is the device of the topmost mount at target, empty if there is none. Of a bound device file it is the file
+// system that holds the file.
+func (m *Mounter) Source(target string) (string, error) {
+	all, err := m.safe.List()
+	if err != nil {
+		return "", fmt.Errorf("list mounts: %w", err)
+	}
+	target = resolve(target)
+	for _, p := range slices.Backward(all) {
+		if p.Path == target {
+			return p.Device, nil
+		}
+	}
+	return "", nil
+}
+
+// resolve follows links in the directory of path, as the mount table does; the last part may be dead, so it is left alone.
+func resolve(path string) string {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(dir, filepath.Base(path))
+}
+
+// IsCorrupted reports whether what is mounted at target no longer answers.
+func (m *Mounter) IsCorrupted(target string) bool {
+	_, err := os.Stat(target)
+	return err != nil && mount.IsCorruptedMnt(err)
+}
+
+// IsSameDevice reports whether both paths are the same block device.
+func (m *Mounter) IsSameDevice(a, b string) bool {
+	var one, other unix.Stat_t
+	if unix.Stat(a, &one) != nil || unix.Stat(b, &other) != nil {
+		return false
+	}
+	return one.Mode&unix.S_IFMT == unix.S_IFBLK && other.Mode&unix.S_IFMT == unix.S_IFBLK && one.Rdev == other.Rdev
+}
+
+// Unmount unmounts all that is mounted at target and removes it. A target that is not there is no error.
+func (m *Mounter) Unmount(target string) error {
+	for range unmountLimit {
+		source, err := m.Source(target)
+		if err != nil {
+			return err
+		}
+		if source == "" {
+			if err := os.Remove(target); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("remove mount point: %w", err)
+			}
+			return nil
+		}
+		if err := m.safe.Unmount(target); err != nil {
+			return fmt.Errorf("unmount %s: %w", target, err)
+		}
+	}
+	return fmt.Errorf("unmount %s: more than %d mounts on top of each other", target, unmountLimit)
+}
