@@ -1,0 +1,341 @@
+package driver
+
+import (
+	"context"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/shale-storage/shale/csi/initiator/api"
+	"github.com/shale-storage/shale/csi/mounter"
+)
+
+// fakeInitiator attaches without devices.
+type fakeInitiator struct {
+	attached map[string]api.Attachment
+	calls    int
+	fail     error
+}
+
+func (f *fakeInitiator) Attach(_ context.Context, r api.AttachRequest) (api.Attachment, error) {
+	f.calls++
+	if f.fail != nil {
+		return api.Attachment{}, f.fail
+	}
+	a := api.Attachment{Volume: r.Volume, ReadOnly: r.ReadOnly, Generation: r.Generation, DevicePath: "/dev/fake-" + r.Volume}
+	f.attached[r.Volume] = a
+	return a, nil
+}
+
+func (f *fakeInitiator) Detach(_ context.Context, volume string) error {
+	if f.fail == nil {
+		delete(f.attached, volume)
+	}
+	return f.fail
+}
+
+func (f *fakeInitiator) List(context.Context) ([]api.Attachment, error) {
+	return slices.Collect(maps.Values(f.attached)), nil
+}
+
+// fakeMounter keeps a mount table of its own: target to source, and the log of what changed it.
+type fakeMounter struct {
+	mounts    map[string]string
+	corrupted map[string]bool
+	log       []string
+	fail      error
+}
+
+func (f *fakeMounter) MountFilesystem(fs mounter.Filesystem) error {
+	if f.fail != nil {
+		return f.fail
+	}
+	f.log = append(f.log, "mount "+fs.Type+" "+fs.Device+" "+fs.Target)
+	f.mounts[fs.Target] = fs.Device
+	return nil
+}
+
+func (f *fakeMounter) BindDirectory(source, target string, options []string) error {
+	f.log = append(f.log, append([]string{"bind " + source + " " + target}, options...)...)
+	f.mounts[target] = f.mounts[source]
+	return nil
+}
+
+func (f *fakeMounter) BindDevice(source, target string, options []string) error {
+	f.log = append(f.log, append([]string{"bind " + source + " " + target}, options...)...)
+	f.mounts[target] = source
+	return nil
+}
+
+func (f *fakeMounter) Source(target string) (string, error) { return f.mounts[target], nil }
+func (f *fakeMounter) IsCorrupted(target string) bool       { return f.corrupted[target] }
+func (f *fakeMounter) IsSameDevice(a, b string) bool        { return f.mounts[b] == a }
+
+func (f *fakeMounter) Unmount(target string) error {
+	if f.mounts[target] != "" {
+		f.log = append(f.log, "unmount "+target)
+	}
+	delete(f.mounts, target)
+	delete(f.corrupted, target)
+	return nil
+}
+
+func (f *fakeMounter) Usage(path string) (mounter.Usage, error) {
+	switch f.mounts[path] {
+	case "":
+		return mounter.Usage{}, os.ErrNotExist
+	case "/dev/fake-block":
+		return mounter.Usage{TotalBytes: 4096, Block: true}, nil
+	}
+	return mounter.Usage{TotalBytes: 10, UsedBytes: 4, AvailableBytes: 6, TotalInodes: 3, UsedInodes: 1, AvailableInodes: 2}, nil
+}
+
+// fakeLocks is a set.
+type fakeLocks map[string]bool
+
+func (f fakeLocks) TryAcquire(key string) bool {
+	if f[key] {
+		return false
+	}
+	f[key] = true
+	return true
+}
+
+func (f fakeLocks) Release(key string) { delete(f, key) }
+
+type nodeFixture struct {
+	*Node
+	initiator *fakeInitiator
+	mounter   *fakeMounter
+	locks     fakeLocks
+}
+
+func newNodeFixture() *nodeFixture {
+	x := &nodeFixture{
+		initiator: &fakeInitiator{attached: map[string]api.Attachment{}},
+		mounter:   &fakeMounter{mounts: map[string]string{}, corrupted: map[string]bool{}},
+		locks:     fakeLocks{},
+	}
+	x.Node = NewNode(NodeOptions{
+		Node: "n1", MaxVolumes: 5, Initiator: x.initiator, Mounter: x.mounter, Locks: x.locks,
+		Topology: map[string]string{"zone": "z"},
+	})
+	return x
+}
+
+func mountCapability(fsType string) *csi.VolumeCapability {
+	return &csi.VolumeCapability{
+		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: fsType}},
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+	}
+}
+
+func blockCapability() *csi.VolumeCapability {
+	c := mountCapability("")
+	c.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
+	return c
+}
+
+func stageRequest(c *csi.VolumeCapability) *csi.NodeStageVolumeRequest {
+	return &csi.NodeStageVolumeRequest{
+		VolumeId: "v", StagingTargetPath: "/stage/v", VolumeCapability: c,
+		PublishContext: publishContext{
+			VolumeID: "0b0e7f6e-8c3f-4b8f-9d5e-0123456789ab", SizeBytes: 4096, Generation: 3,
+			Addresses: []string{"10.0.0.1:7800", "10.0.0.2:7800"},
+		}.encode(),
+	}
+}
+
+func publishRequest(c *csi.VolumeCapability) *csi.NodePublishVolumeRequest {
+	return &csi.NodePublishVolumeRequest{
+		VolumeId: "v", StagingTargetPath: "/stage/v", TargetPath: "/pod/v", VolumeCapability: c,
+	}
+}
+
+func (x *nodeFixture) mustStage(t *testing.T, c *csi.VolumeCapability) {
+	t.Helper()
+	if _, err := x.NodeStageVolume(t.Context(), stageRequest(c)); err != nil {
+		t.Fatalf("stage: %v", err)
+	}
+}
+
+func (x *nodeFixture) mustPublish(t *testing.T, r *csi.NodePublishVolumeRequest) {
+	t.Helper()
+	if _, err := x.NodePublishVolume(t.Context(), r); err != nil {
+		t.Fatalf("publish: %v", err)
+	}
+}
+
+func (x *nodeFixture) wantLog(t *testing.T, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, x.mounter.log); diff != "" {
+		t.Errorf("mount log (-want +got):\n%s", diff)
+	}
+}
+
+func wantStatus(t *testing.T, what string, err error, want codes.Code) {
+	t.Helper()
+	if status.Code(err) != want {
+		t.Errorf("%s: %v, want code %s", what, err, want)
+	}
+}
+
+func TestAFileSystemGoesThroughItsLifeTwiceAtEachStep(t *testing.T) {
+	x := newNodeFixture()
+	for range 2 {
+		x.mustStage(t, mountCapability("xfs"))
+	}
+	for range 2 {
+		x.mustPublish(t, publishRequest(mountCapability("xfs")))
+	}
+	for range 2 {
+		if _, err := x.NodeUnpublishVolume(t.Context(),
+			&csi.NodeUnpublishVolumeRequest{VolumeId: "v", TargetPath: "/pod/v"}); err != nil {
+			t.Fatalf("unpublish: %v", err)
+		}
+	}
+	for range 2 {
+		if _, err := x.NodeUnstageVolume(t.Context(),
+			&csi.NodeUnstageVolumeRequest{VolumeId: "v", StagingTargetPath: "/stage/v"}); err != nil {
+			t.Fatalf("unstage: %v", err)
+		}
+	}
+	x.wantLog(t, "mount xfs /dev/fake-v /stage/v", "bind /stage/v /pod/v", "unmount /pod/v", "unmount /stage/v")
+	if len(x.initiator.attached) != 0 || len(x.locks) != 0 {
+		t.Errorf("left attached %v, locked %v", x.initiator.attached, x.locks)
+	}
+}
+
+func TestABlockVolumeIsBoundFromItsDevice(t *testing.T) {
+	x := newNodeFixture()
+	x.mustStage(t, blockCapability())
+	r := publishRequest(blockCapability())
+	r.Readonly = true
+	for range 2 {
+		x.mustPublish(t, r)
+	}
+	x.wantLog(t, "bind /dev/fake-v /pod/v", "ro")
+}
+
+func TestAMountOfAnOldOrDeadDeviceIsReplaced(t *testing.T) {
+	x := newNodeFixture()
+	x.mounter.mounts["/stage/v"] = "/dev/old"
+	x.mustStage(t, mountCapability(""))
+	x.mounter.corrupted["/stage/v"] = true
+	x.mustStage(t, mountCapability(""))
+	x.wantLog(t, "unmount /stage/v", "mount ext4 /dev/fake-v /stage/v", "unmount /stage/v", "mount ext4 /dev/fake-v /stage/v")
+}
+
+func TestPublishingWhatIsNotStagedIsRefused(t *testing.T) {
+	x := newNodeFixture()
+	_, err := x.NodePublishVolume(t.Context(), publishRequest(mountCapability("")))
+	wantStatus(t, "not attached", err, codes.FailedPrecondition)
+	x.mustStage(t, mountCapability(""))
+	delete(x.mounter.mounts, "/stage/v")
+	_, err = x.NodePublishVolume(t.Context(), publishRequest(mountCapability("")))
+	wantStatus(t, "staging directory without a mount", err, codes.FailedPrecondition)
+}
+
+func TestABusyVolumeAnswersAborted(t *testing.T) {
+	x := newNodeFixture()
+	x.locks["v"] = true
+	_, err := x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
+	wantStatus(t, "stage", err, codes.Aborted)
+	_, err = x.NodePublishVolume(t.Context(), publishRequest(mountCapability("")))
+	wantStatus(t, "publish", err, codes.Aborted)
+	_, err = x.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: "v", TargetPath: "/p"})
+	wantStatus(t, "unpublish", err, codes.Aborted)
+	_, err = x.NodeUnstageVolume(t.Context(), &csi.NodeUnstageVolumeRequest{VolumeId: "v", StagingTargetPath: "/s"})
+	wantStatus(t, "unstage", err, codes.Aborted)
+}
+
+func TestErrorsOfTheInitiatorKeepTheirMeaning(t *testing.T) {
+	for code, want := range map[api.Code]codes.Code{
+		api.CodeInvalid: codes.InvalidArgument, api.CodeBusy: codes.Aborted, api.CodeConflict: codes.FailedPrecondition,
+		api.CodeFenced: codes.FailedPrecondition, api.CodeUnreachable: codes.Unavailable, "Newer": codes.Internal,
+		api.CodeUnknownVolume: codes.NotFound, api.CodeLimit: codes.ResourceExhausted, api.CodeInternal: codes.Internal,
+	} {
+		x := newNodeFixture()
+		x.initiator.fail = api.Errorf(code, "no")
+		_, err := x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
+		wantStatus(t, string(code), err, want)
+	}
+	x := newNodeFixture()
+	x.mounter.fail = mounter.ErrNotBlank
+	_, err := x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
+	wantStatus(t, "not blank", err, codes.FailedPrecondition)
+}
+
+func TestMalformedStageRequestsReachNobody(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*csi.NodeStageVolumeRequest)
+		want   codes.Code
+	}{
+		"no volume":       {func(r *csi.NodeStageVolumeRequest) { r.VolumeId = "" }, codes.InvalidArgument},
+		"path as volume":  {func(r *csi.NodeStageVolumeRequest) { r.VolumeId = "../v" }, codes.NotFound},
+		"no path":         {func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "" }, codes.InvalidArgument},
+		"relative path":   {func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "a" }, codes.InvalidArgument},
+		"no capability":   {func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = nil }, codes.InvalidArgument},
+		"no access type":  {func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability.AccessType = nil }, codes.InvalidArgument},
+		"other fs":        {func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ntfs") }, codes.InvalidArgument},
+		"no context":      {func(r *csi.NodeStageVolumeRequest) { r.PublishContext = nil }, codes.InvalidArgument},
+		"bad generation":  {func(r *csi.NodeStageVolumeRequest) { r.PublishContext[keyGeneration] = "-1" }, codes.InvalidArgument},
+		"size too large":  {func(r *csi.NodeStageVolumeRequest) { r.PublishContext[keySize] = "9223372036854775808" }, codes.InvalidArgument},
+		"empty addresses": {func(r *csi.NodeStageVolumeRequest) { r.PublishContext[keyAddresses] = "" }, codes.InvalidArgument},
+	} {
+		x := newNodeFixture()
+		r := stageRequest(mountCapability(""))
+		tc.change(r)
+		_, err := x.NodeStageVolume(t.Context(), r)
+		wantStatus(t, name, err, tc.want)
+		if x.initiator.calls != 0 || len(x.mounter.log) != 0 {
+			t.Errorf("%s: acted before it refused: %d attaches, %v", name, x.initiator.calls, x.mounter.log)
+		}
+	}
+}
+
+func TestReaderOnlyModesAttachReadOnly(t *testing.T) {
+	x := newNodeFixture()
+	c := mountCapability("")
+	c.AccessMode.Mode = csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY
+	x.mustStage(t, c)
+	if !x.initiator.attached["v"].ReadOnly {
+		t.Error("a reader-only volume was attached for writing")
+	}
+}
+
+func TestStatsTellBytesAndInodes(t *testing.T) {
+	x := newNodeFixture()
+	x.mounter.mounts = map[string]string{"/pod/fs": "/dev/fake-v", "/pod/block": "/dev/fake-block", "/pod/dead": "/dev/fake-v"}
+	x.mounter.corrupted["/pod/dead"] = true
+	stats := func(path string) ([]*csi.VolumeUsage, error) {
+		r, err := x.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "v", VolumePath: path})
+		return r.GetUsage(), err
+	}
+	fs, err := stats("/pod/fs")
+	if err != nil || len(fs) != 2 || fs[0].GetUsed() != 4 || fs[1].GetAvailable() != 2 {
+		t.Errorf("file system: %v, %v", fs, err)
+	}
+	block, err := stats("/pod/block")
+	if err != nil || len(block) != 1 || block[0].GetTotal() != 4096 {
+		t.Errorf("block: %v, %v", block, err)
+	}
+	_, err = stats("/pod/dead")
+	wantStatus(t, "dead mount", err, codes.Internal)
+	_, err = stats("/pod/none")
+	wantStatus(t, "no such path", err, codes.NotFound)
+}
+
+func TestNodeInfoNamesTheNode(t *testing.T) {
+	info, err := newNodeFixture().NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+	if err != nil || info.GetNodeId() != "n1" || info.GetMaxVolumesPerNode() != 5 ||
+		info.GetAccessibleTopology().GetSegments()["zone"] != "z" {
+		t.Errorf("got %v, %v", info, err)
+	}
+}

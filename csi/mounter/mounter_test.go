@@ -1,0 +1,132 @@
+package mounter
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// newDevice is a loop device on a sparse file.
+func newDevice(t *testing.T, content []byte) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mounts need root")
+	}
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		t.Skipf("no loop devices on this machine: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 512<<20); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), "losetup", "--find", "--show", path).Output()
+	if err != nil {
+		t.Fatalf("losetup: %v", err)
+	}
+	device := strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if out, err := exec.Command("losetup", "--detach", device).CombinedOutput(); err != nil { //nolint:noctx // cleanup
+			t.Errorf("losetup: %v: %s", err, out)
+		}
+	})
+	return device
+}
+
+func mustUnmount(t *testing.T, m *Mounter, target string) {
+	t.Helper()
+	if err := m.Unmount(target); err != nil {
+		t.Errorf("unmount: %v", err)
+	}
+}
+
+func TestABlankDeviceIsFormattedOnceAndKeepsItsFiles(t *testing.T) {
+	for _, fs := range []string{"ext4", "xfs"} {
+		t.Run(fs, func(t *testing.T) {
+			if _, err := exec.LookPath("mkfs." + fs); err != nil {
+				t.Skipf("not installed: %v", err)
+			}
+			m, device, target := New(), newDevice(t, nil), filepath.Join(t.TempDir(), "target")
+			f := Filesystem{Device: device, Target: target, Type: fs}
+			if err := m.MountFilesystem(f); err != nil {
+				t.Fatal(err)
+			}
+			defer mustUnmount(t, m, target)
+			if source, err := m.Source(target); source != device || err != nil {
+				t.Errorf("source of the mount is %q, %v, want %q", source, err, device)
+			}
+			if err := os.WriteFile(filepath.Join(target, "kept"), []byte("x"), 0o600); err != nil {
+				t.Error(err)
+			}
+			mustUnmount(t, m, target)
+			f.ReadOnly = true
+			if err := m.MountFilesystem(f); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(filepath.Join(target, "kept")); err != nil {
+				t.Errorf("after the second mount: %v", err)
+			}
+			if err := os.WriteFile(filepath.Join(target, "new"), nil, 0o600); err == nil {
+				t.Error("a read-only mount took a file")
+			}
+		})
+	}
+}
+
+func TestADeviceThatIsNotBlankIsNeverFormatted(t *testing.T) {
+	first, last := make([]byte, 512<<20), make([]byte, 512<<20)
+	first[17] = 1
+	last[len(last)-1] = 1
+	for name, content := range map[string][]byte{"mark at the start": first, "mark at the end": last} {
+		m, device := New(), newDevice(t, content)
+		err := m.MountFilesystem(Filesystem{Device: device, Target: filepath.Join(t.TempDir(), "target"), Type: "ext4"})
+		if !errors.Is(err, ErrNotBlank) {
+			t.Errorf("%s: %v, want %v", name, err, ErrNotBlank)
+		}
+	}
+}
+
+func TestADeviceThatCannotBeReadIsAnError(t *testing.T) {
+	err := New().MountFilesystem(Filesystem{
+		Device: filepath.Join(t.TempDir(), "missing"), Target: filepath.Join(t.TempDir(), "target"), Type: "ext4",
+	})
+	if err == nil {
+		t.Error("a missing device was mounted")
+	}
+}
+
+func TestAnotherFileSystemIsNotMountedAsTheOneAskedFor(t *testing.T) {
+	m, device, target := New(), newDevice(t, nil), filepath.Join(t.TempDir(), "target")
+	if err := m.MountFilesystem(Filesystem{Device: device, Target: target, Type: "ext4"}); err != nil {
+		t.Fatal(err)
+	}
+	mustUnmount(t, m, target)
+	err := m.MountFilesystem(Filesystem{Device: device, Target: target, Type: "xfs"})
+	if !errors.Is(err, ErrFilesystemType) {
+		t.Errorf("mount ext4 as xfs: %v, want %v", err, ErrFilesystemType)
+	}
+}
+
+func TestADeviceIsBoundToAFileAndUnboundTwice(t *testing.T) {
+	m, device, target := New(), newDevice(t, nil), filepath.Join(t.TempDir(), "dir", "target")
+	if err := m.BindDevice(device, target, []string{"ro"}); err != nil {
+		t.Fatal(err)
+	}
+	if !m.IsSameDevice(device, target) {
+		t.Error("the bound file is not the device")
+	}
+	if u, err := m.Usage(target); err != nil || !u.Block || u.TotalBytes != 512<<20 {
+		t.Errorf("usage %+v, %v", u, err)
+	}
+	for range 2 {
+		mustUnmount(t, m, target)
+	}
+	if _, err := os.Lstat(target); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("target after unmount: %v", err)
+	}
+}
