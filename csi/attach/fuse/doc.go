@@ -9,13 +9,13 @@
 // A reader posts two pieces of memory to the kernel in one readv: 80 bytes for the two headers of a WRITE and a buffer
 // for its payload, which so begins at the start of a page-aligned buffer. A large payload goes to the Backend in that
 // very buffer. A small one (copyLimit) is copied into a buffer of its size, because otherwise 4 KiB in flight would
-// hold 1 MiB of memory, and the copy is 2 % of the cost of the request.
+// hold 1 MiB of memory, and the copy is a few percent of the cost of the request.
 //
 //	readv ─ decode ─ slot ─ Backend.Submit ┈┈ RequestDone ─ writev(header, data) ─ slot free
 //	  └────── until nothing waits, then Backend.Kick
 //
 // Having read one request the reader takes more without waiting (a second, non-blocking descriptor) and kicks the Backend
-// when there are none: batches form under load, while a lone request pays one failed read of 0.3 µs.
+// when there are none: batches form under load, while a lone request pays one failed read.
 //
 // # Invariants
 //

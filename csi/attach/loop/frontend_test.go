@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/csi/attach"
+	"github.com/shale-storage/shale/csi/attach/memory"
 )
 
 const testSize = 512 << 20
@@ -37,7 +38,17 @@ func newFrontend(t testing.TB) *Frontend {
 	return f
 }
 
-func attachMemory(t testing.TB, f *Frontend, volume string) (*memory, attach.Device) {
+func newMemory(t testing.TB, size int64) *memory.Backend {
+	t.Helper()
+	m, err := memory.New(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() })
+	return m
+}
+
+func attachMemory(t testing.TB, f *Frontend, volume string) (*memory.Backend, attach.Device) {
 	t.Helper()
 	m := newMemory(t, testSize)
 	d, err := f.Attach(t.Context(), attach.Spec{Volume: volume, Backend: m})
@@ -66,7 +77,10 @@ func openDirect(t *testing.T, path string) int {
 
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	command := exec.CommandContext(t.Context(), name, args...)
+	// fio leaves files where it runs.
+	command.Dir = t.TempDir()
+	out, err := command.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
@@ -91,7 +105,7 @@ func TestBytesReachTheBackendAndComeBack(t *testing.T) {
 		if n, err := unix.Pwrite(fd, block, offset); n != size || err != nil {
 			t.Fatalf("write %d bytes: %d, %v", size, n, err)
 		}
-		if !bytes.Equal(m.bytes[offset:offset+int64(size)], want) {
+		if !bytes.Equal(m.Bytes()[offset:offset+int64(size)], want) {
 			t.Errorf("%d bytes written, the backend has others", size)
 		}
 		clear(block)
@@ -109,25 +123,25 @@ func TestFlushDiscardAndZeroesReachTheBackend(t *testing.T) {
 	f := newFrontend(t)
 	m, d := attachMemory(t, f, "control")
 	fd := openDirect(t, d.Path)
-	for i := range m.bytes[:4<<20] {
-		m.bytes[i] = 1
+	for i := range m.Bytes()[:4<<20] {
+		m.Bytes()[i] = 1
 	}
-	flushes := m.count(attach.OpFlush)
+	flushes := m.Count(attach.OpFlush)
 	if err := unix.Fsync(fd); err != nil {
 		t.Fatalf("fsync: %v", err)
 	}
-	if got := m.count(attach.OpFlush); got != flushes+1 {
+	if got := m.Count(attach.OpFlush); got != flushes+1 {
 		t.Errorf("one fsync made %d flushes", got-flushes)
 	}
 	run(t, "blkdiscard", "-o", "0", "-l", "1048576", d.Path)
-	if m.count(attach.OpDiscard) == 0 {
+	if m.Count(attach.OpDiscard) == 0 {
 		t.Error("a discard did not reach the backend")
 	}
 	run(t, "blkdiscard", "-z", "-o", "1048576", "-l", "1048576", d.Path)
-	if !bytes.Equal(m.bytes[:2<<20], make([]byte, 2<<20)) {
+	if !bytes.Equal(m.Bytes()[:2<<20], make([]byte, 2<<20)) {
 		t.Error("discarded or zeroed bytes are not zero")
 	}
-	if m.bytes[2<<20] != 1 {
+	if m.Bytes()[2<<20] != 1 {
 		t.Error("a discard went too far")
 	}
 }
@@ -141,13 +155,13 @@ func TestABackendErrorReachesTheApplication(t *testing.T) {
 		t.Fatal(err)
 	}
 	for fail, want := range map[error]error{attach.ErrNoSpace: unix.ENOSPC, errors.New("fenced"): unix.EIO} {
-		m.fail.Store(&fail)
+		m.Fail(fail)
 		// The loop driver reports every failed direct write as an I/O error, so ENOSPC may arrive as EIO.
 		if _, err := unix.Pwrite(fd, block, 0); !errors.Is(err, want) && !errors.Is(err, unix.EIO) {
 			t.Errorf("write with a backend that fails with %q: %v, want %v", fail, err, want)
 		}
 	}
-	m.fail.Store(nil)
+	m.Fail(nil)
 	if _, err := unix.Pwrite(fd, block, 0); err != nil {
 		t.Errorf("write after the backend has recovered: %v", err)
 	}
@@ -184,7 +198,7 @@ func TestFileSystemsSurviveAnUnmountAndAnAttachAnew(t *testing.T) {
 }
 
 // inMount attaches m, calls use and detaches.
-func inMount(t *testing.T, f *Frontend, m *memory, use func(attach.Device)) {
+func inMount(t *testing.T, f *Frontend, m *memory.Backend, use func(attach.Device)) {
 	t.Helper()
 	d, err := f.Attach(t.Context(), attach.Spec{Volume: "files", Backend: m})
 	if err != nil {
@@ -251,6 +265,28 @@ func TestCleanUpEndsOnlyItsOwnDevices(t *testing.T) {
 	}
 	if bound, err := other.get("theirs").device.isBoundAs(other.nameFor("theirs")); !bound || err != nil {
 		t.Errorf("%s of another state directory was cleared (%v)", theirs.Path, err)
+	}
+}
+
+func TestADataRequestAllocatesNothing(t *testing.T) {
+	f := newFrontend(t)
+	_, d := attachMemory(t, f, "allocations")
+	fd := openDirect(t, d.Path)
+	block, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Counts what the whole process allocates, so what the reader does too.
+	allocations := testing.AllocsPerRun(1000, func() {
+		if _, err := unix.Pwrite(fd, block, 0); err != nil {
+			t.Error(err)
+		}
+		if _, err := unix.Pread(fd, block, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	if allocations != 0 {
+		t.Errorf("a write and a read allocate %v times", allocations)
 	}
 }
 
