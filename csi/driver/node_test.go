@@ -28,7 +28,7 @@ func (f *fakeInitiator) Attach(_ context.Context, r api.AttachRequest) (api.Atta
 	if f.fail != nil {
 		return api.Attachment{}, f.fail
 	}
-	a := api.Attachment{Volume: r.Volume, ReadOnly: r.ReadOnly, Generation: r.Generation, DevicePath: "/dev/fake-" + r.Volume}
+	a := api.Attachment{Volume: r.Volume, ReadOnly: r.ReadOnly, DevicePath: "/dev/fake-" + r.Volume}
 	f.attached[r.Volume] = a
 	return a, nil
 }
@@ -93,7 +93,9 @@ func (f *fakeMounter) Usage(path string) (mounter.Usage, error) {
 	case "/dev/fake-block":
 		return mounter.Usage{TotalBytes: 4096, Block: true}, nil
 	}
-	return mounter.Usage{TotalBytes: 10, UsedBytes: 4, AvailableBytes: 6, TotalInodes: 3, UsedInodes: 1, AvailableInodes: 2}, nil
+	return mounter.Usage{
+		TotalBytes: 10, UsedBytes: 4, AvailableBytes: 6, TotalInodes: 3, UsedInodes: 1, AvailableInodes: 2,
+	}, nil
 }
 
 // fakeLocks is a set.
@@ -229,7 +231,8 @@ func TestAMountOfAnOldOrDeadDeviceIsReplaced(t *testing.T) {
 	x.mustStage(t, mountCapability(""))
 	x.mounter.corrupted["/stage/v"] = true
 	x.mustStage(t, mountCapability(""))
-	x.wantLog(t, "unmount /stage/v", "mount ext4 /dev/fake-v /stage/v", "unmount /stage/v", "mount ext4 /dev/fake-v /stage/v")
+	x.wantLog(t, "unmount /stage/v", "mount ext4 /dev/fake-v /stage/v",
+		"unmount /stage/v", "mount ext4 /dev/fake-v /stage/v")
 }
 
 func TestPublishingWhatIsNotStagedIsRefused(t *testing.T) {
@@ -273,21 +276,22 @@ func TestErrorsOfTheInitiatorKeepTheirMeaning(t *testing.T) {
 }
 
 func TestMalformedStageRequestsReachNobody(t *testing.T) {
+	type request = csi.NodeStageVolumeRequest
 	for name, tc := range map[string]struct {
-		change func(*csi.NodeStageVolumeRequest)
+		change func(*request)
 		want   codes.Code
 	}{
-		"no volume":       {func(r *csi.NodeStageVolumeRequest) { r.VolumeId = "" }, codes.InvalidArgument},
-		"path as volume":  {func(r *csi.NodeStageVolumeRequest) { r.VolumeId = "../v" }, codes.NotFound},
-		"no path":         {func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "" }, codes.InvalidArgument},
-		"relative path":   {func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "a" }, codes.InvalidArgument},
-		"no capability":   {func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = nil }, codes.InvalidArgument},
-		"no access type":  {func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability.AccessType = nil }, codes.InvalidArgument},
-		"other fs":        {func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ntfs") }, codes.InvalidArgument},
-		"no context":      {func(r *csi.NodeStageVolumeRequest) { r.PublishContext = nil }, codes.InvalidArgument},
-		"bad generation":  {func(r *csi.NodeStageVolumeRequest) { r.PublishContext[keyGeneration] = "-1" }, codes.InvalidArgument},
-		"size too large":  {func(r *csi.NodeStageVolumeRequest) { r.PublishContext[keySize] = "9223372036854775808" }, codes.InvalidArgument},
-		"empty addresses": {func(r *csi.NodeStageVolumeRequest) { r.PublishContext[keyAddresses] = "" }, codes.InvalidArgument},
+		"no volume":       {func(r *request) { r.VolumeId = "" }, codes.InvalidArgument},
+		"path as volume":  {func(r *request) { r.VolumeId = "../v" }, codes.NotFound},
+		"no path":         {func(r *request) { r.StagingTargetPath = "" }, codes.InvalidArgument},
+		"relative path":   {func(r *request) { r.StagingTargetPath = "a" }, codes.InvalidArgument},
+		"no capability":   {func(r *request) { r.VolumeCapability = nil }, codes.InvalidArgument},
+		"no access type":  {func(r *request) { r.VolumeCapability.AccessType = nil }, codes.InvalidArgument},
+		"other fs":        {func(r *request) { r.VolumeCapability = mountCapability("ntfs") }, codes.InvalidArgument},
+		"no context":      {func(r *request) { r.PublishContext = nil }, codes.InvalidArgument},
+		"bad generation":  {func(r *request) { r.PublishContext[keyGeneration] = "-1" }, codes.InvalidArgument},
+		"size too large":  {func(r *request) { r.PublishContext[keySize] = "9223372036854775808" }, codes.InvalidArgument},
+		"empty addresses": {func(r *request) { r.PublishContext[keyAddresses] = "" }, codes.InvalidArgument},
 	} {
 		x := newNodeFixture()
 		r := stageRequest(mountCapability(""))
@@ -312,7 +316,9 @@ func TestReaderOnlyModesAttachReadOnly(t *testing.T) {
 
 func TestStatsTellBytesAndInodes(t *testing.T) {
 	x := newNodeFixture()
-	x.mounter.mounts = map[string]string{"/pod/fs": "/dev/fake-v", "/pod/block": "/dev/fake-block", "/pod/dead": "/dev/fake-v"}
+	x.mounter.mounts = map[string]string{
+		"/pod/fs": "/dev/fake-v", "/pod/block": "/dev/fake-block", "/pod/dead": "/dev/fake-v",
+	}
 	x.mounter.corrupted["/pod/dead"] = true
 	stats := func(path string) ([]*csi.VolumeUsage, error) {
 		r, err := x.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "v", VolumePath: path})

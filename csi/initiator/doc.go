@@ -1,4 +1,5 @@
-// Package initiator is the process on a consumer node that owns the attached Volumes: it turns each into a block device.
+// Package initiator is the process on a consumer node that owns the attached Volumes: it turns each into a block
+// device.
 //
 // It is a process of its own so that restarting or upgrading the csi node plugin touches no device. The plugin asks it
 // through package api on a unix socket; it opens the Volume at the storenodes (Opener) and hands it to a Frontend of

@@ -61,8 +61,8 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// listen makes the socket, in place of one that an earlier process left. A live process there is an error: two initiators
-// with one state directory would clear each other's devices.
+// listen makes the socket, in place of one that an earlier process left. A live process there is an error: two
+// initiators with one state directory would clear each other's devices.
 func listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of socket: %w", err)

@@ -54,8 +54,8 @@ func New() *Mounter {
 		mount.WithMaxConcurrentFormat(concurrentFormats, formatTimeout))}
 }
 
-// MountFilesystem makes the file system if the device is blank, checks it, and mounts it on Target, a directory that is made
-// if need be.
+// MountFilesystem makes the file system if the device is blank, checks it, and mounts it on Target, a directory that
+// is made if need be.
 func (m *Mounter) MountFilesystem(f Filesystem) error {
 	found, err := m.safe.GetDiskFormat(f.Device)
 	if err != nil {
@@ -164,7 +164,8 @@ func (m *Mounter) Source(target string) (string, error) {
 	return "", nil
 }
 
-// resolve follows links in the directory of path, as the mount table does; the last part may be dead, so it is left alone.
+// resolve follows links in the directory of path, as the mount table does; the last part may be dead, so it is left
+// alone.
 func resolve(path string) string {
 	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 	if err != nil {

@@ -14,8 +14,8 @@
 //	readv ─ decode ─ slot ─ Backend.Submit ┈┈ RequestDone ─ writev(header, data) ─ slot free
 //	  └────── until nothing waits, then Backend.Kick
 //
-// Having read one request the reader takes more without waiting (a second, non-blocking descriptor) and kicks the Backend
-// when there are none: batches form under load, while a lone request pays one failed read.
+// Having read one request the reader takes more without waiting (a second, non-blocking descriptor) and kicks the
+// Backend when there are none: batches form under load, while a lone request pays one failed read.
 //
 // # Invariants
 //

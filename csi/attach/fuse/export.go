@@ -168,8 +168,8 @@ func openDevice() (int, error) {
 }
 
 // Close unmounts and waits until everything in flight is answered and the readers have ended. Nobody has the file open
-// any more, or their I/O fails from now on. If ctx ends first the Backend may still hold Requests: the Export stays as it is
-// and Close may be called again.
+// any more, or their I/O fails from now on. If ctx ends first the Backend may still hold Requests: the Export stays as
+// it is and Close may be called again.
 func (e *Export) Close(ctx context.Context) error {
 	if err := unix.Unmount(e.dir, 0); err != nil && !notMounted(err) {
 		e.log.Warn("Forcing unmount", "dir", e.dir, "cause", err)

@@ -101,7 +101,8 @@ func (r *reader) read(fd int) (int, unix.Errno) {
 	return int(n), errno
 }
 
-// start gives data requests to the Backend and reports whether m was one that it could start; a refusal is left to answer.
+// start gives data requests to the Backend and reports whether m was one that it could start; a refusal is left to
+// answer.
 func (r *reader) start(s *slot, fd int, m message) bool {
 	s.op, s.unique, s.fd = m.op, m.unique, fd
 	s.request.FUA, s.request.Buffer, s.remaining = false, nil, 0
@@ -212,7 +213,8 @@ func (r *reader) answer(fd int, m message) {
 	}
 }
 
-// fallocateError tells a mode that is never possible from a range that is wrong: after the first the kernel stops trying.
+// fallocateError tells a mode that is never possible from a range that is wrong: after the first the kernel stops
+// trying.
 func (r *reader) fallocateError(m message) unix.Errno {
 	if m.mode&^(fallocKeepSize|fallocPunchHole|fallocZeroRange) != 0 || r.export.fits(m) {
 		return unix.EOPNOTSUPP

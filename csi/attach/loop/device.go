@@ -109,8 +109,8 @@ func nameOf(fd int) (string, error) {
 	return string(text), nil
 }
 
-// clear unbinds d if it is bound under name. With exclusive it first claims the device, so ErrBusy is the answer while a
-// file system on it is mounted. A device that others have open is cleared by the last of them.
+// clear unbinds d if it is bound under name. With exclusive it first claims the device, so ErrBusy is the answer while
+// a file system on it is mounted. A device that others have open is cleared by the last of them.
 func (d device) clear(name string, exclusive bool) error {
 	flags := unix.O_RDONLY | unix.O_CLOEXEC
 	if exclusive {

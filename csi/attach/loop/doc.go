@@ -7,8 +7,8 @@
 //
 // # Whose loop devices
 //
-// Loop devices are global to the kernel, also among containers, and several initiators may share one kernel. So each state
-// directory has an identity, drawn once, and each loop device carries it in its name field:
+// Loop devices are global to the kernel, also among containers, and several initiators may share one kernel. So each
+// state directory has an identity, drawn once, and each loop device carries it in its name field:
 //
 //	shale:IDENTITY:HASH      HASH = the first 16 hexadecimal digits of SHA-256 of the volume's name
 //
@@ -22,6 +22,6 @@
 //
 // # Failure
 //
-// When the process ends, I/O on its devices fails with EIO; the next process clears them at its start. A device that is still
-// open then goes away with its last opener (LO_FLAGS_AUTOCLEAR).
+// When the process ends, I/O on its devices fails with EIO; the next process clears them at its start. A device that
+// is still open then goes away with its last opener (LO_FLAGS_AUTOCLEAR).
 package loop

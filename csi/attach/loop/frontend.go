@@ -267,8 +267,8 @@ func (f *Frontend) cleanLinks(d device) {
 	}
 }
 
-// cleanMount unmounts what lies on dir and removes it. A mount whose process has gone answers nothing, so nothing but the
-// unmount is asked of it.
+// cleanMount unmounts what lies on dir and removes it. A mount whose process has gone answers nothing, so nothing but
+// the unmount is asked of it.
 func cleanMount(dir string) error {
 	for range unmountLimit {
 		err := unix.Unmount(dir, unix.MNT_DETACH|unix.MNT_FORCE)

@@ -1,8 +1,8 @@
-// Package memory is a Backend that keeps its bytes in memory and forgets them at the end: for tests of frontends and of what
-// lies on top of them, and to measure what a frontend alone costs.
+// Package memory is a Backend that keeps its bytes in memory and forgets them at the end: for tests of frontends and
+// of what lies on top of them, and to measure what a frontend alone costs.
 //
-// It completes each Request before Submit returns, counts them, and can be told to fail. Never-written bytes read as zeros and
-// take no memory. Safe for concurrent use as package attach asks.
+// It completes each Request before Submit returns, counts them, and can be told to fail. Never-written bytes read as
+// zeros and take no memory. Safe for concurrent use as package attach asks.
 package memory
 
 import (
