@@ -1,0 +1,228 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/shard"
+)
+
+// Names of the cache's indexes.
+const (
+	shardsByVolume = "spec.volumeName"
+	shardsByDevice = "spec.replicas.deviceName"
+)
+
+// shardWorkers bound the Shards that are brought in line at once.
+const shardWorkers = 4
+
+// Options say who this storenode is. All fields must be given.
+type Options struct {
+	// Config reaches the API server.
+	Config *rest.Config
+	// Node is the Kubernetes node; Namespace is Shale's own.
+	Node, Namespace string
+	// Address is host:port at which peers and clients reach this storenode.
+	Address string
+	// Version of the program, Incarnation of this process, for people.
+	Version, Incarnation string
+	Log                  *slog.Logger
+	Clock                clock.WithTicker
+}
+
+// Agent ties one Host to Kubernetes. It is the Host's shard.Authority.
+type Agent struct {
+	options   Options
+	manager   manager.Manager
+	reader    client.Reader
+	places    *places
+	proposals *proposals
+	silence   *silence
+	lease     *lease
+}
+
+var _ shard.Authority = (*Agent)(nil)
+
+// New makes an Agent. It talks to nobody before Run.
+func New(o Options) (*Agent, error) {
+	scheme := runtime.NewScheme()
+	err := errors.Join(v1alpha1.AddToScheme(scheme), coordinationv1.AddToScheme(scheme), corev1.AddToScheme(scheme))
+	if err != nil {
+		return nil, fmt.Errorf("register types: %w", err)
+	}
+	m, err := ctrl.NewManager(o.Config, ctrl.Options{
+		Scheme:  scheme,
+		Logger:  logr.FromSlogHandler(o.Log.Handler()),
+		Metrics: metricsserver.Options{BindAddress: "0"}, // the storenode has an endpoint of its own
+		Client: client.Options{Cache: &client.CacheOptions{
+			DisableFor: []client.Object{&coordinationv1.Lease{}, &corev1.Node{}},
+		}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reach the API server: %w", err)
+	}
+	a := &Agent{options: o, manager: m, reader: m.GetAPIReader()}
+	a.places = &places{api: m.GetClient(), node: o.Node, local: map[string]ident.UUID{}}
+	a.silence = &silence{
+		api: m.GetClient(), node: o.Node, nodes: a.places.nodes, log: o.Log, wake: make(chan struct{}, 1),
+	}
+	a.lease = &lease{
+		api: m.GetClient(), reader: a.reader, clock: o.Clock, namespace: o.Namespace, node: o.Node,
+		holder: o.Incarnation, log: o.Log,
+	}
+	a.proposals = newProposals(proposals{
+		api: m.GetClient(), reader: a.reader, log: o.Log,
+		resolve: func(spec *v1alpha1.ShardSpec) (membership.Record, error) { return record(spec, a.places.address) },
+	})
+	return a, nil
+}
+
+// Propose implements shard.Authority.
+func (a *Agent) Propose(id ident.ShardID, next membership.Record) { a.proposals.put(id, next) }
+
+// Unreachable implements shard.Authority.
+func (a *Agent) Unreachable(addresses []string) { a.silence.set(slices.Clone(addresses)) }
+
+// Run ties the Host to Kubernetes until ctx ends.
+func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) error {
+	if err := a.register(ctx); err != nil {
+		return err
+	}
+	rep := &report{
+		api: a.manager.GetClient(), reader: a.reader, host: host, opener: opener, places: a.places,
+		clock: a.options.Clock, node: a.options.Node, log: a.options.Log, kick: make(chan struct{}, 1),
+		failures: map[ident.ReplicaKey]string{}, told: map[ident.ShardID]told{},
+	}
+	sh := &shards{
+		api: a.manager.GetClient(), host: host, places: a.places, report: rep, log: a.options.Log,
+		names: map[ident.ShardID]string{}, ids: map[string]ident.ShardID{},
+	}
+	rep.name, a.proposals.name, a.proposals.decided = sh.name, sh.name, host.Decided
+	err := errors.Join(
+		a.index(ctx),
+		a.controllers(host, opener, sh, rep),
+		a.manager.Add(manager.RunnableFunc(a.proposals.run)),
+		a.manager.Add(manager.RunnableFunc(a.lease.run)),
+		a.manager.Add(manager.RunnableFunc(a.silence.run)),
+		a.manager.Add(manager.RunnableFunc(rep.run)),
+	)
+	if err != nil {
+		return fmt.Errorf("assemble agent: %w", err)
+	}
+	return a.manager.Start(ctx)
+}
+
+// register makes or renews the StoreNode object, before anything refers to it.
+func (a *Agent) register(ctx context.Context) error {
+	api := a.manager.GetClient()
+	node := &v1alpha1.StoreNode{}
+	node.Name = a.options.Node
+	addresses := map[string]string{transportTCP: a.options.Address}
+	err := a.reader.Get(ctx, client.ObjectKeyFromObject(node), node)
+	switch {
+	case apierrors.IsNotFound(err):
+		node.Spec.Addresses = addresses
+		err = api.Create(ctx, node)
+	case err == nil:
+		node.Spec.Addresses = addresses
+		err = api.Update(ctx, node)
+	}
+	if err != nil {
+		return fmt.Errorf("register storenode %s: %w", a.options.Node, err)
+	}
+	base := node.DeepCopy()
+	node.Status.Version, node.Status.Incarnation = a.options.Version, a.options.Incarnation
+	node.Status.Unreachable = nil
+	node.Status.ObservedGeneration = node.Generation
+	if err := api.Status().Patch(ctx, node, client.MergeFrom(base)); err != nil {
+		return fmt.Errorf("patch status of storenode %s: %w", a.options.Node, err)
+	}
+	return nil
+}
+
+func (a *Agent) index(ctx context.Context) error {
+	indexer := a.manager.GetFieldIndexer()
+	byVolume := func(o client.Object) []string {
+		if s, ok := o.(*v1alpha1.Shard); ok {
+			return []string{s.Spec.VolumeName}
+		}
+		return nil
+	}
+	byDevice := func(o client.Object) []string {
+		s, ok := o.(*v1alpha1.Shard)
+		if !ok {
+			return nil
+		}
+		var devices []string
+		for _, c := range s.Spec.Replicas {
+			devices = append(devices, c.DeviceName)
+		}
+		return devices
+	}
+	return errors.Join(
+		indexer.IndexField(ctx, &v1alpha1.Shard{}, shardsByVolume, byVolume),
+		indexer.IndexField(ctx, &v1alpha1.Shard{}, shardsByDevice, byDevice),
+	)
+}
+
+func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *report) error {
+	api := a.manager.GetClient()
+	// A Device that comes into service concerns Shards that were looked at before, when it was not here yet.
+	inService := make(chan event.GenericEvent, maxDevices)
+	pool := &pools{
+		api: api, node: a.options.Node, opener: opener, places: a.places, report: rep, log: a.options.Log,
+		served: map[string]ident.UUID{}, inService: inService,
+	}
+	volume := &volumes{api: api, host: host, places: a.places, ids: map[string]ident.UUID{}}
+	moved := handler.EnqueueRequestsFromMapFunc(a.shardsTouchedBy)
+	return errors.Join(
+		ctrl.NewControllerManagedBy(a.manager).Named("pool").
+			For(&v1alpha1.Pool{}, specChanges()).
+			Complete(pool),
+		ctrl.NewControllerManagedBy(a.manager).Named("shard").
+			For(&v1alpha1.Shard{}, specChanges()).
+			Watches(&v1alpha1.Volume{}, moved, specChanges()).
+			Watches(&v1alpha1.Device{}, moved, specChanges()).
+			Watches(&v1alpha1.StoreNode{}, moved, specChanges()).
+			WatchesRawSource(source.Channel(inService, moved)).
+			WithOptions(controller.Options{MaxConcurrentReconciles: shardWorkers}).
+			Complete(sh),
+		ctrl.NewControllerManagedBy(a.manager).Named("volume").
+			For(&v1alpha1.Volume{}, specChanges()).
+			Watches(&v1alpha1.Shard{}, handler.EnqueueRequestsFromMapFunc(volumeOfShard), specChanges()).
+			Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(a.volumesTouchedBy), specChanges()).
+			Watches(&v1alpha1.StoreNode{}, handler.EnqueueRequestsFromMapFunc(a.volumesTouchedBy), specChanges()).
+			Complete(volume),
+	)
+}
+
+func volumeOfShard(_ context.Context, o client.Object) []reconcile.Request {
+	s, ok := o.(*v1alpha1.Shard)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: s.Spec.VolumeName}}}
+}

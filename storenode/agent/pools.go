@@ -1,0 +1,303 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/storenode/ident"
+)
+
+const (
+	// rescanEvery finds Devices that were plugged in since.
+	rescanEvery = 30 * time.Second
+	// maxDevices bounds what one Pool may select on one node, so that a careless pattern cannot flood the API.
+	maxDevices = 128
+)
+
+// Content is what a Device was found to hold.
+type Content uint8
+
+// The contents. Only an empty Device may be formatted, only ours may be served.
+const (
+	ContentEmpty Content = iota + 1
+	ContentOurs
+	ContentForeign
+	ContentCorrupt
+)
+
+// Found is what a look at a Device tells, without writing to it.
+type Found struct {
+	Content Content
+	// What names the foreign content or the damage, for people.
+	What string
+	// UUID and Pool, when the Device is ours.
+	UUID ident.UUID
+	Pool string
+	// Size in bytes, Serial and Model as the kernel reports them.
+	Size          int64
+	Serial, Model string
+}
+
+// Opener is the agent's way to Devices.
+type Opener interface {
+	// Probe looks at the Device at path and writes nothing.
+	Probe(path string) (Found, error)
+	// Format makes an empty Device ours; it refuses any other.
+	Format(path, pool string) error
+	// Serve takes a Device of ours into service in the Host.
+	Serve(path string) (ident.UUID, error)
+	// Usage of a Device in service; err is set when it has failed.
+	Usage(id ident.UUID) (DeviceUsage, error)
+}
+
+// DeviceUsage is the space of a Device, in bytes.
+type DeviceUsage struct {
+	Capacity, Used, Reserved int64
+	Replicas                 int
+}
+
+// pools claims and serves the Devices that Pools select here.
+type pools struct {
+	api    client.Client
+	node   string
+	opener Opener
+	places *places
+	report *report
+	log    *slog.Logger
+	// served are the Devices in service, by resolved path. Only the one reconcile worker touches it.
+	served map[string]ident.UUID
+	// inService hears of each Device that comes into service.
+	inService chan<- event.GenericEvent
+}
+
+// candidate is one selected path and what became of it.
+type candidate struct {
+	path  string
+	found Found
+	// reason and message say why it is not in service; empty when it is.
+	reason, message string
+}
+
+// Reconcile looks at every Device that one Pool selects on this node.
+func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	var pool v1alpha1.Pool
+	if err := r.api.Get(ctx, req.NamespacedName, &pool); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	selected, err := r.selectsNode(ctx, &pool)
+	if err != nil || pool.DeletionTimestamp != nil {
+		return reconcile.Result{}, err
+	}
+	var paths []string
+	if selected {
+		if paths, err = r.paths(ctx, &pool); err != nil {
+			return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("select devices of pool %s: %w", pool.Name, err))
+		}
+	}
+	var errs []error
+	var refused []candidate
+	for _, path := range paths {
+		c, err := r.take(ctx, &pool, path)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if c.reason != "" {
+			refused = append(refused, c)
+		}
+	}
+	errs = append(errs, r.tellRefused(ctx, &pool, refused))
+	return reconcile.Result{RequeueAfter: rescanEvery}, errors.Join(errs...)
+}
+
+func (r *pools) selectsNode(ctx context.Context, pool *v1alpha1.Pool) (bool, error) {
+	if len(pool.Spec.NodeSelector) == 0 {
+		return true, nil
+	}
+	var node corev1.Node
+	if err := r.api.Get(ctx, client.ObjectKey{Name: r.node}, &node); err != nil {
+		return false, fmt.Errorf("get node %s: %w", r.node, err)
+	}
+	return labels.SelectorFromSet(pool.Spec.NodeSelector).Matches(labels.Set(node.Labels)), nil
+}
+
+// paths are the resolved paths that the Pool's patterns match, and those where its Devices were before, each once.
+func (r *pools) paths(ctx context.Context, pool *v1alpha1.Pool) ([]string, error) {
+	var paths []string
+	for _, pattern := range pool.Spec.DeviceSelector.Paths {
+		matches, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, fmt.Errorf("read path pattern %q: %w", pattern, err)
+		}
+		paths = append(paths, matches...)
+	}
+	var known v1alpha1.DeviceList
+	if err := r.api.List(ctx, &known); err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	for i := range known.Items {
+		d := &known.Items[i].Spec
+		if d.NodeName == r.node && d.PoolName == pool.Name && d.UUID != "" {
+			paths = append(paths, d.Path)
+		}
+	}
+	for i, path := range paths {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			paths[i] = real
+		}
+	}
+	slices.Sort(paths)
+	paths = slices.Compact(paths)
+	return paths[:min(len(paths), maxDevices)], nil
+}
+
+// take serves the Device at path if it may be served, formatting it if it is empty.
+func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, path string) (candidate, error) {
+	if id, ok := r.served[path]; ok {
+		return candidate{path: path}, r.tellServed(ctx, pool, id, candidate{path: path})
+	}
+	found, err := r.opener.Probe(path)
+	c := candidate{path: path, found: found}
+	if err != nil {
+		c.reason, c.message = v1alpha1.ReasonUnreadable, err.Error()
+		return c, nil
+	}
+	if found.Content != ContentOurs && !matches(&pool.Spec.DeviceSelector, found) {
+		return c, nil
+	}
+	if c.reason, c.message = refuse(pool.Name, path, found); c.reason != "" {
+		return c, nil
+	}
+	if found.Content == ContentEmpty {
+		if err := r.opener.Format(path, pool.Name); err != nil {
+			return c, fmt.Errorf("format device %s: %w", path, err)
+		}
+		r.log.Info("Formatted device", "path", path, "pool", pool.Name)
+	}
+	id, err := r.opener.Serve(path)
+	if err != nil {
+		c.reason, c.message = v1alpha1.ReasonUnreadable, err.Error()
+		return c, fmt.Errorf("serve device %s: %w", path, err)
+	}
+	r.served[path] = id
+	r.places.serve(id)
+	r.log.Info("Serving device", "path", path, "device", id.String(), "pool", pool.Name)
+	err = r.tellServed(ctx, pool, id, c)
+	r.inService <- event.GenericEvent{Object: &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: deviceName(id)}}}
+	return c, err
+}
+
+// refuse says why a Device must not be touched.
+func refuse(pool, path string, f Found) (reason, message string) {
+	switch {
+	case f.Content == ContentForeign:
+		return v1alpha1.ReasonForeignData, fmt.Sprintf(
+			"%s holds %s and is left untouched; wipe it if its data is not needed, or narrow the pool's deviceSelector",
+			path, f.What)
+	case f.Content == ContentCorrupt:
+		return v1alpha1.ReasonCorruptSuperblock, fmt.Sprintf(
+			"%s has a damaged superblock (%s) and is left untouched; look at it with `storenode inspect %s`",
+			path, f.What, path)
+	case f.Content == ContentOurs && f.Pool != pool:
+		return v1alpha1.ReasonOtherPool, fmt.Sprintf("%s belongs to pool %q", path, f.Pool)
+	}
+	return "", ""
+}
+
+// matches reports whether what the kernel says of a Device fits the selector. Paths have been matched before.
+func matches(s *v1alpha1.DeviceSelector, f Found) bool {
+	if s.MinSizeBytes > 0 && f.Size < s.MinSizeBytes || s.MaxSizeBytes > 0 && f.Size > s.MaxSizeBytes {
+		return false
+	}
+	if len(s.Models) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(s.Models, func(pattern string) bool {
+		ok, err := filepath.Match(pattern, f.Model)
+		return err == nil && ok
+	})
+}
+
+// tellServed keeps the Device object of a Device in service: it moves with the Device to another node or path.
+func (r *pools) tellServed(ctx context.Context, pool *v1alpha1.Pool, id ident.UUID, c candidate) error {
+	spec := v1alpha1.DeviceSpec{
+		UUID: id.String(), PoolName: pool.Name, NodeName: r.node, Path: c.path,
+		Serial: c.found.Serial, Model: c.found.Model,
+	}
+	if err := r.ensure(ctx, deviceName(id), spec); err != nil {
+		return err
+	}
+	return r.report.device(ctx, id)
+}
+
+// ensure creates the Device object or brings its spec in line.
+func (r *pools) ensure(ctx context.Context, name string, spec v1alpha1.DeviceSpec) error {
+	var have v1alpha1.Device
+	err := r.api.Get(ctx, client.ObjectKey{Name: name}, &have)
+	if apierrors.IsNotFound(err) {
+		have.Name, have.Spec = name, spec
+		if err := r.api.Create(ctx, &have); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("create device %s: %w", name, err)
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("get device %s: %w", name, err)
+	}
+	if spec.Serial == "" {
+		spec.Serial, spec.Model = have.Spec.Serial, have.Spec.Model
+	}
+	if have.Spec == spec {
+		return nil
+	}
+	have.Spec = spec
+	if err := r.api.Update(ctx, &have); err != nil {
+		return fmt.Errorf("update device %s: %w", name, err)
+	}
+	return nil
+}
+
+// tellRefused keeps one Device object for each selected path that is not in service, and drops those that are past.
+func (r *pools) tellRefused(ctx context.Context, pool *v1alpha1.Pool, refused []candidate) error {
+	var errs []error
+	current := map[string]bool{}
+	for _, c := range refused {
+		name := candidateName(r.node, c.path)
+		current[name] = true
+		spec := v1alpha1.DeviceSpec{
+			PoolName: pool.Name, NodeName: r.node, Path: c.path, Serial: c.found.Serial, Model: c.found.Model,
+		}
+		if err := r.ensure(ctx, name, spec); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, r.report.refused(ctx, name, c))
+	}
+	var list v1alpha1.DeviceList
+	if err := r.api.List(ctx, &list); err != nil {
+		return errors.Join(append(errs, fmt.Errorf("list devices: %w", err))...)
+	}
+	for i := range list.Items {
+		d := &list.Items[i]
+		ours := strings.HasPrefix(d.Name, candidatePrefix) && d.Spec.NodeName == r.node && d.Spec.PoolName == pool.Name
+		if !ours || current[d.Name] {
+			continue
+		}
+		errs = append(errs, client.IgnoreNotFound(r.api.Delete(ctx, d)))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,323 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/shard"
+	"github.com/shale-storage/shale/storenode/store"
+)
+
+const (
+	// reportEvery is how often changes of Replicas are looked for; a look costs memory accesses only.
+	reportEvery = time.Second
+	// usageEvery is how often mere changes of used space are written.
+	usageEvery = 15 * time.Second
+)
+
+// report writes what is here into the objects' status, changes only.
+type report struct {
+	api client.Client
+	// reader reads past the cache, for objects that were written a moment ago.
+	reader client.Reader
+	host   shard.Manager
+	opener Opener
+	places *places
+	clock  clock.Clock
+	node   string
+	name   func(ident.ShardID) (string, bool)
+	log    *slog.Logger
+	kick   chan struct{}
+
+	mu sync.Mutex
+	// failures are Replicas that could not be created here, and why.
+	failures map[ident.ReplicaKey]string
+	// told is what was last written of each Shard, so that only changes are.
+	told map[ident.ShardID]told
+	// toldUsage is when Devices were last written.
+	toldUsage time.Time
+}
+
+// told is the last written report of a Shard.
+type told struct {
+	entries []v1alpha1.ShardReplicaStatus
+	at      time.Time
+}
+
+// wake looks for changes now.
+func (r *report) wake() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// applied notes the outcome of Host.Apply for the local Replicas of a Shard.
+func (r *report) applied(id ident.ShardID, local []v1alpha1.ShardReplica, err error) {
+	r.mu.Lock()
+	for _, c := range local {
+		key := ident.ReplicaKey{Shard: id, Replica: ident.ReplicaID(c.ID)}
+		if err == nil {
+			delete(r.failures, key)
+		} else {
+			r.failures[key] = failureMessage(err)
+		}
+	}
+	r.mu.Unlock()
+	r.wake()
+}
+
+func failureMessage(err error) string {
+	switch {
+	case errors.Is(err, store.ErrNoSpace):
+		return "the device has no room for this replica"
+	case errors.Is(err, shard.ErrStaleRecord):
+		return "the shard's membership is older than what this replica has seen " +
+			"(was the API server restored from a backup?); " +
+			"see docs/operate/restored-api-server.md"
+	default:
+		return err.Error()
+	}
+}
+
+// run reports until ctx ends.
+func (r *report) run(ctx context.Context) error {
+	tick := r.clock.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C():
+		case <-r.kick:
+		}
+		if err := r.shards(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("Could not report replicas, trying again", "error", err)
+		}
+		if err := r.devices(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("Could not report devices, trying again", "error", err)
+		}
+	}
+}
+
+// shards writes the entries of this node's Replicas where they changed.
+func (r *report) shards(ctx context.Context) error {
+	now := r.entries()
+	r.mu.Lock()
+	for id := range r.told {
+		if _, ok := now[id]; !ok {
+			now[id] = nil
+		}
+	}
+	r.mu.Unlock()
+	var errs []error
+	for id, entries := range now {
+		if err := r.shard(ctx, id, entries); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// entries are the reports of all local Replicas, by Shard, in order of their IDs.
+func (r *report) entries() map[ident.ShardID][]v1alpha1.ShardReplicaStatus {
+	all := map[ident.ShardID][]v1alpha1.ShardReplicaStatus{}
+	seen := map[ident.ReplicaKey]bool{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.host.Statuses() {
+		seen[s.Key] = true
+		entry := v1alpha1.ShardReplicaStatus{
+			ID: int64(s.Key.Replica), State: stateText(s.State), Epoch: int64(s.Epoch),
+			RebuildPercent: int32(s.RebuildPercent), UsedBytes: s.UsedBytes, Message: s.Message,
+		}
+		if why, failed := r.failures[s.Key]; failed {
+			entry.Message = why
+		}
+		all[s.Key.Shard] = append(all[s.Key.Shard], entry)
+	}
+	for key, why := range r.failures {
+		if !seen[key] {
+			all[key.Shard] = append(all[key.Shard], v1alpha1.ShardReplicaStatus{
+				ID: int64(key.Replica), State: stateText(shard.StateFailed), Message: why,
+			})
+		}
+	}
+	return all
+}
+
+func stateText(s shard.State) string {
+	switch s {
+	case shard.StateCreated:
+		return v1alpha1.ReplicaCreated
+	case shard.StateInSync:
+		return v1alpha1.ReplicaInSync
+	case shard.StateRebuilding:
+		return v1alpha1.ReplicaRebuilding
+	case shard.StateStale:
+		return v1alpha1.ReplicaStale
+	case shard.StateFailed:
+		return v1alpha1.ReplicaFailed
+	}
+	return v1alpha1.ReplicaFailed
+}
+
+// shard writes the entries of one Shard if they differ from what was last written. Server-side apply with a field
+// manager of this node's own: entries of other nodes are not touched, and entries left out disappear.
+func (r *report) shard(ctx context.Context, id ident.ShardID, entries []v1alpha1.ShardReplicaStatus) error {
+	r.mu.Lock()
+	last, known := r.told[id]
+	r.mu.Unlock()
+	now := r.clock.Now()
+	if known && equality.Semantic.DeepEqual(last.entries, entries) {
+		return nil
+	}
+	if known && now.Sub(last.at) < usageEvery && sameButUsage(last.entries, entries) {
+		return nil
+	}
+	name, ok := r.name(id)
+	if !ok {
+		r.mu.Lock()
+		delete(r.told, id)
+		r.dropFailures(id)
+		r.mu.Unlock()
+		return nil
+	}
+	if err := r.applyStatus(ctx, name, entries); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(entries) == 0 {
+		delete(r.told, id)
+	} else {
+		r.told[id] = told{entries: entries, at: now}
+	}
+	return nil
+}
+
+func (r *report) dropFailures(id ident.ShardID) {
+	for key := range r.failures {
+		if key.Shard == id {
+			delete(r.failures, key)
+		}
+	}
+}
+
+func sameButUsage(a, b []v1alpha1.ShardReplicaStatus) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		x, y := a[i], b[i]
+		x.UsedBytes, y.UsedBytes = 0, 0
+		if x != y {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *report) applyStatus(ctx context.Context, name string, entries []v1alpha1.ShardReplicaStatus) error {
+	list, err := toList(entries)
+	if err != nil {
+		return fmt.Errorf("encode status of shard %s: %w", name, err)
+	}
+	object := &unstructured.Unstructured{Object: map[string]any{
+		"metadata": map[string]any{"name": name},
+		"status":   map[string]any{"replicas": list},
+	}}
+	object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Shard"))
+	err = r.api.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(object),
+		client.FieldOwner("storenode-"+r.node), client.ForceOwnership)
+	if err != nil && client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("apply status of shard %s: %w", name, err)
+	}
+	return nil
+}
+
+func toList(entries []v1alpha1.ShardReplicaStatus) ([]any, error) {
+	raw, err := json.Marshal(entries)
+	if err != nil {
+		return nil, err
+	}
+	list := []any{}
+	if len(entries) == 0 {
+		return list, nil
+	}
+	return list, json.Unmarshal(raw, &list)
+}
+
+// devices writes the usage of all local Devices now and then.
+func (r *report) devices(ctx context.Context) error {
+	if now := r.clock.Now(); now.Sub(r.toldUsage) >= usageEvery {
+		r.toldUsage = now
+		var errs []error
+		for _, id := range r.places.all() {
+			errs = append(errs, r.device(ctx, id))
+		}
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+// device writes the status of one Device in service.
+func (r *report) device(ctx context.Context, id ident.UUID) error {
+	usage, failure := r.opener.Usage(id)
+	condition := metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonServing,
+		Message: "The device is in service",
+	}
+	if failure != nil {
+		condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonDeviceFailed
+		condition.Message = failure.Error()
+	}
+	return r.patchDevice(ctx, deviceName(id), func(d *v1alpha1.Device) {
+		d.Status.CapacityBytes, d.Status.UsedBytes = usage.Capacity, usage.Used
+		d.Status.ReservedBytes, d.Status.ReplicaCount = usage.Reserved, int32(usage.Replicas)
+		d.Status.ObservedGeneration = d.Generation
+		condition.ObservedGeneration = d.Generation
+		meta.SetStatusCondition(&d.Status.Conditions, condition)
+	})
+}
+
+// refused writes why a selected Device is not in service.
+func (r *report) refused(ctx context.Context, name string, c candidate) error {
+	return r.patchDevice(ctx, name, func(d *v1alpha1.Device) {
+		d.Status.ObservedGeneration = d.Generation
+		meta.SetStatusCondition(&d.Status.Conditions, metav1.Condition{
+			Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, ObservedGeneration: d.Generation,
+			Reason: c.reason, Message: c.message,
+		})
+	})
+}
+
+func (r *report) patchDevice(ctx context.Context, name string, change func(*v1alpha1.Device)) error {
+	var d v1alpha1.Device
+	if err := r.reader.Get(ctx, client.ObjectKey{Name: name}, &d); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	base := d.DeepCopy()
+	change(&d)
+	if equality.Semantic.DeepEqual(base.Status, d.Status) {
+		return nil
+	}
+	if err := r.api.Status().Patch(ctx, &d, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("patch status of device %s: %w", name, err)
+	}
+	return nil
+}

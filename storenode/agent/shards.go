@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/shard"
+)
+
+// shards makes the Host hold what Shard objects say it should.
+type shards struct {
+	api    client.Client
+	host   shard.Manager
+	places *places
+	report *report
+	log    *slog.Logger
+
+	mu sync.Mutex
+	// names finds the object of a Shard; it follows the cache of Shard objects.
+	names map[ident.ShardID]string
+	ids   map[string]ident.ShardID
+}
+
+// Reconcile brings one Shard in line. Every step is idempotent, so a crash between any two is mended by the next run.
+func (r *shards) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	var object v1alpha1.Shard
+	if err := r.api.Get(ctx, req.NamespacedName, &object); err != nil {
+		if apierrors.IsNotFound(err) {
+			// Data stays: an object can be missing because of a mistake. The finalizer makes sure that a wanted deletion
+			// was seen while the object was there.
+			r.forget(req.Name)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, fmt.Errorf("get shard %s: %w", req.Name, err)
+	}
+	id, err := shardID(&object.Spec)
+	if err != nil {
+		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("read shard %s: %w", req.Name, err))
+	}
+	r.remember(req.Name, id)
+	if object.DeletionTimestamp != nil {
+		return reconcile.Result{}, r.remove(id, func(shard.Status) bool { return true })
+	}
+	if err := r.apply(ctx, id, &object); err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{}, r.remove(id, func(s shard.Status) bool { return displaced(&object.Spec, s) })
+}
+
+// apply hands the Shard to the Host when one of its Replicas belongs on a Device of this node.
+func (r *shards) apply(ctx context.Context, id ident.ShardID, object *v1alpha1.Shard) error {
+	local := r.places.localReplicas(&object.Spec)
+	if len(local) == 0 {
+		return nil
+	}
+	desired, err := r.desired(ctx, id, object)
+	if err != nil {
+		return reconcile.TerminalError(fmt.Errorf("read shard %s: %w", object.Name, err))
+	}
+	err = r.host.Apply(desired)
+	r.report.applied(id, local, err)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, shard.ErrStaleRecord):
+		// Trying again changes nothing: the object is older than the data. The status says so to people.
+		r.log.Error("Refused an old membership record; was the API server restored from a backup?",
+			"shard", object.Name, "epoch", object.Spec.Membership.Epoch, "error", err)
+		return nil
+	default:
+		return fmt.Errorf("apply shard %s: %w", object.Name, err)
+	}
+}
+
+func (r *shards) desired(ctx context.Context, id ident.ShardID, object *v1alpha1.Shard) (shard.Desired, error) {
+	rec, err := record(&object.Spec, r.places.address)
+	if err != nil {
+		return shard.Desired{}, err
+	}
+	desired := shard.Desired{Shard: id, Size: object.Spec.SizeBytes, Record: rec}
+	var volume v1alpha1.Volume
+	if err := r.api.Get(ctx, client.ObjectKey{Name: object.Spec.VolumeName}, &volume); err == nil {
+		desired.Generation = ident.Generation(volume.Spec.AttachGeneration)
+	}
+	return desired, nil
+}
+
+// displaced reports whether a local Replica lost its place by a decision at least as new as all it has seen.
+func displaced(spec *v1alpha1.ShardSpec, s shard.Status) bool {
+	listed := slices.ContainsFunc(spec.Replicas, func(c v1alpha1.ShardReplica) bool {
+		return c.ID == int64(s.Key.Replica)
+	})
+	return !listed && spec.Membership.Epoch >= int64(s.Epoch)
+}
+
+// remove deletes the local Replicas of a Shard that match.
+func (r *shards) remove(id ident.ShardID, match func(shard.Status) bool) error {
+	var errs []error
+	for _, s := range r.host.Statuses() {
+		if s.Key.Shard != id || !match(s) {
+			continue
+		}
+		if err := r.host.Delete(s.Key); err != nil {
+			errs = append(errs, fmt.Errorf("delete replica %s: %w", s.Key, err))
+			continue
+		}
+		r.log.Info("Deleted replica", "replica", s.Key.String())
+	}
+	r.report.wake()
+	return errors.Join(errs...)
+}
+
+func (r *shards) remember(name string, id ident.ShardID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.names[id], r.ids[name] = name, id
+}
+
+func (r *shards) forget(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.names, r.ids[name])
+	delete(r.ids, name)
+}
+
+// name is the object of a Shard.
+func (r *shards) name(id ident.ShardID) (string, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name, ok := r.names[id]
+	return name, ok
+}

@@ -1,0 +1,93 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/shard"
+)
+
+// volumes publishes the maps that clients OPEN. Any storenode can answer for any Volume.
+type volumes struct {
+	api    client.Client
+	host   shard.Manager
+	places *places
+
+	mu  sync.Mutex
+	ids map[string]ident.UUID
+}
+
+// Reconcile publishes the map of one Volume. A Volume of which not every Shard exists yet has no map.
+func (r *volumes) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	var volume v1alpha1.Volume
+	if err := r.api.Get(ctx, req.NamespacedName, &volume); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.unpublish(req.Name)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, fmt.Errorf("get volume %s: %w", req.Name, err)
+	}
+	m, complete, err := r.volumeMap(ctx, &volume)
+	if err != nil {
+		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("map volume %s: %w", req.Name, err))
+	}
+	if !complete {
+		return reconcile.Result{}, nil
+	}
+	r.mu.Lock()
+	r.ids[req.Name] = m.Volume
+	r.mu.Unlock()
+	r.host.Publish(m)
+	return reconcile.Result{}, nil
+}
+
+func (r *volumes) volumeMap(ctx context.Context, volume *v1alpha1.Volume) (shard.VolumeMap, bool, error) {
+	id, err := ident.ParseUUID(volume.Spec.ID)
+	if err != nil {
+		return shard.VolumeMap{}, false, fmt.Errorf("read id: %w", err)
+	}
+	size, per := volume.Spec.SizeBytes, volume.Spec.ShardSizeBytes
+	if size <= 0 || per <= 0 {
+		return shard.VolumeMap{}, false, fmt.Errorf("read sizes %d and %d: not positive", size, per)
+	}
+	var list v1alpha1.ShardList
+	if err := r.api.List(ctx, &list, client.MatchingFields{shardsByVolume: volume.Name}); err != nil {
+		return shard.VolumeMap{}, false, fmt.Errorf("list shards: %w", err)
+	}
+	count := int((size + per - 1) / per)
+	m := shard.VolumeMap{
+		Volume: id, Size: size, ShardSize: per,
+		Generation: ident.Generation(volume.Spec.AttachGeneration),
+		Shards:     make([]membership.Record, count),
+	}
+	seen := 0
+	for i := range list.Items {
+		spec := &list.Items[i].Spec
+		if spec.Index < 0 || int(spec.Index) >= count || spec.Membership.Epoch == 0 {
+			continue
+		}
+		if m.Shards[spec.Index], err = record(spec, r.places.address); err != nil {
+			return shard.VolumeMap{}, false, fmt.Errorf("read shard %s: %w", list.Items[i].Name, err)
+		}
+		seen++
+	}
+	return m, seen == count, nil
+}
+
+func (r *volumes) unpublish(name string) {
+	r.mu.Lock()
+	id, ok := r.ids[name]
+	delete(r.ids, name)
+	r.mu.Unlock()
+	if ok {
+		r.host.Unpublish(id)
+	}
+}
