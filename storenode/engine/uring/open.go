@@ -1,0 +1,83 @@
+package uring
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shale-storage/shale/storenode/engine"
+)
+
+// fileBlockSize is the unit of I/O on a file, in bytes.
+const fileBlockSize = 4096
+
+// openDirect opens a block device or a regular file for O_DIRECT, exclusively, and describes it.
+func openDirect(path string) (int, engine.Info, error) {
+	info := engine.Info{Path: path, BlockSize: fileBlockSize, Discard: true}
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC|unix.O_EXCL, 0)
+	if err != nil {
+		return -1, info, fmt.Errorf("open device %s: %w", path, err)
+	}
+	if err := describe(fd, &info); err != nil {
+		_ = unix.Close(fd)
+		return -1, info, fmt.Errorf("open device %s: %w", path, err)
+	}
+	return fd, info, nil
+}
+
+func describe(fd int, info *engine.Info) error {
+	var s unix.Stat_t
+	if err := unix.Fstat(fd, &s); err != nil {
+		return err
+	}
+	switch s.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		// O_EXCL means nothing for files, so a lock keeps others of our kind out.
+		if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			return fmt.Errorf("%w: in use by another process", unix.EBUSY)
+		}
+		info.Size = s.Size / fileBlockSize * fileBlockSize
+	case unix.S_IFBLK:
+		return describeBlock(fd, s.Rdev, info)
+	default:
+		return fmt.Errorf("%w: neither a block device nor a file", unix.ENOTBLK)
+	}
+	return nil
+}
+
+func describeBlock(fd int, rdev uint64, info *engine.Info) error {
+	block, err := unix.IoctlGetInt(fd, unix.BLKSSZGET)
+	if err != nil {
+		return fmt.Errorf("read block size: %w", err)
+	}
+	size, err := blockDeviceSize(fd)
+	if err != nil {
+		return err
+	}
+	info.BlockSize, info.Size = block, size/fileBlockSize*fileBlockSize
+	sys := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev))
+	info.Rotational = attribute(sys, "queue/rotational") == "1"
+	info.Discard = attribute(sys, "queue/discard_max_bytes") != "0"
+	info.Serial, info.Model = attribute(sys, "device/serial"), attribute(sys, "device/model")
+	return nil
+}
+
+func blockDeviceSize(fd int) (int64, error) {
+	size, err := unix.Seek(fd, 0, 2)
+	if err != nil {
+		return 0, fmt.Errorf("read size: %w", err)
+	}
+	return size, nil
+}
+
+// attribute is a file of sysfs, trimmed; empty if there is none.
+func attribute(sys, name string) string {
+	text, err := os.ReadFile(filepath.Join(sys, name))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
