@@ -1,0 +1,283 @@
+package tcp_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/transport"
+	"github.com/shale-storage/shale/storenode/transport/tcp"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// handler is a Handler of functions.
+type handler struct {
+	frame  func(c transport.Conn, f *transport.Frame) error
+	idle   func(c transport.Conn)
+	closed chan error
+}
+
+func (h *handler) Frame(c transport.Conn, f *transport.Frame) error { return h.frame(c, f) }
+func (h *handler) Idle(c transport.Conn) {
+	if h.idle != nil {
+		h.idle(c)
+		return
+	}
+	c.Flush()
+}
+func (h *handler) Closed(_ transport.Conn, err error) { h.closed <- err }
+
+// echo answers each frame with itself.
+func echo() *handler {
+	return &handler{closed: make(chan error, 1), frame: func(c transport.Conn, f *transport.Frame) error {
+		f.Flags |= wire.FlagReply
+		return c.Send(f)
+	}}
+}
+
+func options(pool *buffer.Pool) *tcp.Options {
+	return &tcp.Options{
+		Pool: pool, Metrics: &tcp.Metrics{}, MaxConnections: 8, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+}
+
+// serve runs a Listener whose connections get handlers from h.
+func serve(tb testing.TB, o *tcp.Options, h func() transport.Handler) *tcp.Listener {
+	tb.Helper()
+	l, err := tcp.Listen(tb.Context(), "127.0.0.1:0", o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := l.Serve(func(transport.Conn) (transport.Handler, error) { return h(), nil }); err != nil {
+			tb.Error(err)
+		}
+	})
+	tb.Cleanup(func() {
+		_ = l.Close()
+		served.Wait()
+	})
+	return l
+}
+
+func dial(tb testing.TB, o *tcp.Options, address string, h *handler) transport.Conn {
+	tb.Helper()
+	c, err := tcp.Dialer{Options: o}.Dial(tb.Context(), address, h)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		c.Close(transport.ErrClosed)
+		<-h.closed
+	})
+	return c
+}
+
+func TestFramesArriveWholeAndInOrder(t *testing.T) {
+	pool := buffer.New(64 << 20)
+	o := options(pool)
+	l := serve(t, o, func() transport.Handler { return echo() })
+	sizes := []int{0, 4096, 1, 300_000, wire.MaxPayload, 128 << 10, 0, 4096}
+	const rounds = 20
+	done := make(chan struct{})
+	next := uint64(0)
+	h := &handler{closed: make(chan error, 1), frame: func(_ transport.Conn, f *transport.Frame) error {
+		want := sizes[next%uint64(len(sizes))]
+		if uint64(f.Request) != next || int(f.PayloadLength) != want || !f.IsReply() {
+			t.Errorf("frame %d with %d bytes, want %d with %d", f.Request, f.PayloadLength, next, want)
+		}
+		if f.Payload != nil {
+			if want >= 8 && binary.LittleEndian.Uint64(f.Payload.Bytes()[want-8:]) != next {
+				t.Errorf("frame %d carries other bytes", next)
+			}
+			f.Payload.Release()
+		}
+		if next++; next == uint64(len(sizes)*rounds) {
+			close(done)
+		}
+		return nil
+	}}
+	c := dial(t, o, l.Address(), h)
+	for i := range uint64(len(sizes) * rounds) {
+		f := transport.Frame{Header: wire.Header{Opcode: wire.OpWrite, Request: ident.RequestID(i)}}
+		if n := sizes[i%uint64(len(sizes))]; n > 0 {
+			for f.Payload = pool.Get(n); f.Payload == nil; f.Payload = pool.Get(n) {
+				c.Flush()
+				time.Sleep(time.Millisecond)
+			}
+			if n >= 8 {
+				binary.LittleEndian.PutUint64(f.Payload.Bytes()[n-8:], i)
+			}
+		}
+		if err := c.Send(&f); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 0 {
+			c.Flush()
+		}
+	}
+	c.Flush()
+	<-done
+	if in := pool.Stats().InUse; in != 0 {
+		t.Errorf("%d bytes of the pool are lost", in)
+	}
+}
+
+func TestGarbageClosesItsConnectionAndHarmsNoOther(t *testing.T) {
+	o := options(buffer.New(8 << 20))
+	l := serve(t, o, func() transport.Handler { return echo() })
+	answered := make(chan struct{}, 1)
+	good := dial(t, o, l.Address(), &handler{
+		closed: make(chan error, 1),
+		frame:  func(transport.Conn, *transport.Frame) error { answered <- struct{}{}; return nil },
+	})
+	var header, oversized, rotten [wire.HeaderSize]byte
+	h := wire.Header{Opcode: wire.OpWrite, PayloadLength: 4096, PayloadCRC: 1}
+	h.Encode(header[:])
+	h.PayloadLength = wire.MaxPayload + 1
+	h.Encode(oversized[:])
+	h.Encode(rotten[:])
+	rotten[30] ^= 4
+	for name, bytes := range map[string][]byte{
+		"text":          []byte("GET / HTTP/1.1\r\nHost: shale\r\nAccept: */*\r\nUser-Agent: none\r\n\r\n" + string(make([]byte, 200))),
+		"oversized":     oversized[:],
+		"rotten header": rotten[:],
+		"wrong payload": append(header[:], make([]byte, 4096)...),
+	} {
+		c, err := net.Dial("tcp", l.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write(bytes); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Errorf("%s was answered", name)
+		}
+		_ = c.Close()
+	}
+	short, err := net.Dial("tcp", l.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := short.Write(header[:50]); err != nil {
+		t.Fatal(err)
+	}
+	_ = short.Close()
+	for o.Metrics.BadFrames.Load() < 5 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := good.Send(&transport.Frame{Header: wire.Header{Opcode: wire.OpHello}}); err != nil {
+		t.Fatal(err)
+	}
+	good.Flush()
+	<-answered
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	o := options(buffer.New(1 << 20))
+	o.MaxConnections = 1
+	l := serve(t, o, func() transport.Handler { return echo() })
+	first := dial(t, o, l.Address(), &handler{closed: make(chan error, 1), frame: func(transport.Conn, *transport.Frame) error { return nil }})
+	if err := first.Send(&transport.Frame{Header: wire.Header{Opcode: wire.OpHello}}); err != nil {
+		t.Fatal(err)
+	}
+	first.Flush()
+	for o.Metrics.FramesIn.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	second, err := net.Dial("tcp", l.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if _, err := second.Read(make([]byte, 1)); err == nil {
+		t.Error("a connection beyond the limit was kept")
+	}
+}
+
+func TestAPeerThatTakesNothingOverflowsItsQueueAlone(t *testing.T) {
+	o := options(buffer.New(8 << 20))
+	block := make(chan struct{})
+	l := serve(t, o, func() transport.Handler {
+		return &handler{closed: make(chan error, 1), frame: func(_ transport.Conn, f *transport.Frame) error {
+			if f.Payload != nil {
+				f.Payload.Release()
+			}
+			<-block
+			return nil
+		}}
+	})
+	t.Cleanup(func() { close(block) })
+	h := &handler{closed: make(chan error, 1), frame: func(transport.Conn, *transport.Frame) error { return nil }}
+	c, err := tcp.Dialer{Options: o}.Dial(context.Background(), l.Address(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := o.Pool.Get(1 << 20)
+	for {
+		payload.Retain()
+		if err = c.Send(&transport.Frame{Header: wire.Header{Opcode: wire.OpWrite}, Payload: payload}); err != nil {
+			break
+		}
+		c.Flush()
+	}
+	payload.Release()
+	if !errors.Is(err, transport.ErrOverflow) {
+		t.Errorf("Send says %v", err)
+	}
+	if cause := <-h.closed; !errors.Is(cause, transport.ErrOverflow) {
+		t.Errorf("closed with %v", cause)
+	}
+}
+
+// benchmark echoes 4 KiB writes with n in flight.
+func benchmark(b *testing.B, n int) {
+	pool := buffer.New(64 << 20)
+	o := options(pool)
+	l := serve(b, o, func() transport.Handler {
+		return &handler{closed: make(chan error, 1), frame: func(c transport.Conn, f *transport.Frame) error {
+			f.Payload.Release()
+			f.Payload = nil
+			return c.Send(f)
+		}}
+	})
+	left, done := b.N, make(chan struct{})
+	send := func(c transport.Conn) error {
+		return c.Send(&transport.Frame{Header: wire.Header{Opcode: wire.OpWrite}, Payload: pool.Get(4096)})
+	}
+	h := &handler{closed: make(chan error, 1), frame: func(c transport.Conn, _ *transport.Frame) error {
+		if left--; left == 0 {
+			close(done)
+		}
+		return send(c)
+	}}
+	c := dial(b, o, l.Address(), h)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range n {
+		if err := send(c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c.Flush()
+	<-done
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "iops")
+}
+
+func BenchmarkEcho1(b *testing.B)  { benchmark(b, 1) }
+func BenchmarkEcho32(b *testing.B) { benchmark(b, 32) }
