@@ -29,6 +29,10 @@ type DeviceStatus struct {
 }
 
 // Device is one SSD, or a file in a lab, given to a storenode.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:subresource:status
 type Device struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -38,6 +42,8 @@ type Device struct {
 }
 
 // DeviceList is a list of Devices.
+//
+// +kubebuilder:object:root=true
 type DeviceList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`

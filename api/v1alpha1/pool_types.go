@@ -39,6 +39,10 @@ type PoolStatus struct {
 }
 
 // Pool is a named set of Devices with one policy.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:subresource:status
 type Pool struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -48,6 +52,8 @@ type Pool struct {
 }
 
 // PoolList is a list of Pools.
+//
+// +kubebuilder:object:root=true
 type PoolList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`

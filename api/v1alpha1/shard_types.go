@@ -63,6 +63,10 @@ type ShardStatus struct {
 }
 
 // Shard is a fixed part of a Volume: the unit of placement and replication.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:subresource:status
 type Shard struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -72,6 +76,8 @@ type Shard struct {
 }
 
 // ShardList is a list of Shards.
+//
+// +kubebuilder:object:root=true
 type ShardList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`

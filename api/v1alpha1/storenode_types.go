@@ -21,6 +21,10 @@ type StoreNodeStatus struct {
 }
 
 // StoreNode is one storenode process on one Kubernetes node.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:subresource:status
 type StoreNode struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -30,6 +34,8 @@ type StoreNode struct {
 }
 
 // StoreNodeList is a list of StoreNodes.
+//
+// +kubebuilder:object:root=true
 type StoreNodeList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`

@@ -39,6 +39,10 @@ type VolumeStatus struct {
 }
 
 // Volume is a fixed block address space: what a PersistentVolume is in Shale.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:subresource:status
 type Volume struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -48,6 +52,8 @@ type Volume struct {
 }
 
 // VolumeList is a list of Volumes.
+//
+// +kubebuilder:object:root=true
 type VolumeList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
