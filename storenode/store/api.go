@@ -18,7 +18,16 @@ var (
 	ErrBounds = errors.New("out of bounds")
 	// ErrUnknownReplica: the Device holds no such Replica.
 	ErrUnknownReplica = errors.New("unknown replica")
+	// ErrFailed: the Journal could not be written; the Store takes no writes any more.
+	ErrFailed = errors.New("store has failed")
+	// ErrCorruptDevice: what is needed to open the Device is damaged.
+	ErrCorruptDevice = errors.New("device metadata is damaged")
+	// ErrTooMany: the Device holds as many Replicas as it can.
+	ErrTooMany = errors.New("too many replicas on device")
 )
+
+// MaxSpan bounds the Length of an OpDiscard or OpWriteZeroes, in bytes.
+const MaxSpan = 1 << 30
 
 // Op is what an IO asks for.
 type Op uint8

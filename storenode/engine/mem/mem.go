@@ -281,3 +281,6 @@ func (s sparse) survive(w write, chance *rand.Rand) {
 		}
 	}
 }
+
+// Peek reads the contents past the queue, for a test's own eyes.
+func (d *Device) Peek(into []byte, offset int64) { d.content.read(into, offset) }

@@ -1,0 +1,183 @@
+package extent
+
+import (
+	"fmt"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/journal"
+	"github.com/shale-storage/shale/storenode/layout"
+)
+
+// Apply carries out one record. An error means that the record is none of this Device's and leaves the state as it was.
+func (t *Table) Apply(r *journal.Record) error {
+	switch r.Type {
+	case journal.Write, journal.Clear:
+		return t.applyExtent(r)
+	case journal.Create:
+		return t.create(r.Replica, r.Key, r.Size)
+	case journal.Delete, journal.SetRecord, journal.SetGeneration, journal.Note:
+	}
+	replica := t.Replica(r.Replica)
+	if replica == nil {
+		return nil // told again of a Replica that is deleted since
+	}
+	switch r.Type {
+	case journal.Delete:
+		t.remove(r.Replica)
+	case journal.SetRecord:
+		replica.Record = r.Membership
+	case journal.SetGeneration:
+		replica.Generation = max(replica.Generation, r.Generation)
+	case journal.Note:
+		replica.remember(r.Seq, r.Epoch, r.Offset, r.Length)
+	case journal.Write, journal.Clear, journal.Create:
+	}
+	return nil
+}
+
+func (t *Table) applyExtent(r *journal.Record) error {
+	replica := t.Replica(r.Replica)
+	if replica == nil {
+		return nil
+	}
+	if r.Extent >= uint32(len(t.extents)) || r.Logical >= replica.logicalExtents() {
+		return fmt.Errorf("extent %d as part %d of replica %d: %w", r.Extent, r.Logical, r.Replica, ErrInconsistent)
+	}
+	replica.remember(r.Seq, r.Epoch, int64(r.Logical)*layout.ExtentSize+int64(r.First)*ident.BlockSize,
+		uint32(r.Blocks*ident.BlockSize))
+	t.take(r.Extent, r.Replica, r.Logical)
+	blocks := t.Blocks(r.Extent)
+	for i := range r.Blocks {
+		if r.Type == journal.Write {
+			blocks.Set(r.First+i, r.CRC(i))
+		} else {
+			blocks.Clear(r.First + i)
+		}
+	}
+	t.epochs[r.Extent] = max(t.epochs[r.Extent], r.Epoch)
+	t.touch(r.Extent)
+	t.freeIfEmpty(r.Extent)
+	return nil
+}
+
+// take brings an Extent to a Replica's place, out of other hands if need be.
+func (t *Table) take(x, h, logical uint32) {
+	e := &t.extents[x]
+	if e.Replica == h && e.Logical == logical {
+		return
+	}
+	if e.Replica != None {
+		t.release(x)
+	}
+	if other := t.Find(h, logical); other != None {
+		t.release(other)
+	}
+	t.epochs[x] = 0
+	t.assign(x, h, logical)
+}
+
+func (t *Table) create(h uint32, key ident.ReplicaKey, size int64) error {
+	if h >= t.maxReplicas {
+		return fmt.Errorf("replica handle %d of %d: %w", h, t.maxReplicas, ErrInconsistent)
+	}
+	if old := t.Replica(h); old != nil {
+		if old.Key == key {
+			return nil
+		}
+		t.remove(h)
+	}
+	if other, ok := t.handles[key]; ok {
+		t.remove(other)
+	}
+	for uint32(len(t.replicas)) <= h {
+		t.replicas = append(t.replicas, nil)
+	}
+	r := &Replica{Key: key, Size: size}
+	r.pages = make([]*mapPage, (r.logicalExtents()+pageExtents-1)/pageExtents)
+	t.replicas[h], t.handles[key] = r, h
+	t.Reserved += size
+	return nil
+}
+
+// remove frees all of a Replica's Extents.
+func (t *Table) remove(h uint32) {
+	r := t.replicas[h]
+	for _, page := range r.pages {
+		if page == nil {
+			continue
+		}
+		for _, x := range page {
+			if x != None {
+				t.release(x)
+				t.leaving = append(t.leaving, x)
+			}
+		}
+	}
+	delete(t.handles, r.Key)
+	t.replicas[h] = nil
+	t.Reserved -= r.Size
+}
+
+// Restore puts a Replica of a Checkpoint in its place.
+func (t *Table) Restore(c *layout.Replica) error {
+	if err := t.create(c.Handle, c.Key, c.Size); err != nil {
+		return err
+	}
+	r := t.replicas[c.Handle]
+	r.Generation, r.LastSeq, r.Record = c.Generation, c.LastSeq, c.Record
+	r.tail = append(r.tail, c.Tail...)
+	r.tailNext = len(r.tail) % layout.TailLength
+	return nil
+}
+
+// RestoreSlot puts an Extent of a Checkpoint in its place.
+func (t *Table) RestoreSlot(s *layout.Slot, copied layout.Copy) error {
+	r := t.Replica(s.Replica)
+	if r == nil {
+		return nil // its Replica was deleted while the Checkpoint was written
+	}
+	if s.Logical >= r.logicalExtents() {
+		return fmt.Errorf("extent %d as part %d of replica %d: %w", s.Extent, s.Logical, s.Replica, ErrInconsistent)
+	}
+	t.take(s.Extent, s.Replica, s.Logical)
+	e := &t.extents[s.Extent]
+	*t.blocksOf(e) = *s.Blocks
+	e.Copy = copied
+	t.epochs[s.Extent] = s.Epoch
+	return nil
+}
+
+func (r *Replica) logicalExtents() uint32 {
+	return uint32((r.Size + layout.ExtentSize - 1) / layout.ExtentSize)
+}
+
+// remember adds a write to the tail; one that is there already, told again by recovery, is not added twice.
+func (r *Replica) remember(seq ident.Seq, epoch ident.Epoch, offset int64, length uint32) {
+	if seq == 0 {
+		return
+	}
+	entry := layout.Tail{Seq: seq, Epoch: epoch, Offset: offset, Length: length}
+	if seq <= r.LastSeq {
+		for i := range r.tail {
+			if r.tail[i] == entry {
+				return
+			}
+		}
+	}
+	r.LastSeq = max(r.LastSeq, seq)
+	if len(r.tail) < layout.TailLength {
+		r.tail = append(r.tail, entry)
+	} else {
+		r.tail[r.tailNext] = entry
+	}
+	r.tailNext = (r.tailNext + 1) % layout.TailLength
+}
+
+// Tail appends the recent writes, oldest first.
+func (r *Replica) Tail(into []layout.Tail) []layout.Tail {
+	if len(r.tail) < layout.TailLength {
+		return append(into, r.tail...)
+	}
+	into = append(into, r.tail[r.tailNext:]...)
+	return append(into, r.tail[:r.tailNext]...)
+}

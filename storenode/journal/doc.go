@@ -1,0 +1,28 @@
+// Package journal is the format of a Device's write-ahead log: this comment is its specification.
+//
+// The Journal is a ring of frames of 4 KiB. Frame number n, counted from 1 for ever, lies at place n modulo the ring's
+// length. Little endian:
+//
+//	0 magic "SHJF"  4 bytes used by records  8 salt  16 frame number  24 flushed  32 records …  4092 CRC32C
+//
+// A frame counts only if its checksum, salt and number are right and all frames before it count: so the first gap
+// ends the Journal, and a frame of an earlier lap or life of the Device is never taken. "flushed" is the highest frame known
+// to be on the medium, with all data it speaks of, when this one was written: what it says needs no doubt after a crash.
+//
+// # Records
+//
+// A record is one byte of type and fields; it never crosses a frame.
+//
+//	write      1  blocks u16  first u16  replica u32  logical u32  extent u32  seq u64  epoch u64  CRC32C per block
+//	clear      2  as write, without checksums: the Blocks are as never written
+//	create     3  replica u32  volume 16  shard u32  replica id u32  size u64
+//	delete     4  replica u32
+//	record     5  replica u32  length u16  encoded membership record
+//	generation 6  replica u32  generation u64
+//	note       7  replica u32  seq u64  epoch u64  offset u64  length u32: a write or clear that touched nothing
+//
+// Data does not go through the Journal: it is written to its place at the same time as the frame. See the decision on
+// the disk format.
+//
+// Pure: no I/O, clock, goroutine or lock.
+package journal

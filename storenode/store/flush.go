@@ -1,0 +1,89 @@
+package store
+
+import (
+	"github.com/shale-storage/shale/storenode/engine"
+	"github.com/shale-storage/shale/storenode/layout"
+)
+
+// maxDiscards bounds the discards in flight.
+const maxDiscards = 4
+
+// flusher lets IOs share flushes: one is in flight, whoever comes meanwhile shares the next.
+type flusher struct {
+	s        *Store
+	request  engine.Request
+	inFlight bool
+	// wanted are the IOs for the next flush, waiting those of the one in flight.
+	wanted, waiting ioList
+	// settled is the highest frame that the flush in flight makes durable with all its data.
+	settled uint64
+	// leaving are Extents whose freeing it makes durable.
+	leaving, toDiscard []uint32
+}
+
+func (f *flusher) init(s *Store) { f.s = s }
+
+// add lets an IO wait for a flush that begins from now on.
+func (f *flusher) add(io *IO) { f.wanted.push(io) }
+
+func (f *flusher) send() {
+	if f.inFlight || f.s.failed != nil && f.wanted.first == nil {
+		return
+	}
+	for len(f.leaving) < maxDiscards {
+		x, ok := f.s.table.Leaving()
+		if !ok {
+			break
+		}
+		f.leaving = append(f.leaving, x)
+	}
+	if f.wanted.first == nil && len(f.leaving) == 0 {
+		return
+	}
+	f.waiting = f.wanted.take()
+	f.settled = f.s.journal.settled()
+	f.inFlight = true
+	f.request = engine.Request{Op: engine.OpFlush, Done: f}
+	f.s.device.Submit(&f.request)
+}
+
+// Complete implements engine.Completer.
+func (f *flusher) Complete(r *engine.Request) {
+	f.inFlight = false
+	if r.Err == nil {
+		f.s.journal.flushed = max(f.s.journal.flushed, f.settled)
+		f.toDiscard = append(f.toDiscard, f.leaving...)
+	} else {
+		f.s.fail(r.Err) // what was thought to be on its way to the medium may be nowhere
+	}
+	f.leaving = f.leaving[:0]
+	waiting := f.waiting.take()
+	for io := waiting.pop(); io != nil; io = waiting.pop() {
+		if io.state.err == nil {
+			io.state.err = r.Err
+		}
+		f.s.ioPartDone(io)
+	}
+}
+
+// discardLeaving tells the Device of freed Extents; then they are free.
+func (s *Store) discardLeaving() {
+	for len(s.flush.toDiscard) > 0 && s.discards < maxDiscards {
+		last := len(s.flush.toDiscard) - 1
+		x := s.flush.toDiscard[last]
+		s.flush.toDiscard = s.flush.toDiscard[:last]
+		s.discards++
+		// Rare beside reads and writes, so it may allocate.
+		s.device.Submit(&engine.Request{
+			Op: engine.OpDiscard, Offset: s.super.ExtentStart(x), Length: layout.ExtentSize, Tag: uint64(x), Done: discarded{s},
+		})
+	}
+}
+
+type discarded struct{ s *Store }
+
+// Complete implements engine.Completer. A discard that failed only costs the Device's own housekeeping.
+func (d discarded) Complete(r *engine.Request) {
+	d.s.discards--
+	d.s.table.Left(uint32(r.Tag))
+}

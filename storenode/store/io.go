@@ -1,0 +1,254 @@
+package store
+
+import (
+	"fmt"
+
+	"github.com/shale-storage/shale/storenode/engine"
+	"github.com/shale-storage/shale/storenode/extent"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/journal"
+	"github.com/shale-storage/shale/storenode/layout"
+)
+
+const block = ident.BlockSize
+
+// Submit begins an IO. It makes progress at the next Kick at the latest.
+func (s *Store) Submit(io *IO) {
+	// The submission itself is a part, so that nothing finishes before all pieces are made.
+	io.Err, io.state = nil, ioState{parts: 1}
+	if err := s.check(io); err != nil {
+		io.state.err = err
+		s.ioPartDone(io)
+		return
+	}
+	switch io.Op {
+	case OpRead:
+		s.read(io)
+		s.ioPartDone(io)
+	case OpFlush:
+		s.flush.add(io)
+	case OpWrite, OpDiscard, OpWriteZeroes:
+		s.journal.submit(io)
+	}
+}
+
+func (s *Store) check(io *IO) error {
+	r := s.table.Replica(uint32(io.Replica))
+	length, limit := int64(io.Length), int64(ident.MaxIO)
+	switch {
+	case r == nil:
+		return ErrUnknownReplica
+	case io.Op != OpRead && s.failed != nil:
+		return s.failed
+	case s.closing:
+		return engine.ErrClosed
+	case io.Op == OpFlush:
+		return nil
+	case io.Op == OpDiscard || io.Op == OpWriteZeroes:
+		limit = MaxSpan
+	case io.Op != OpRead && io.Op != OpWrite:
+		return fmt.Errorf("operation %d: %w", io.Op, ErrBounds)
+	}
+	if io.Offset < 0 || length <= 0 || length > limit || io.Offset%block != 0 || length%block != 0 ||
+		io.Offset > r.Size-length {
+		return fmt.Errorf("%d bytes at %d of %d: %w", length, io.Offset, r.Size, ErrBounds)
+	}
+	return nil
+}
+
+// span is the part of an IO from at on that lies in one Extent.
+func span(io *IO, at int) (logical uint32, first, blocks int) {
+	offset := io.Offset + int64(at)
+	within := int(offset % layout.ExtentSize)
+	length := min(io.Length-at, layout.ExtentSize-within)
+	return uint32(offset / layout.ExtentSize), within / block, length / block
+}
+
+func (s *Store) read(io *IO) {
+	data := io.Buf.Bytes()
+	for at := 0; at < io.Length; {
+		logical, first, blocks := span(io, at)
+		into := data[at : at+blocks*block]
+		at += len(into)
+		x := s.table.Find(uint32(io.Replica), logical)
+		if x == extent.None {
+			clear(into)
+			continue
+		}
+		from, to := writtenRange(s.table.Blocks(x), first, first+blocks)
+		clear(into[:(from-first)*block])
+		clear(into[(to-first)*block:])
+		if from == to {
+			continue
+		}
+		p := s.newPiece(io)
+		p.extent, p.first, p.blocks = x, from, to-from
+		s.table.Use(x) // it is not freed and reused while it is read
+		p.request = engine.Request{
+			Op: engine.OpRead, Offset: s.super.ExtentStart(x) + int64(from)*block,
+			Buf: into[(from-first)*block : (to-first)*block], Done: p,
+		}
+		s.device.Submit(&p.request)
+	}
+}
+
+// writtenRange narrows [from, to) to what lies between its first and its last written Block.
+func writtenRange(b *layout.Blocks, from, to int) (first, last int) {
+	for from < to && !b.Has(from) {
+		from++
+	}
+	for to > from && !b.Has(to-1) {
+		to--
+	}
+	return from, to
+}
+
+// readDone checks what was read; unwritten Blocks are zeros, whatever the Device holds.
+func (s *Store) readDone(p *piece, err error) {
+	io := p.io
+	if err == nil {
+		err = verify(s.table.Blocks(p.extent), p.request.Buf, p.first)
+	}
+	if err != nil && io.state.err == nil {
+		io.state.err = err
+	}
+	s.table.Unuse(p.extent)
+	s.putPiece(p)
+	s.ioPartDone(io)
+}
+
+func verify(blocks *layout.Blocks, data []byte, first int) error {
+	for i := 0; i < len(data); i += block {
+		b := data[i : i+block]
+		n := first + i/block
+		if !blocks.Has(n) {
+			clear(b)
+			continue
+		}
+		if layout.CRC(b) != blocks.CRC[n] {
+			return fmt.Errorf("block %d of extent: %w", n, ErrCorruption)
+		}
+	}
+	return nil
+}
+
+// change makes the pieces of a write, discard or zeroes as far as the open batch has room; it reports whether all are made.
+func (s *Store) change(io *IO) bool {
+	if io.state.meta != nil {
+		return s.changeMeta(io)
+	}
+	if io.Op != OpWrite && !io.state.noted {
+		if !s.note(io) {
+			return false
+		}
+		io.state.noted = true
+	}
+	for io.state.at < io.Length && io.state.err == nil {
+		logical, first, blocks := span(io, io.state.at)
+		made := false
+		if io.Op == OpWrite {
+			made = s.writePiece(io, logical, first, blocks)
+		} else {
+			made = s.clearPiece(io, logical, first, blocks)
+		}
+		if !made {
+			return false
+		}
+		io.state.at += blocks * block
+	}
+	return true
+}
+
+// writePiece sends the data of one Extent and its record; false when the batch has no room.
+func (s *Store) writePiece(io *IO, logical uint32, first, blocks int) bool {
+	if !s.journal.hasRoom(journal.WriteSize(blocks)) {
+		return false
+	}
+	x := s.table.Find(uint32(io.Replica), logical)
+	if x == extent.None {
+		if x = s.table.Allocate(uint32(io.Replica), logical); x == extent.None {
+			io.state.err = ErrNoSpace
+			return true
+		}
+	}
+	p := s.newPiece(io)
+	p.extent, p.parts = x, 1
+	s.table.Use(x)
+	data := io.Buf.Bytes()[io.state.at : io.state.at+blocks*block]
+	r := journal.Record{
+		Type: journal.Write, Replica: uint32(io.Replica), Logical: logical, Extent: x, First: first, Blocks: blocks,
+		Seq: io.Seq, Epoch: io.Epoch,
+	}
+	b := journal.AppendExtent(p.room[:0], &r)
+	for i := 0; i < len(data); i += block {
+		b = appendCRC(b, layout.CRC(data[i:i+block]))
+	}
+	p.record = b
+	s.journal.add(p)
+	p.request = engine.Request{
+		Op: engine.OpWrite, Offset: s.super.ExtentStart(x) + int64(first)*block, Buf: data, Done: p,
+	}
+	s.device.Submit(&p.request)
+	return true
+}
+
+func appendCRC(b []byte, crc uint32) []byte {
+	return append(b, byte(crc), byte(crc>>8), byte(crc>>16), byte(crc>>24))
+}
+
+// clearPiece records that Blocks of one Extent are as never written; false when the batch has no room.
+func (s *Store) clearPiece(io *IO, logical uint32, first, blocks int) bool {
+	x := s.table.Find(uint32(io.Replica), logical)
+	if x == extent.None {
+		return true
+	}
+	if !s.journal.hasRoom(journal.WriteSize(0)) {
+		return false
+	}
+	p := s.newPiece(io)
+	p.extent, p.parts = x, 0
+	s.table.Use(x)
+	r := journal.Record{
+		Type: journal.Clear, Replica: uint32(io.Replica), Logical: logical, Extent: x, First: first, Blocks: blocks,
+		Epoch: io.Epoch,
+	}
+	p.record = journal.AppendExtent(p.room[:0], &r)
+	s.journal.add(p)
+	return true
+}
+
+// note records a discard or zeroes as a whole, for the Replica's tail; false when the batch has no room.
+func (s *Store) note(io *IO) bool {
+	r := journal.Record{
+		Type: journal.Note, Replica: uint32(io.Replica), Seq: io.Seq, Epoch: io.Epoch,
+		Offset: io.Offset, Length: uint32(io.Length),
+	}
+	p := s.newPiece(io)
+	p.extent = noExtent
+	p.record = journal.Append(p.room[:0], &r)
+	if !s.journal.hasRoom(len(p.record)) {
+		io.state.parts--
+		s.putPiece(p)
+		return false
+	}
+	s.journal.add(p)
+	return true
+}
+
+// Kick moves everything that can move: completions are delivered, the Journal's batch, flushes and discards are sent. It is
+// called whenever the monitor is left.
+func (s *Store) Kick() {
+	for {
+		for io := s.ready.pop(); io != nil; io = s.ready.pop() {
+			io.Done.IODone(io)
+		}
+		s.checkpoint.advance()
+		s.journal.send()
+		s.flush.send()
+		s.discardLeaving()
+		if s.ready.first == nil {
+			break
+		}
+	}
+	s.device.Kick()
+}

@@ -1,0 +1,162 @@
+package store
+
+import (
+	"github.com/shale-storage/shale/storenode/engine"
+	"github.com/shale-storage/shale/storenode/journal"
+)
+
+// maxBatchFrames bounds what is written to the Journal at a time.
+const maxBatchFrames = 16
+
+// log writes the Journal: one batch is in flight, the other is open and gathers records.
+type log struct {
+	s     *Store
+	place int64
+	// frames of the ring; next is the number of the open batch's first frame; keep the oldest that may be needed.
+	frames, next, keep uint64
+	flushed            uint64
+
+	open, sent *batch
+	inFlight   bool
+	request    engine.Request
+	// waiting are changes for which the open batch has no room.
+	waiting ioList
+}
+
+// batch is frames that are written together, and whose they are.
+type batch struct {
+	memory []byte
+	// used bytes of records in each frame begun.
+	used   [maxBatchFrames]int
+	count  int
+	pieces []*piece
+}
+
+func (l *log) init(s *Store, r *Recovered) error {
+	l.s, l.place, l.frames = s, s.super.JournalStart(), s.super.Frames()
+	// Numbers leave out whatever a torn batch may have left behind.
+	l.next = r.NextFrame + maxBatchFrames
+	l.keep, l.flushed = r.Checkpoint.Frame, 0
+	for _, b := range []**batch{&l.open, &l.sent} {
+		memory, err := aligned(maxBatchFrames * journal.FrameSize)
+		if err != nil {
+			return err
+		}
+		*b = &batch{memory: memory}
+	}
+	return nil
+}
+
+// submit makes the pieces of a change, or lets it wait for room, behind others that do.
+func (l *log) submit(io *IO) {
+	if l.waiting.first != nil || !l.s.change(io) {
+		l.waiting.push(io)
+		return
+	}
+	l.s.ioPartDone(io)
+}
+
+// limit is how many frames the open batch may have: the batch's bound, the ring's end, and what must be kept.
+func (l *log) limit() int {
+	place := l.next % l.frames
+	room := l.frames - (l.next - l.keep)
+	if l.next-l.keep > l.frames {
+		room = 0
+	}
+	return int(min(maxBatchFrames, l.frames-place, room))
+}
+
+// hasRoom reports whether a record of n bytes fits the open batch.
+func (l *log) hasRoom(n int) bool {
+	b := l.open
+	if b.count > 0 && b.used[b.count-1]+n <= journal.FrameRoom {
+		return true
+	}
+	return b.count < l.limit()
+}
+
+// add puts a piece's record into the open batch, which has room.
+func (l *log) add(p *piece) {
+	b := l.open
+	if b.count == 0 || b.used[b.count-1]+len(p.record) > journal.FrameRoom {
+		b.used[b.count] = 0
+		b.count++
+	}
+	i := b.count - 1
+	frame := b.memory[i*journal.FrameSize : (i+1)*journal.FrameSize]
+	copy(journal.Room(frame)[b.used[i]:], p.record)
+	b.used[i] += len(p.record)
+	b.pieces = append(b.pieces, p)
+	p.parts++
+	p.frame = l.next + uint64(i)
+	p.era = l.s.era
+	l.s.piecesOf[p.era]++
+	l.s.inFlight.push(p)
+}
+
+// send writes the open batch if none is in flight.
+func (l *log) send() {
+	if l.inFlight || l.open.count == 0 {
+		return
+	}
+	b := l.open
+	l.open, l.sent = l.sent, b
+	l.inFlight = true
+	for i := range b.count {
+		frame := b.memory[i*journal.FrameSize : (i+1)*journal.FrameSize]
+		journal.Seal(frame, l.s.super.Salt, l.next+uint64(i), l.flushed, b.used[i])
+	}
+	l.request = engine.Request{
+		Op: engine.OpWrite, Offset: l.place + int64(l.next%l.frames)*journal.FrameSize,
+		Buf: b.memory[:b.count*journal.FrameSize], Done: l,
+	}
+	l.s.device.Submit(&l.request)
+	l.next += uint64(b.count)
+	l.resume()
+}
+
+// Complete implements engine.Completer: the batch in flight is written.
+func (l *log) Complete(r *engine.Request) {
+	b := l.sent
+	l.inFlight = false
+	if r.Err != nil {
+		l.s.fail(r.Err)
+	}
+	for i, p := range b.pieces {
+		b.pieces[i] = nil
+		if r.Err != nil && p.err == nil {
+			p.err = l.s.failed
+		}
+		l.s.partDone(p)
+	}
+	b.pieces, b.count = b.pieces[:0], 0
+	l.resume()
+}
+
+// resume goes on with changes that waited for room.
+func (l *log) resume() {
+	for l.waiting.first != nil {
+		io := l.waiting.first
+		if l.s.failed != nil && io.state.err == nil {
+			io.state.err = l.s.failed
+		} else if !l.s.change(io) {
+			return
+		}
+		l.waiting.pop()
+		l.s.ioPartDone(io)
+	}
+}
+
+// settled is the highest frame all of whose pieces are done.
+func (l *log) settled() uint64 {
+	if p := l.s.inFlight.first; p != nil {
+		return p.frame - 1
+	}
+	return l.next - 1
+}
+
+// isFilling reports whether it is time for a Checkpoint.
+func (l *log) isFilling(from uint64) bool { return l.next-from > l.frames/4 }
+
+// isStarved reports whether changes wait for frames that only another Checkpoint gives back.
+func (l *log) isStarved() bool { return l.waiting.first != nil && l.open.count == 0 && l.limit() == 0 }

@@ -1,0 +1,75 @@
+package store
+
+import (
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/journal"
+	"github.com/shale-storage/shale/storenode/membership"
+)
+
+// metaChange is a rare change that is recorded like a write; it may allocate.
+type metaChange struct {
+	record []byte
+	// applied: the change must be seen at once by the caller's next call.
+	done func(error)
+}
+
+// IODone implements Completer.
+func (m *metaChange) IODone(io *IO) { m.done(io.Err) }
+
+func (s *Store) submitMeta(r *journal.Record, done func(error)) {
+	m := &metaChange{record: journal.Append(nil, r), done: done}
+	io := &IO{Done: m, state: ioState{parts: 1, meta: m}}
+	if s.failed != nil {
+		io.state.err = s.failed
+		s.ioPartDone(io)
+		return
+	}
+	s.journal.submit(io)
+}
+
+func (s *Store) changeMeta(io *IO) bool {
+	record := io.state.meta.record
+	if !s.journal.hasRoom(len(record)) {
+		return false
+	}
+	p := s.newPiece(io)
+	p.extent, p.record = noExtent, record
+	s.journal.add(p)
+	return true
+}
+
+// later calls f with the completions of the next Kick.
+func (s *Store) later(f func()) {
+	m := &metaChange{done: func(error) { f() }}
+	s.finish(&IO{Done: m, state: ioState{meta: m}})
+}
+
+// create takes the handle and the space at once, so that nobody else gets them before the record is durable.
+func (s *Store) create(h uint32, key ident.ReplicaKey, size int64, done func(Handle, error)) {
+	r := journal.Record{Type: journal.Create, Replica: h, Key: key, Size: size}
+	if err := s.table.Apply(&r); err != nil {
+		s.later(func() { done(0, err) })
+		return
+	}
+	s.submitMeta(&r, func(err error) { done(Handle(h), err) })
+}
+
+func (s *Store) remove(h uint32, done func(error)) {
+	s.submitMeta(&journal.Record{Type: journal.Delete, Replica: h}, done)
+}
+
+func (s *Store) setRecord(h uint32, m membership.Record, done func(error)) {
+	if s.table.Replica(h) == nil {
+		s.later(func() { done(ErrUnknownReplica) })
+		return
+	}
+	s.submitMeta(&journal.Record{Type: journal.SetRecord, Replica: h, Membership: m}, done)
+}
+
+func (s *Store) setGeneration(h uint32, g ident.Generation, done func(error)) {
+	if s.table.Replica(h) == nil {
+		s.later(func() { done(ErrUnknownReplica) })
+		return
+	}
+	s.submitMeta(&journal.Record{Type: journal.SetGeneration, Replica: h, Generation: g}, done)
+}
