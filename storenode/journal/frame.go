@@ -13,16 +13,23 @@ const (
 	FrameRoom = crcAt - headSize
 
 	magic    = 0x464a4853 // "SHJF"
-	headSize = 32
+	headSize = 40
 	crcAt    = FrameSize - 4
 )
 
 // ErrNoFrame says that the bytes are not the frame that was looked for: here the Journal ends.
 var ErrNoFrame = errors.New("not this frame")
 
+// Marks are what a frame says besides its records.
+type Marks struct {
+	// Flushed is the highest frame known to be durable with its data. Boot names the run of the machine.
+	Flushed, Boot uint64
+}
+
 // Frame is a unit of the Journal.
 type Frame struct {
-	Number, Flushed uint64
+	Number uint64
+	Marks
 	// Records are the encoded records.
 	Records []byte
 }
@@ -31,13 +38,14 @@ type Frame struct {
 func Room(b []byte) []byte { return b[headSize:crcAt] }
 
 // Seal makes the FrameSize bytes of b, whose Room holds used bytes of records, a frame.
-func Seal(b []byte, salt, number, flushed uint64, used int) {
+func Seal(b []byte, salt, number uint64, m Marks, used int) {
 	le := binary.LittleEndian
 	le.PutUint32(b, magic)
 	le.PutUint32(b[4:], uint32(used))
 	le.PutUint64(b[8:], salt)
 	le.PutUint64(b[16:], number)
-	le.PutUint64(b[24:], flushed)
+	le.PutUint64(b[24:], m.Flushed)
+	le.PutUint64(b[32:], m.Boot)
 	clear(b[headSize+used : crcAt])
 	le.PutUint32(b[crcAt:], layout.CRC(b[:crcAt]))
 }
@@ -53,5 +61,6 @@ func Open(b []byte, salt, number uint64) (Frame, error) {
 	if used > FrameRoom {
 		return Frame{}, ErrNoFrame
 	}
-	return Frame{Number: number, Flushed: le.Uint64(b[24:]), Records: b[headSize : headSize+used]}, nil
+	marks := Marks{Flushed: le.Uint64(b[24:]), Boot: le.Uint64(b[32:])}
+	return Frame{Number: number, Marks: marks, Records: b[headSize : headSize+used]}, nil
 }

@@ -4,9 +4,10 @@
 // # The path of a write
 //
 // Submit splits it at Extents into pieces. For each piece an Extent is found or allocated, one record with the Blocks'
-// checksums goes into the open batch of the Journal, and the data goes to its place on the Device at once. Kick, called when the
-// monitor is left, sends the open batch if none is in flight: so at low load record and data travel side by side, and
-// under load records gather by themselves. A piece is applied to the state in memory when both are there; the IO completes when
+// checksums goes into the open batch of the Journal. Where nothing was written before, the data goes to its place at once;
+// where it replaces something it waits until the record is written, because data without a record would destroy the old
+// contents and match no checksum. Kick, called when the monitor is left, sends the open batch if none is in flight: at low load
+// nothing waits for it, and under load records gather by themselves. A piece is applied to the state in memory when both are there; the IO completes when
 // all its pieces are, and with FUA after the next flush.
 //
 // # Checkpoints

@@ -172,7 +172,9 @@ func (s *Store) writePiece(io *IO, logical uint32, first, blocks int) bool {
 		}
 	}
 	p := s.newPiece(io)
-	p.extent, p.parts = x, 1
+	p.extent = x
+	from, to := writtenRange(s.table.Blocks(x), first, first+blocks)
+	p.replaces = from < to
 	s.table.Use(x)
 	data := io.Buf.Bytes()[io.state.at : io.state.at+blocks*block]
 	r := journal.Record{
@@ -188,7 +190,10 @@ func (s *Store) writePiece(io *IO, logical uint32, first, blocks int) bool {
 	p.request = engine.Request{
 		Op: engine.OpWrite, Offset: s.super.ExtentStart(x) + int64(first)*block, Buf: data, Done: p,
 	}
-	s.device.Submit(&p.request)
+	if !p.replaces {
+		p.parts++
+		s.device.Submit(&p.request)
+	}
 	return true
 }
 

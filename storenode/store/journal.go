@@ -104,7 +104,8 @@ func (l *log) send() {
 	l.inFlight = true
 	for i := range b.count {
 		frame := b.memory[i*journal.FrameSize : (i+1)*journal.FrameSize]
-		journal.Seal(frame, l.s.super.Salt, l.next+uint64(i), l.flushed, b.used[i])
+		marks := journal.Marks{Flushed: l.flushed, Boot: l.s.o.Boot}
+		journal.Seal(frame, l.s.super.Salt, l.next+uint64(i), marks, b.used[i])
 	}
 	l.request = engine.Request{
 		Op: engine.OpWrite, Offset: l.place + int64(l.next%l.frames)*journal.FrameSize,
@@ -126,6 +127,10 @@ func (l *log) Complete(r *engine.Request) {
 		b.pieces[i] = nil
 		if r.Err != nil && p.err == nil {
 			p.err = l.s.failed
+		}
+		if p.replaces && p.err == nil {
+			l.s.device.Submit(&p.request)
+			continue
 		}
 		l.s.partDone(p)
 	}

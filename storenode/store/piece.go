@@ -63,6 +63,8 @@ type piece struct {
 	// parts that are not done: data, record.
 	parts int
 	era   int
+	// replaces: some of the Blocks were written before, so the data waits for the record.
+	replaces bool
 	// frame has the record.
 	frame uint64
 	err   error
@@ -114,7 +116,7 @@ func (s *Store) newPiece(io *IO) *piece {
 	}
 	p := s.freePiece
 	s.freePiece = p.next
-	p.io, p.parts, p.err, p.next, p.record = io, 0, nil, nil, nil
+	p.io, p.parts, p.err, p.next, p.record, p.replaces = io, 0, nil, nil, nil, false
 	io.state.parts++
 	return p
 }

@@ -58,7 +58,7 @@ func ReadSuperblock(r io.ReaderAt, size int64) (s layout.Superblock, bad int, er
 }
 
 // Recover reads the state of a Device: the newest Checkpoint, and the Journal behind it. It writes nothing.
-func Recover(r io.ReaderAt, s *layout.Superblock) (*Recovered, error) {
+func Recover(r io.ReaderAt, s *layout.Superblock, boot uint64) (*Recovered, error) {
 	v := &Recovered{Table: extent.New(s.Geometry)}
 	if err := v.readCheckpoint(r, s); err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func Recover(r io.ReaderAt, s *layout.Superblock) (*Recovered, error) {
 	if err := v.readSlots(r, s); err != nil {
 		return nil, err
 	}
-	doubts := doubts{table: v.Table, extents: map[uint32]*doubtful{}}
+	doubts := doubts{table: v.Table, boot: boot, extents: map[uint32]*doubtful{}}
 	if err := v.replay(r, s, &doubts); err != nil {
 		return nil, err
 	}
@@ -165,6 +165,7 @@ func (v *Recovered) replay(r io.ReaderAt, s *layout.Superblock, d *doubts) error
 
 func (v *Recovered) applyFrame(f journal.Frame, d *doubts) error {
 	d.flushed = max(d.flushed, f.Flushed)
+	d.powerLost = d.powerLost || f.Boot != d.boot
 	for rest := f.Records; len(rest) > 0; {
 		var r journal.Record
 		var err error
@@ -187,6 +188,9 @@ type doubts struct {
 	extents map[uint32]*doubtful
 	// flushed is the highest frame known to be durable with its data.
 	flushed uint64
+	// boot is this run of the machine's; powerLost is set when a frame is from another.
+	boot      uint64
+	powerLost bool
 }
 
 // doubtful is an Extent with such Blocks.
@@ -249,7 +253,8 @@ func (d *doubts) after(r *journal.Record, frame uint64) {
 }
 
 // settle looks at the doubtful Blocks. A Block that holds what a record says is that; one that holds something older is
-// the older, unless the newer was durable; one that was never written before is as never written.
+// the older, unless the newer was durable; one whose first write did not arrive is as never written. Anything else is
+// damaged.
 func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) error {
 	data := make([]byte, layout.ExtentSize)
 	for number, x := range d.extents {
@@ -294,7 +299,9 @@ func (d *doubts) settleBlock(blocks *layout.Blocks, i int, h *history, crc uint3
 			break // this one was durable: nothing older may be here
 		}
 	}
-	if !h.written && h.frames[0] > d.flushed {
+	// The first write to a Block, without its data, never was. But if power was lost, there may have been a later one whose
+	// record is gone and whose data has destroyed what the first one wrote: then zeros would be a lie.
+	if !h.written && len(h.crcs) == 1 && !d.powerLost {
 		v.Reverted++
 		blocks.Clear(i)
 		return

@@ -22,6 +22,8 @@ type Options struct {
 	// Drive moves a Device that does not move by itself (a simulated one) until it has nothing to do; nil otherwise.
 	Drive func()
 	Log   *slog.Logger
+	// Boot names this run of the machine, so that recovery knows the end of a process from the loss of power.
+	Boot uint64
 	// Overcommit is how many bytes may be promised to Replicas for each byte of the Device; below 1 it counts as 1.
 	Overcommit float64
 }
@@ -104,7 +106,7 @@ func Open(device engine.Device, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	r, err := Recover(d, &super)
+	r, err := Recover(d, &super, o.Boot)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}

@@ -25,6 +25,7 @@ var pool = buffer.New(64 << 20)
 type rig struct {
 	device *mem.Device
 	s      *store.Store
+	boot   uint64
 }
 
 func (r *rig) Enter() {}
@@ -43,7 +44,7 @@ func (r *rig) drive() {
 }
 
 func (r *rig) options() store.Options {
-	return store.Options{Owner: r, Drive: r.drive, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Overcommit: 1}
+	return store.Options{Boot: r.boot, Owner: r, Drive: r.drive, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Overcommit: 1}
 }
 
 func (r *rig) open() error {
@@ -313,7 +314,7 @@ func TestADamagedNewestCheckpointFallsBackToTheOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := store.Recover(readerAt{r.device}, &super)
+	v, err := store.Recover(readerAt{r.device}, &super, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

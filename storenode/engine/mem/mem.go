@@ -161,7 +161,11 @@ func (d *Device) Kill(chance *rand.Rand, owner engine.Owner) *Device {
 		after.content.read(data, r.Offset)
 		mixed := sparse{}
 		mixed.write(data, r.Offset)
-		mixed.survive(write{r.Offset, r.Buf}, chance)
+		for at := 0; at < len(r.Buf); at += 4096 { // what the kernel was given it finishes block by block
+			if part := r.Buf[at:min(at+4096, len(r.Buf))]; chance.IntN(2) == 0 {
+				mixed.write(part, r.Offset+int64(at))
+			}
+		}
 		mixed.read(data, r.Offset)
 		after.content.write(data, r.Offset)
 		after.unflushed = append(after.unflushed, write{r.Offset, data})

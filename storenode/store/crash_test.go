@@ -1,0 +1,285 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/layout"
+	"github.com/shale-storage/shale/storenode/store"
+)
+
+// model is a Replica as a dumb map: what each Block may hold.
+type model struct {
+	// blocks hold the acknowledged value, pending those of changes that were not acknowledged, volatile the values that
+	// a loss of power may bring back because nothing was flushed since they were replaced.
+	blocks   map[int64]uint64
+	pending  map[int64][]uint64
+	volatile map[int64][]uint64
+	// dropped counts those that flushes made impossible.
+	dropped map[int64]int
+	// buffers are those of changes on their way.
+	buffers map[*buffer.Buffer]bool
+}
+
+// crashed takes back what the end of the process left on its way.
+func (m *model) crashed() {
+	for b := range m.buffers {
+		b.Release()
+	}
+	clear(m.buffers)
+}
+
+func newModel() *model {
+	return &model{
+		blocks: map[int64]uint64{}, pending: map[int64][]uint64{}, volatile: map[int64][]uint64{}, dropped: map[int64]int{},
+		buffers: map[*buffer.Buffer]bool{},
+	}
+}
+
+// replaced counts all values that were ever replaced.
+func (m *model) replaced() map[int64]int {
+	n := map[int64]int{}
+	for i, values := range m.volatile {
+		n[i] = m.dropped[i] + len(values)
+	}
+	return n
+}
+
+// flushed forgets what had been replaced when the flush began.
+func (m *model) flushed(replaced map[int64]int) {
+	for i, n := range replaced {
+		if gone := n - m.dropped[i]; gone > 0 {
+			m.volatile[i], m.dropped[i] = m.volatile[i][gone:], n
+		}
+	}
+}
+
+const (
+	modelBlocks = 600 // a few Extents
+	crashOps    = 400
+)
+
+// change is an IO on its way.
+type change struct {
+	m      *model
+	io     store.IO
+	value  uint64
+	first  int64
+	blocks int64
+	open   *int
+	// replaced is the model's, when a flush began.
+	replaced map[int64]int
+}
+
+func (c *change) IODone(io *store.IO) {
+	*c.open--
+	if io.Buf != nil {
+		delete(c.m.buffers, io.Buf)
+		io.Buf.Release()
+	}
+	if io.Err != nil {
+		return
+	}
+	switch io.Op {
+	case store.OpFlush:
+		c.m.flushed(c.replaced)
+	case store.OpWrite, store.OpDiscard:
+		for i := c.first; i < c.first+c.blocks; i++ {
+			c.m.volatile[i] = append(c.m.volatile[i], c.m.blocks[i])
+			c.m.blocks[i] = c.at(i)
+			delete(c.m.pending, i)
+		}
+	}
+}
+
+// at is the value of Block i after the change, 0 for a discarded one.
+func (c *change) at(i int64) uint64 {
+	if c.io.Op == store.OpDiscard {
+		return 0
+	}
+	return c.value + uint64(i-c.first)
+}
+
+// workload runs random changes that never overlap while on their way, and stops at a random step of the Device.
+func workload(t *testing.T, r *rig, h store.Handle, m *model, chance *rand.Rand) {
+	t.Helper()
+	open, stop := 0, chance.IntN(crashOps*4)
+	seq := ident.Seq(1)
+	for i := 0; i < crashOps && stop > 0; i++ {
+		submitRandom(r, h, m, chance, &seq, &open)
+		if chance.IntN(60) == 0 {
+			r.s.Checkpoint(func(error) {})
+		}
+		r.kick()
+		for r.device.Pending() > 0 && (open > 8 || chance.IntN(3) > 0) && stop > 0 {
+			r.device.Step(chance.IntN(r.device.Pending()))
+			r.kick()
+			stop--
+		}
+	}
+}
+
+func submitRandom(r *rig, h store.Handle, m *model, chance *rand.Rand, seq *ident.Seq, open *int) {
+	first := chance.Int64N(modelBlocks)
+	n := min(1+chance.Int64N(8), modelBlocks-first)
+	c := &change{m: m, first: first, blocks: n, open: open, replaced: m.replaced()}
+	c.io = store.IO{Op: store.OpFlush, Replica: h, Done: c}
+	if kind := chance.IntN(10); kind > 0 {
+		for i := first; i < first+n; i++ {
+			if _, busy := m.pending[i]; busy {
+				return
+			}
+		}
+		c.io.Op, c.io.Offset, c.io.Length, c.io.Seq, c.io.Epoch = store.OpWrite, first*block, int(n)*block, *seq, 1
+		*seq++
+		c.value = chance.Uint64() | 1
+		if kind == 1 {
+			c.io.Op = store.OpDiscard
+		} else {
+			c.io.Buf = pool.Get(int(n) * block)
+			m.buffers[c.io.Buf] = true
+			copy(c.io.Buf.Bytes(), fill(int(n)*block, c.value))
+		}
+		for i := first; i < first+n; i++ {
+			m.pending[i] = append(m.pending[i], c.at(i))
+		}
+	}
+	*open++
+	r.s.Submit(&c.io)
+}
+
+// check reads every Block and says whether it may hold what it holds.
+func (m *model) check(t *testing.T, r *rig, h store.Handle, powerLost bool) {
+	t.Helper()
+	for i := range int64(modelBlocks) {
+		got, err := r.read(h, i*block, block)
+		allowed := append([]uint64{m.blocks[i]}, m.pending[i]...)
+		if powerLost {
+			allowed = append(allowed, m.volatile[i]...)
+		}
+		// A Block whose overwrite was torn by loss of power is neither old nor new, and says so.
+		torn := powerLost && (len(m.pending[i]) > 0 || len(m.volatile[i]) > 0)
+		if errors.Is(err, store.ErrCorruption) && torn {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("block %d: %v", i, err)
+		}
+		ok := false
+		for _, v := range allowed {
+			want := make([]byte, block)
+			if v != 0 {
+				want = fill(block, v)
+			}
+			ok = ok || bytes.Equal(got, want)
+		}
+		if !ok {
+			t.Fatalf("block %d holds %x, allowed %x", i, got[:8], allowed)
+		}
+	}
+}
+
+// TestNoAcknowledgedWriteIsLostWhereverItCrashes ends the process, or the power, at a random step of a random workload, with
+// requests completing in random order, and recovers, several times over.
+func TestNoAcknowledgedWriteIsLostWhereverItCrashes(t *testing.T) {
+	seeds := 200
+	if testing.Short() {
+		seeds = 20
+	}
+	for seed := range uint64(seeds) {
+		crashOnce(t, seed)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func crashOnce(t *testing.T, seed uint64) {
+	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	chance := rand.New(rand.NewPCG(seed, 0))
+	r := newRig(t, 64<<20)
+	h := r.create(t, 0, modelBlocks*block)
+	m := newModel()
+	if err := r.do(&store.IO{Op: store.OpFlush, Replica: h}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		workload(t, r, h, m, chance)
+		powerLost := chance.IntN(2) == 0
+		after := &rig{boot: r.boot}
+		if powerLost {
+			after.boot++
+			after.device = r.device.Crash(chance, nil)
+		} else {
+			after.device = r.device.Kill(chance, nil)
+		}
+		m.crashed()
+		if err := after.open(); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		handle, ok := after.s.Lookup(key(0))
+		if !ok {
+			t.Fatalf("seed %d: the replica is gone", seed)
+		}
+		m.check(t, after, handle, powerLost)
+		m.adopt(t, after, handle)
+		r, h = after, handle
+	}
+}
+
+// adopt takes what is there now as the truth, as a reconcile would: every doubtful Block is written again.
+func (m *model) adopt(t *testing.T, r *rig, h store.Handle) {
+	t.Helper()
+	for i := range int64(modelBlocks) {
+		if len(m.pending[i])+len(m.volatile[i]) == 0 {
+			continue
+		}
+		value := uint64(i)<<8 | 1
+		if err := r.write(h, i*block, fill(block, value), 0); err != nil {
+			t.Fatal(err)
+		}
+		m.blocks[i] = value
+	}
+	if err := r.do(&store.IO{Op: store.OpFlush, Replica: h}); err != nil {
+		t.Fatal(err)
+	}
+	m.pending, m.volatile, m.dropped = map[int64][]uint64{}, map[int64][]uint64{}, map[int64]int{}
+}
+
+// TestTheJournalGoesRoundManyTimes writes many laps of a small Journal, with recoveries in between.
+func TestTheJournalGoesRoundManyTimes(t *testing.T) {
+	r := newRig(t, 64<<20)
+	h := r.create(t, 0, 8<<20)
+	const blocks = 512
+	for round := range uint64(12) {
+		for i := range int64(blocks) {
+			if err := r.write(h, i*block, fill(block, round<<32|uint64(i)<<8|1), ident.Seq(round*blocks+uint64(i)+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r = &rig{device: r.device.Kill(rand.New(rand.NewPCG(round, 0)), nil)}
+		if err := r.open(); err != nil {
+			t.Fatal(err)
+		}
+		h, _ = r.s.Lookup(key(0))
+		for i := range int64(blocks) {
+			got, err := r.read(h, i*block, block)
+			if err != nil || !bytes.Equal(got, fill(block, round<<32|uint64(i)<<8|1)) {
+				t.Fatalf("round %d, block %d: %v", round, i, err)
+			}
+		}
+	}
+	tail := r.s.Tail(h, nil)
+	if len(tail) != layout.TailLength || tail[len(tail)-1].Seq != 12*blocks {
+		t.Errorf("tail of %d ends at %d", len(tail), tail[len(tail)-1].Seq)
+	}
+}
