@@ -21,3 +21,17 @@ const (
 	// ReasonDeviceFailed: the Device answers I/O with errors and serves nothing any more.
 	ReasonDeviceFailed = "DeviceFailed"
 )
+
+// States of a Replica in a Shard's status.
+const (
+	// ReplicaCreated: its space is reserved, the Shard is not served yet.
+	ReplicaCreated = "Created"
+	// ReplicaInSync: it holds every acknowledged write.
+	ReplicaInSync = "InSync"
+	// ReplicaRebuilding: it is brought in sync from the Primary.
+	ReplicaRebuilding = "Rebuilding"
+	// ReplicaStale: it missed writes, and nobody rebuilds it yet.
+	ReplicaStale = "Stale"
+	// ReplicaFailed: its Device cannot hold it; the message says why.
+	ReplicaFailed = "Failed"
+)

@@ -31,7 +31,7 @@ const (
 type lease struct {
 	api       client.Client
 	reader    client.Reader
-	clock     clock.Clock
+	clock     clock.WithTicker
 	namespace string
 	node      string
 	// holder is the incarnation of this process.

@@ -37,7 +37,7 @@ type report struct {
 	host   shard.Manager
 	opener Opener
 	places *places
-	clock  clock.Clock
+	clock  clock.WithTicker
 	node   string
 	name   func(ident.ShardID) (string, bool)
 	log    *slog.Logger
