@@ -93,10 +93,10 @@ func New(o Options) (*Agent, error) {
 		api: m.GetClient(), reader: a.reader, clock: o.Clock, namespace: o.Namespace, node: o.Node,
 		holder: o.Incarnation, log: o.Log,
 	}
-	a.proposals = newProposals(proposals{
+	a.proposals = (&proposals{
 		api: m.GetClient(), reader: a.reader, log: o.Log,
 		resolve: func(spec *v1alpha1.ShardSpec) (membership.Record, error) { return record(spec, a.places.address) },
-	})
+	}).init()
 	return a, nil
 }
 

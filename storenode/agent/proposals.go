@@ -49,11 +49,12 @@ type proposals struct {
 	next map[ident.ShardID]membership.Record
 }
 
-func newProposals(p proposals) *proposals {
+// init makes the queue; the other fields are given.
+func (p *proposals) init() *proposals {
 	p.next = map[ident.ShardID]membership.Record{}
 	p.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[ident.ShardID](proposalRetryFirst, proposalRetryLast))
-	return &p
+	return p
 }
 
 // put keeps the proposal and wakes a worker. Never blocks.

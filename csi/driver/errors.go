@@ -1,0 +1,52 @@
+package driver
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/csi/volumes"
+)
+
+// controllerError gives an error of the volumes its gRPC code. The whole chain is the message: it becomes an event of
+// the claim or the pod.
+func controllerError(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(controllerCode(err), err.Error())
+}
+
+func controllerCode(err error) codes.Code {
+	if not, ok := errors.AsType[*volumes.NotReadyError](err); ok {
+		// Kubernetes asks again after either; ResourceExhausted lets the scheduler think of another place as well.
+		if not.Reason == v1alpha1.ReasonNoRoom {
+			return codes.ResourceExhausted
+		}
+		return codes.DeadlineExceeded
+	}
+	if _, ok := errors.AsType[*volumes.AttachedError](err); ok {
+		return codes.FailedPrecondition
+	}
+	switch {
+	case errors.Is(err, volumes.ErrNotFound):
+		return codes.NotFound
+	case errors.Is(err, volumes.ErrExists), errors.Is(err, volumes.ErrIncompatible):
+		return codes.AlreadyExists
+	case errors.Is(err, volumes.ErrGoing), apierrors.IsConflict(err):
+		return codes.Aborted
+	case apierrors.IsInvalid(err):
+		return codes.InvalidArgument
+	case errors.Is(err, context.DeadlineExceeded), apierrors.IsTimeout(err):
+		return codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return codes.Canceled
+	case apierrors.IsServiceUnavailable(err), apierrors.IsTooManyRequests(err), apierrors.IsServerTimeout(err):
+		return codes.Unavailable
+	}
+	return codes.Internal
+}
