@@ -50,8 +50,9 @@ type Controller struct {
 // NewController makes the service.
 func NewController(v Volumes, l Locks) *Controller { return &Controller{volumes: v, locks: l} }
 
-// CreateVolume makes the Volume and waits until it can be used. While it cannot, the answer is DeadlineExceeded and the
-// Volume stays, for the call that comes again. Only if there is no room it is taken back: then nobody may ever ask again.
+// CreateVolume makes the Volume and waits until it can be used. While it cannot, the answer is DeadlineExceeded and
+// the Volume stays, for the call that comes again. Only if there is no room it is taken back: then nobody may ever
+// ask again.
 func (c *Controller) CreateVolume(
 	ctx context.Context, r *csi.CreateVolumeRequest,
 ) (*csi.CreateVolumeResponse, error) {
