@@ -3,7 +3,8 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // DeviceSpec is the identity of a Device. The object is named dev-UUID and made by the storenode that has formatted
-// the Device (claimed), or cand-NODE-HASH while it is only a candidate that a Pool selects and that must not be touched.
+// the Device (claimed), or cand-NODE-HASH while it is only a candidate that a Pool selects and that must not be
+// touched.
 type DeviceSpec struct {
 	// UUID in the Superblock; empty for a candidate that could not be claimed.
 	UUID string `json:"uuid,omitempty"`

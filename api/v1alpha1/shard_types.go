@@ -6,7 +6,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 type ShardSpec struct {
 	// VolumeName is the Volume object this Shard is part of.
 	VolumeName string `json:"volumeName"`
-	// VolumeID is the UUID of the Volume on the wire and on Devices. Kept here so that a restored object names the same data.
+	// VolumeID is the UUID of the Volume on the wire and on Devices. Kept here so that a restored object names the same
+	// data.
 	VolumeID string `json:"volumeID"`
 	// Index of the Shard in its Volume, from 0.
 	Index int32 `json:"index"`

@@ -167,7 +167,7 @@ func (c *Controller) ControllerPublishVolume(
 	}
 	published := publishContext{
 		VolumeID: v.Spec.ID, SizeBytes: v.Spec.SizeBytes, Addresses: addresses,
-		Generation: uint64(volumes.Attachment(v, r.GetNodeId()).Generation), //nolint:gosec // it only grows, from 1
+		Generation: uint64(volumes.Attachment(v, r.GetNodeId()).Generation),
 	}
 	return &csi.ControllerPublishVolumeResponse{PublishContext: published.encode()}, nil
 }
@@ -211,6 +211,7 @@ func (c *Controller) ValidateVolumeCapabilities(
 		_, err = params.Parse(r.GetParameters())
 	}
 	if err != nil {
+		//nolint:nilerr // the refusal is the answer
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{

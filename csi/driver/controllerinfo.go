@@ -103,7 +103,7 @@ func (c *Controller) GetCapacity(
 	ctx context.Context, r *csi.GetCapacityRequest,
 ) (*csi.GetCapacityResponse, error) {
 	if len(r.GetVolumeCapabilities()) > 0 && checkCapabilities(r.GetVolumeCapabilities()) != nil {
-		return &csi.GetCapacityResponse{}, nil
+		return &csi.GetCapacityResponse{}, nil //nolint:nilerr // of what cannot be had there is room for none
 	}
 	p, err := params.Parse(r.GetParameters())
 	if err != nil {

@@ -30,6 +30,7 @@ type Mounter interface {
 	BindDirectory(source, target string, options []string) error
 	BindDevice(source, target string, options []string) error
 	Source(target string) (string, error)
+	Targets(device string) ([]string, error)
 	IsCorrupted(target string) bool
 	IsSameDevice(a, b string) bool
 	Unmount(target string) error
@@ -161,6 +162,9 @@ func (n *Node) NodePublishVolume(
 	if err != nil {
 		return nil, err
 	}
+	if err := n.checkOnlyTarget(attached.DevicePath, r); err != nil {
+		return nil, nodeError(err)
+	}
 	if r.GetVolumeCapability().GetBlock() != nil {
 		err = n.publishDevice(attached.DevicePath, r)
 	} else {
@@ -170,6 +174,25 @@ func (n *Node) NodePublishVolume(
 		return nil, nodeError(err)
 	}
 	return &csi.NodePublishVolumeResponse{}, nil
+}
+
+// checkOnlyTarget keeps a volume that only one pod may use (ReadWriteOncePod) from a second one.
+func (n *Node) checkOnlyTarget(device string, r *csi.NodePublishVolumeRequest) error {
+	mode := r.GetVolumeCapability().GetAccessMode().GetMode()
+	if mode != csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER {
+		return nil
+	}
+	targets, err := n.options.Mounter.Targets(device)
+	if err != nil {
+		return err
+	}
+	for _, t := range targets {
+		if t != r.GetStagingTargetPath() && t != r.GetTargetPath() {
+			return status.Errorf(codes.FailedPrecondition, "volume %s is in use at %s, and only one pod may use it",
+				r.GetVolumeId(), t)
+		}
+	}
+	return nil
 }
 
 // attachment is what the initiator has of the volume.

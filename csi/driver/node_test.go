@@ -73,6 +73,16 @@ func (f *fakeMounter) BindDevice(source, target string, options []string) error 
 	return nil
 }
 
+func (f *fakeMounter) Targets(device string) ([]string, error) {
+	var targets []string
+	for target, mounted := range f.mounts {
+		if mounted == device {
+			targets = append(targets, target)
+		}
+	}
+	return targets, f.fail
+}
+
 func (f *fakeMounter) Source(target string) (string, error) { return f.mounts[target], nil }
 func (f *fakeMounter) IsCorrupted(target string) bool       { return f.corrupted[target] }
 func (f *fakeMounter) IsSameDevice(a, b string) bool        { return f.mounts[b] == a }
@@ -344,4 +354,20 @@ func TestNodeInfoNamesTheNode(t *testing.T) {
 		info.GetAccessibleTopology().GetSegments()["zone"] != "z" {
 		t.Errorf("got %v, %v", info, err)
 	}
+}
+
+func TestOnlyOnePodGetsAReadWriteOncePodVolume(t *testing.T) {
+	x := newNodeFixture()
+	c := mountCapability("")
+	c.AccessMode = &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER}
+	x.mustStage(t, c)
+	first, second := publishRequest(c), publishRequest(c)
+	second.TargetPath += "-second"
+	for range 2 {
+		if _, err := x.NodePublishVolume(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := x.NodePublishVolume(t.Context(), second)
+	wantStatus(t, "second pod", err, codes.FailedPrecondition)
 }

@@ -41,10 +41,13 @@ func validatePublish(r *csi.NodePublishVolumeRequest) error {
 	if err := validateVolumeAndPath(r.GetVolumeId(), "target_path", r.GetTargetPath()); err != nil {
 		return err
 	}
+	if err := validateNodeCapability(r.GetVolumeCapability()); err != nil {
+		return err
+	}
 	if r.GetStagingTargetPath() == "" {
 		return status.Error(codes.FailedPrecondition, "staging_target_path is missing: the volume must be staged first")
 	}
-	return validateNodeCapability(r.GetVolumeCapability())
+	return nil
 }
 
 // validateNodeCapability refuses what this node could not do.

@@ -131,7 +131,7 @@ func (m *Mounter) BindDevice(source, target string, options []string) error {
 	if err := os.MkdirAll(filepath.Dir(target), 0o750); err != nil {
 		return fmt.Errorf("make directory of mount point: %w", err)
 	}
-	f, err := os.OpenFile(target, os.O_CREATE, 0o640) //nolint:gosec // the path is the kubelet's
+	f, err := os.OpenFile(target, os.O_CREATE, 0o640)
 	if err != nil {
 		return fmt.Errorf("make mount point: %w", err)
 	}
@@ -162,6 +162,31 @@ func (m *Mounter) Source(target string) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// mountInfo is this process's mount table.
+const mountInfo = "/proc/self/mountinfo"
+
+// Targets are the places where the device is mounted, or its file is bound.
+func (m *Mounter) Targets(device string) ([]string, error) {
+	all, err := mount.ParseMountInfo(mountInfo)
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	var targets []string
+	for i := range all {
+		bound := all[i].FsType == "devtmpfs" && filepath.Join("/dev", all[i].Root) == device
+		if all[i].Source == device || bound || m.isBoundFile(&all[i], device) {
+			targets = append(targets, all[i].MountPoint)
+		}
+	}
+	return targets, nil
+}
+
+// isBoundFile recognises a device file bound from a /dev that is a tmpfs, as containers have it. Only mounts of one
+// file of that name are looked at: asking others could hang on a dead file system.
+func (m *Mounter) isBoundFile(i *mount.MountInfo, device string) bool {
+	return i.FsType == "tmpfs" && filepath.Base(i.Root) == filepath.Base(device) && m.IsSameDevice(i.MountPoint, device)
 }
 
 // resolve follows links in the directory of path, as the mount table does; the last part may be dead, so it is left

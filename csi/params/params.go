@@ -8,8 +8,8 @@
 //	csi.storage.k8s.io/fstype   ext4 or xfs
 //	csi.storage.k8s.io/pvc/name, …/pvc/namespace, …/pv/name   whom the volume is for, told by the provisioner
 //
-// Any other key is refused: a misspelt one that was ignored would give a volume other than the one asked for. Each error
-// names the key or the field, the value, and what is possible. Pure.
+// Any other key is refused: a misspelt one that was ignored would give a volume other than the one asked for. Each
+// error names the key or the field, the value, and what is possible. Pure.
 package params
 
 import (
@@ -37,7 +37,8 @@ const (
 const (
 	// BlockSize is the unit of a volume's size.
 	BlockSize = 4 << 10
-	// MinVolumeSize is the smallest volume; a smaller one asked for becomes this. xfs needs 300 MiB, which is xfs's to say.
+	// MinVolumeSize is the smallest volume; a smaller one asked for becomes this. xfs needs 300 MiB, which is xfs's to
+	// say.
 	MinVolumeSize = 1 << 20
 	// DefaultVolumeSize is taken when the caller names no size.
 	DefaultVolumeSize = 1 << 30

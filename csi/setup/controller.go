@@ -37,7 +37,8 @@ func newController(p *process, o Options) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&endpoint, "endpoint", "unix:///csi/csi.sock", "socket to serve CSI at")
-	c.Flags().StringVar(&namespace, "namespace", "", "namespace of Shale's own objects; all the controller uses is cluster-wide")
+	c.Flags().StringVar(&namespace, "namespace", "",
+		"namespace of Shale's own objects; all the controller uses is cluster-wide")
 	return c
 }
 

@@ -76,8 +76,8 @@ func promisable(s *v1alpha1.DeviceStatus, overcommitPercent int32) int64 {
 }
 
 // largest is the most that fits replicas times into free, no two copies of a byte in one domain: the largest v with
-// sum(min(f, v)) >= replicas*v. A domain with more than v can hold one copy of everything and no more; take such domains
-// away, largest first, and what is left must hold the other copies.
+// sum(min(f, v)) >= replicas*v. A domain with more than v can hold one copy of everything and no more; take such
+// domains away, largest first, and what is left must hold the other copies.
 func largest(free []int64, replicas int) int64 {
 	slices.Sort(free)
 	if replicas < 1 || len(free) < replicas {

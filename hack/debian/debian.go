@@ -1,7 +1,7 @@
 // Package debian installs the Debian packages that a chore needs and a machine lacks.
 //
-// It asks dpkg first, so on a machine that has everything it costs milliseconds and touches nothing. Only programs under
-// hack/ and test/ use it; Shale itself installs nothing.
+// It asks dpkg first, so on a machine that has everything it costs milliseconds and touches nothing. Only programs
+// under hack/ and test/ use it; Shale itself installs nothing.
 package debian
 
 import (

@@ -79,7 +79,7 @@ func find(root, word string) ([]target, error) {
 		if !strings.HasSuffix(path, "_test.go") {
 			return nil
 		}
-		text, err := os.ReadFile(path) //nolint:gosec // a file of this project
+		text, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,6 @@
-// Command generate writes what is derived from the types in api/ and from the markers in operator/.
+// Command generate writes what is derived from the types in api/.
 //
-//	go run ./hack/generate          write: deep copies, config/crd, config/rbac, charts/shale/crds
+//	go run ./hack/generate          write: deep copies and config/crd
 //	go run ./hack/generate -check   write, and fail if that changed anything: somebody forgot to
 package main
 
@@ -22,10 +22,8 @@ import (
 )
 
 const (
-	crds      = "config/crd/bases"
-	chartCRDs = "charts/shale/crds"
-	rbac      = "config/rbac"
-	copies    = "api/v1alpha1/zz_generated.deepcopy.go"
+	crds   = "config/crd/bases"
+	copies = "api/v1alpha1/zz_generated.deepcopy.go"
 )
 
 func main() {
@@ -68,34 +66,21 @@ func generate(ctx context.Context) error {
 		"object", "paths=./api/...",
 		"crd", "output:crd:artifacts:config="+crds,
 	)
-	roles := exec.CommandContext(ctx, box.Path("controller-gen"),
-		"rbac:roleName=shale-operator,fileName=operator_role.yaml", "paths=./operator/...", "output:rbac:artifacts:config="+rbac,
-	)
-	for _, c := range []*exec.Cmd{command, roles} {
-		if output, err := c.CombinedOutput(); err != nil {
-			return fmt.Errorf("run controller-gen: %w\n%s", err, output)
-		}
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("run controller-gen: %w\n%s", err, output)
 	}
-	return copyCRDs()
-}
-
-// copyCRDs gives helm the same definitions, which it wants in the chart itself.
-func copyCRDs() error {
-	if err := os.RemoveAll(chartCRDs); err != nil {
-		return err
-	}
-	return os.CopyFS(chartCRDs, os.DirFS(crds))
+	return nil
 }
 
 // snapshot reads every file that generate may write.
 func snapshot() (map[string][]byte, error) {
 	files := map[string][]byte{}
-	for _, root := range []string{crds, chartCRDs, rbac, copies} {
+	for _, root := range []string{crds, copies} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
 			}
-			files[path], err = os.ReadFile(path) //nolint:gosec // a file of this project
+			files[path], err = os.ReadFile(path)
 			return err
 		})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

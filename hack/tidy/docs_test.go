@@ -87,35 +87,6 @@ func TestEachReasonIsExplained(t *testing.T) {
 	}
 }
 
-// TestEachMetricIsExplained looks for literals that are names of our metrics.
-func TestEachMetricIsExplained(t *testing.T) {
-	const document = "docs/operate/metrics.md"
-	text := read(t, document)
-	metric := regexp.MustCompile(`^shale_[a-z0-9_]+$`)
-	found := 0
-	for _, s := range handwritten(t) {
-		if s.isTest() || !s.in([]string{"operator", "csi", "storenode"}) {
-			continue
-		}
-		ast.Inspect(s.ast, func(n ast.Node) bool {
-			l, ok := n.(*ast.BasicLit)
-			if !ok || l.Kind != token.STRING {
-				return true
-			}
-			if name, _ := strconv.Unquote(l.Value); metric.MatchString(name) {
-				found++
-				if !strings.Contains(text, "`"+name+"`") {
-					t.Errorf("%s: metric %s is not explained in %s", s.position(l), name, document)
-				}
-			}
-			return true
-		})
-	}
-	if found == 0 {
-		t.Error("found no metrics: the search is broken, or they are not named by one literal each")
-	}
-}
-
 func stringConstants(f *ast.File) map[string]string {
 	constants := map[string]string{}
 	ast.Inspect(f, func(n ast.Node) bool {

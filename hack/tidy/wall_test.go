@@ -14,8 +14,8 @@ const module = "github.com/shale-storage/shale/"
 // purePackages decide and encode; they have no I/O, clock, goroutine, lock or randomness, so that any interleaving can
 // be written down as a test and replayed from a seed.
 var purePackages = []string{
-	"storenode/replication", "storenode/membership", "storenode/layout", "storenode/wire", "storenode/ident",
-	"operator/placement", "operator/failover", "csi/params", "csi/volumeid",
+	"storenode/membership", "storenode/layout", "storenode/journal", "storenode/extent", "storenode/wire",
+	"storenode/ident", "csi/params", "csi/volumeid",
 }
 
 // walls say who may not import whom. Components meet in api/ alone.

@@ -102,7 +102,7 @@ func binDir(dir, module string) (string, error) {
 		return "", err
 	}
 	hash := sha256.New()
-	fmt.Fprintln(hash, runtime.Version(), runtime.GOARCH, linkFlags())
+	_, _ = fmt.Fprintln(hash, runtime.Version(), runtime.GOARCH, linkFlags())
 	for _, file := range []string{"go.mod", "go.sum"} {
 		content, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil {

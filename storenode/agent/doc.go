@@ -17,8 +17,8 @@
 // the Replica's own Epoch that no longer lists it, gives space back. An API server restored from an older backup
 // therefore deletes nothing, and its old Records are refused by the Host.
 //
-// A Device is known by the UUID in its Superblock, not by its path, the pod or the node's name: a pod that is made anew,
-// a renamed node and a moved SSD find the same Device object again.
+// A Device is known by the UUID in its Superblock, not by its path, the pod or the node's name: a pod that is made
+// anew, a renamed node and a moved SSD find the same Device object again.
 //
 // # Concurrency and failure
 //

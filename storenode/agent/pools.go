@@ -156,8 +156,8 @@ func (r *pools) paths(ctx context.Context, pool *v1alpha1.Pool) ([]string, error
 		}
 	}
 	for i, path := range paths {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			paths[i] = real
+		if resolved, err := filepath.EvalSymlinks(path); err == nil {
+			paths[i] = resolved
 		}
 	}
 	slices.Sort(paths)
@@ -174,7 +174,7 @@ func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, path string) (can
 	c := candidate{path: path, found: found}
 	if err != nil {
 		c.reason, c.message = v1alpha1.ReasonUnreadable, err.Error()
-		return c, nil
+		return c, nil //nolint:nilerr // the Device object tells of it
 	}
 	if found.Content != ContentOurs && !matches(&pool.Spec.DeviceSelector, found) {
 		return c, nil

@@ -6,10 +6,10 @@
 //	0 magic "SHJF"  4 bytes used by records  8 salt  16 frame number  24 flushed  32 boot  40 records …  4092 CRC32C
 //
 // A frame counts only if its checksum, salt and number are right and all frames before it count: so the first gap
-// ends the Journal, and a frame of an earlier lap or life of the Device is never taken. "flushed" is the highest frame known
-// to be on the medium, with all data it speaks of, when this one was written: what it says needs no doubt after a crash.
-// "boot" names the run of the machine: the same one after a crash means that only the process ended, and that nothing
-// which was completed can be missing.
+// ends the Journal, and a frame of an earlier lap or life of the Device is never taken. "flushed" is the highest
+// frame known to be on the medium, with all data it speaks of, when this one was written: what it says needs no doubt
+// after a crash. "boot" names the run of the machine: the same one after a crash means that only the process ended,
+// and that nothing which was completed can be missing.
 //
 // # Records
 //
@@ -23,8 +23,8 @@
 //	generation 6  replica u32  generation u64
 //	note       7  replica u32  seq u64  epoch u64  offset u64  length u32: a write or clear that touched nothing
 //
-// Data does not go through the Journal: it is written to its place, at the same time as the frame where nothing was written
-// before, after the frame where it replaces something. See the decision on the disk format.
+// Data does not go through the Journal: it is written to its place, at the same time as the frame where nothing was
+// written before, after the frame where it replaces something. See the decision on the disk format.
 //
 // Pure: no I/O, clock, goroutine or lock.
 package journal

@@ -79,8 +79,7 @@ func AppendExtent(b []byte, r *Record) []byte {
 // Append encodes r behind b.
 func Append(b []byte, r *Record) []byte {
 	le := binary.LittleEndian
-	switch r.Type {
-	case Write, Clear:
+	if r.Type == Write || r.Type == Clear {
 		return append(AppendExtent(b, r), r.CRCs...)
 	}
 	b = append(b, byte(r.Type))

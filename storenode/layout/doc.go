@@ -14,9 +14,9 @@
 //	0 magic "SHALEDEV"  8 version  12 extent size  16 device UUID  32 salt  40 device size  48 journal size
 //	56 checkpoint area size  64 extents  68 most replicas  72 length of pool name, pool name …  4092 CRC32C
 //
-// Written once, by Format. The salt is random: it is part of every frame, slot and Checkpoint, so that what an earlier
-// life of the Device left behind is never taken for ours. Either copy is enough to open the Device; a bad one is written
-// anew from the good one. Two bad ones are refused, never overwritten.
+// Written once, by Format. The salt is random: it is part of every frame, slot and Checkpoint, so that what an
+// earlier life of the Device left behind is never taken for ours. Either copy is enough to open the Device; a bad one
+// is written anew from the good one. Two bad ones are refused, never overwritten.
 //
 // # Slot
 //

@@ -46,22 +46,22 @@ func Probe(r io.ReaderAt, size int64, s *Superblock) (content Content, what stri
 	if _, err := r.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
 		return 0, "", fmt.Errorf("read end of device: %w", err)
 	}
-	damage := error(nil)
+	damage := ""
 	for _, at := range SuperblockCopies() {
 		if int64(len(head)) < at+Unit {
 			continue
 		}
-		err := s.Decode(head[at : at+Unit])
-		if err == nil {
+		problem := s.Decode(head[at : at+Unit])
+		if problem == nil {
 			return Ours, "", nil
 		}
-		if !errors.Is(err, ErrNotOurs) {
-			damage = err
+		if !errors.Is(problem, ErrNotOurs) {
+			damage = problem.Error()
 		}
 	}
 	switch {
-	case damage != nil:
-		return Corrupt, damage.Error(), nil
+	case damage != "":
+		return Corrupt, damage, nil
 	case isZero(head) && isZero(tail):
 		return Empty, "", nil
 	}

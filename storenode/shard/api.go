@@ -75,7 +75,8 @@ type Manager interface {
 	Apply(d Desired) error
 	// Decided is the outcome of Authority.Propose.
 	Decided(shard ident.ShardID, inForce membership.Record)
-	// Delete removes local Replicas of a Shard that is gone for good, or that lost its place here, and gives the space back.
+	// Delete removes local Replicas of a Shard that is gone for good, or that lost its place here, and gives the space
+	// back.
 	Delete(key ident.ReplicaKey) error
 	// Statuses of all local Replicas.
 	Statuses() []Status

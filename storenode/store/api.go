@@ -45,8 +45,8 @@ const (
 // Handle names an open Replica on its Device: a small index into flat tables, for the data path.
 type Handle uint32
 
-// IO is one operation on a Replica. It belongs to the Store from Submit until its completion, may then be reused, and is
-// embedded in the larger request, so that the data path allocates nothing. Two overlapping IOs of which one writes
+// IO is one operation on a Replica. It belongs to the Store from Submit until its completion, may then be reused, and
+// is embedded in the larger request, so that the data path allocates nothing. Two overlapping IOs of which one writes
 // must not be in flight together: the caller's range locks order them.
 type IO struct {
 	Op      Op

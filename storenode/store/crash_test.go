@@ -183,8 +183,8 @@ func (m *model) check(t *testing.T, r *rig, h store.Handle, powerLost bool) {
 	}
 }
 
-// TestNoAcknowledgedWriteIsLostWhereverItCrashes ends the process, or the power, at a random step of a random workload, with
-// requests completing in random order, and recovers, several times over.
+// TestNoAcknowledgedWriteIsLostWhereverItCrashes ends the process, or the power, at a random step of a random
+// workload, with requests completing in random order, and recovers, several times over.
 func TestNoAcknowledgedWriteIsLostWhereverItCrashes(t *testing.T) {
 	seeds := 200
 	if testing.Short() {
@@ -262,7 +262,8 @@ func TestTheJournalGoesRoundManyTimes(t *testing.T) {
 	const blocks = 512
 	for round := range uint64(12) {
 		for i := range int64(blocks) {
-			if err := r.write(h, i*block, fill(block, round<<32|uint64(i)<<8|1), ident.Seq(round*blocks+uint64(i)+1)); err != nil {
+			data := fill(block, round<<32|uint64(i)<<8|1)
+			if err := r.write(h, i*block, data, ident.Seq(round*blocks+uint64(i)+1)); err != nil {
 				t.Fatal(err)
 			}
 		}

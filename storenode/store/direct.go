@@ -28,8 +28,8 @@ func (d direct) do(r *engine.Request) error {
 	d.device.Submit(r)
 	d.device.Kick()
 	d.o.Owner.Leave()
-	if d.o.Drive != nil {
-		d.o.Drive()
+	if d.o.Settle != nil {
+		d.o.Settle()
 	}
 	<-done
 	return r.Err

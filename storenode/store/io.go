@@ -132,7 +132,8 @@ func verify(blocks *layout.Blocks, data []byte, first int) error {
 	return nil
 }
 
-// change makes the pieces of a write, discard or zeroes as far as the open batch has room; it reports whether all are made.
+// change makes the pieces of a write, discard or zeroes as far as the open batch has room; it reports whether all are
+// made.
 func (s *Store) change(io *IO) bool {
 	if io.state.meta != nil {
 		return s.changeMeta(io)
@@ -145,7 +146,7 @@ func (s *Store) change(io *IO) bool {
 	}
 	for io.state.at < io.Length && io.state.err == nil {
 		logical, first, blocks := span(io, io.state.at)
-		made := false
+		var made bool
 		if io.Op == OpWrite {
 			made = s.writePiece(io, logical, first, blocks)
 		} else {
@@ -240,8 +241,8 @@ func (s *Store) note(io *IO) bool {
 	return true
 }
 
-// Kick moves everything that can move: completions are delivered, the Journal's batch, flushes and discards are sent. It is
-// called whenever the monitor is left.
+// Kick moves everything that can move: completions are delivered, the Journal's batch, flushes and discards are sent.
+// It is called whenever the monitor is left.
 func (s *Store) Kick() {
 	for {
 		for io := s.ready.pop(); io != nil; io = s.ready.pop() {

@@ -299,8 +299,8 @@ func (d *doubts) settleBlock(blocks *layout.Blocks, i int, h *history, crc uint3
 			break // this one was durable: nothing older may be here
 		}
 	}
-	// The first write to a Block, without its data, never was. But if power was lost, there may have been a later one whose
-	// record is gone and whose data has destroyed what the first one wrote: then zeros would be a lie.
+	// The first write to a Block, without its data, never was. But if power was lost, there may have been a later one
+	// whose record is gone and whose data has destroyed what the first one wrote: then zeros would be a lie.
 	if !h.written && len(h.crcs) == 1 && !d.powerLost {
 		v.Reverted++
 		blocks.Clear(i)

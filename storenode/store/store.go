@@ -19,9 +19,9 @@ import (
 type Options struct {
 	// Owner is the Device's monitor.
 	Owner engine.Owner
-	// Drive moves a Device that does not move by itself (a simulated one) until it has nothing to do; nil otherwise.
-	Drive func()
-	Log   *slog.Logger
+	// Settle moves a Device that does not move by itself (a simulated one) until it has nothing to do; nil otherwise.
+	Settle func()
+	Log    *slog.Logger
 	// Boot names this run of the machine, so that recovery knows the end of a process from the loss of power.
 	Boot uint64
 	// Overcommit is how many bytes may be promised to Replicas for each byte of the Device; below 1 it counts as 1.
@@ -84,7 +84,7 @@ func Format(device engine.Device, o Options, s layout.Superblock) error {
 	return nil
 }
 
-// ErrNotEmpty: the Device holds something and is not formatted.
+// ErrNotEmpty says that the Device holds something and is not formatted.
 var ErrNotEmpty = errors.New("device is not empty")
 
 func describe(c layout.Content, what string) string {
@@ -259,8 +259,8 @@ func digest(b *layout.Blocks) uint64 {
 	return sum
 }
 
-// CreateReplica reserves a Replica's space and makes it, full of zeros. Creating one that is there already, with the same
-// size, succeeds. done is told when it is durable against the end of the process.
+// CreateReplica reserves a Replica's space and makes it, full of zeros. Creating one that is there already, with the
+// same size, succeeds. done is told when it is durable against the end of the process.
 func (s *Store) CreateReplica(key ident.ReplicaKey, size int64, done func(Handle, error)) {
 	refuse := func(err error) { s.later(func() { done(0, fmt.Errorf("create replica %s: %w", key, err)) }) }
 	if h, ok := s.table.Lookup(key); ok {
@@ -324,8 +324,8 @@ func (s *Store) waitFor(start func(done func(error))) error {
 	start(func(err error) { ended <- err })
 	s.Kick()
 	s.o.Owner.Leave()
-	if s.o.Drive != nil {
-		s.o.Drive()
+	if s.o.Settle != nil {
+		s.o.Settle()
 	}
 	return <-ended
 }

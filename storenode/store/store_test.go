@@ -44,7 +44,9 @@ func (r *rig) drive() {
 }
 
 func (r *rig) options() store.Options {
-	return store.Options{Boot: r.boot, Owner: r, Drive: r.drive, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Overcommit: 1}
+	return store.Options{
+		Boot: r.boot, Owner: r, Settle: r.drive, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Overcommit: 1,
+	}
 }
 
 func (r *rig) open() error {
@@ -56,7 +58,8 @@ func (r *rig) open() error {
 func newRig(tb testing.TB, size int64) *rig {
 	tb.Helper()
 	r := &rig{device: mem.New(mem.Options{Size: size})}
-	if err := store.Format(r.device, r.options(), layout.Superblock{UUID: ident.UUID{1}, Pool: "p", Salt: 42}); err != nil {
+	super := layout.Superblock{UUID: ident.UUID{1}, Pool: "p", Salt: 42}
+	if err := store.Format(r.device, r.options(), super); err != nil {
 		tb.Fatal(err)
 	}
 	if err := r.open(); err != nil {
@@ -86,15 +89,15 @@ type told struct{ count int }
 func (t *told) IODone(*store.IO) { t.count++ }
 
 // do runs one IO to its end.
-func (r *rig) do(io *store.IO) error {
+func (r *rig) do(request *store.IO) error {
 	t := &told{}
-	io.Done = t
-	r.s.Submit(io)
+	request.Done = t
+	r.s.Submit(request)
 	r.drive()
 	if t.count != 1 {
 		return fmt.Errorf("completed %d times", t.count)
 	}
-	return io.Err
+	return request.Err
 }
 
 func (r *rig) write(h store.Handle, offset int64, data []byte, seq ident.Seq) error {
@@ -141,7 +144,7 @@ func TestImpossibleRequestsAreRefusedByName(t *testing.T) {
 	r := newRig(t, 64<<20)
 	h := r.create(t, 0, 4<<20)
 	b := pool.Get(1 << 20)
-	for _, io := range []store.IO{
+	for _, request := range []store.IO{
 		{Op: store.OpRead, Replica: h, Offset: 4 << 20, Length: block},
 		{Op: store.OpRead, Replica: h, Offset: -block, Length: block},
 		{Op: store.OpWrite, Replica: h, Offset: 100, Length: block},
@@ -149,12 +152,13 @@ func TestImpossibleRequestsAreRefusedByName(t *testing.T) {
 		{Op: store.OpDiscard, Replica: h, Length: 8 << 20},
 		{Op: 99, Replica: h, Length: block},
 	} {
-		io.Buf = b
-		if err := r.do(&io); !errors.Is(err, store.ErrBounds) {
-			t.Errorf("%+v: %v", io, err)
+		request.Buf = b
+		if err := r.do(&request); !errors.Is(err, store.ErrBounds) {
+			t.Errorf("%+v: %v", request, err)
 		}
 	}
-	if err := r.do(&store.IO{Op: store.OpRead, Replica: 77, Length: block, Buf: b}); !errors.Is(err, store.ErrUnknownReplica) {
+	unknown := store.IO{Op: store.OpRead, Replica: 77, Length: block, Buf: b}
+	if err := r.do(&unknown); !errors.Is(err, store.ErrUnknownReplica) {
 		t.Errorf("unknown replica: %v", err)
 	}
 }
@@ -198,7 +202,8 @@ func TestAFullDeviceFailsOnlyTheWriteThatNeedsSpace(t *testing.T) {
 	if err := r.write(h, 0, fill(block, 2), 1001); err != nil {
 		t.Errorf("an overwrite on a full device: %v", err)
 	}
-	if err := r.do(&store.IO{Op: store.OpDiscard, Replica: h, Offset: 0, Length: layout.ExtentSize, Seq: 1002, Epoch: 1}); err != nil {
+	discard := store.IO{Op: store.OpDiscard, Replica: h, Length: layout.ExtentSize, Seq: 1002, Epoch: 1}
+	if err := r.do(&discard); err != nil {
 		t.Errorf("a discard on a full device: %v", err)
 	}
 	if err := r.write(h, extents*layout.ExtentSize, fill(block, 3), 1003); err != nil {
@@ -212,11 +217,13 @@ func TestDiscardedAndReusedSpaceReadsAsZeros(t *testing.T) {
 	if err := r.write(h, 0, fill(layout.ExtentSize, 5), 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.do(&store.IO{Op: store.OpWriteZeroes, Replica: h, Offset: block, Length: block, Seq: 2, Epoch: 1}); err != nil {
+	zeroes := store.IO{Op: store.OpWriteZeroes, Replica: h, Offset: block, Length: block, Seq: 2, Epoch: 1}
+	if err := r.do(&zeroes); err != nil {
 		t.Fatal(err)
 	}
 	got, err := r.read(h, 0, 3*block)
-	if err != nil || !bytes.Equal(got[block:2*block], make([]byte, block)) || bytes.Equal(got[:block], make([]byte, block)) {
+	zeros := make([]byte, block)
+	if err != nil || !bytes.Equal(got[block:2*block], zeros) || bytes.Equal(got[:block], zeros) {
 		t.Errorf("a zeroed block beside written ones: %v", err)
 	}
 	r.s.DeleteReplica(key(0), func(error) {})

@@ -83,8 +83,8 @@ func DecodeRecord(b []byte) (membership.Record, error) {
 	return m, r.end("membership record")
 }
 
-// MapPage is a part of a Volume's map: the records of the Shards from First on. A client asks for the next page until it
-// has Shards of them.
+// MapPage is a part of a Volume's map: the records of the Shards from First on. A client asks for the next page until
+// it has Shards of them.
 type MapPage struct {
 	Volume          ident.UUID
 	Size, ShardSize int64

@@ -108,7 +108,7 @@ func TestTheLargestMapPageFitsAFrame(t *testing.T) {
 func TestAPayloadCutShortOrTooLongIsRefused(t *testing.T) {
 	page := MapPage{Size: 4096, ShardSize: 4096, Shards: 1, Records: []membership.Record{sampleRecord()}}
 	whole := page.Append(nil)
-	for n := range len(whole) {
+	for n := range whole {
 		if err := new(MapPage).Decode(whole[:n]); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%d of %d bytes: %v", n, len(whole), err)
 		}

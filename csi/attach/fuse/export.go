@@ -211,10 +211,10 @@ func (e *Export) push(s *slot) {
 }
 
 // pop takes a slot, waiting for one if asked to; nil if there is none, and when the Export ends.
-func (e *Export) pop(wait bool) *slot {
+func (e *Export) pop(block bool) *slot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for wait && e.free == nil && !e.ended {
+	for block && e.free == nil && !e.ended {
 		e.freed.Wait()
 	}
 	if e.free == nil || e.ended {

@@ -139,6 +139,7 @@ func (f *Frontend) Attach(_ context.Context, spec attach.Spec) (attach.Device, e
 	}
 	a.export = export
 	if a.device, err = bind(export.Path(), a.name, spec.ReadOnly); err != nil {
+		//nolint:contextcheck // it must end whatever becomes of the caller
 		return attach.Device{}, errors.Join(err, export.Close(context.Background()), os.Remove(a.dir))
 	}
 	a.cleared = false

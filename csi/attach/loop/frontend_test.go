@@ -22,44 +22,44 @@ import (
 const testSize = 512 << 20
 
 // newFrontend skips where the kernel or the rights for real devices are missing.
-func newFrontend(t testing.TB) *Frontend {
-	t.Helper()
+func newFrontend(tb testing.TB) *Frontend {
+	tb.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("loop devices and FUSE mounts need root")
+		tb.Skip("loop devices and FUSE mounts need root")
 	}
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	f, err := New(Options{StateDir: dir, LinkDir: filepath.Join(dir, "links"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := f.Probe(); err != nil {
-		t.Skipf("no loop frontend on this machine: %v", err)
+		tb.Skipf("no loop frontend on this machine: %v", err)
 	}
 	return f
 }
 
-func newMemory(t testing.TB, size int64) *memory.Backend {
-	t.Helper()
+func newMemory(tb testing.TB, size int64) *memory.Backend {
+	tb.Helper()
 	m, err := memory.New(size)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = m.Close() })
+	tb.Cleanup(func() { _ = m.Close() })
 	return m
 }
 
-func attachMemory(t testing.TB, f *Frontend, volume string) (*memory.Backend, attach.Device) {
-	t.Helper()
-	m := newMemory(t, testSize)
-	d, err := f.Attach(t.Context(), attach.Spec{Volume: volume, Backend: m})
+func attachMemory(tb testing.TB, f *Frontend, volume string) (*memory.Backend, attach.Device) {
+	tb.Helper()
+	m := newMemory(tb, testSize)
+	d, err := f.Attach(tb.Context(), attach.Spec{Volume: volume, Backend: m})
 	if err != nil {
-		t.Fatalf("attach: %v", err)
+		tb.Fatalf("attach: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := f.Detach(ctx, volume); err != nil {
-			t.Errorf("detach: %v", err)
+			tb.Errorf("detach: %v", err)
 		}
 	})
 	return m, d
@@ -75,14 +75,14 @@ func openDirect(t *testing.T, path string) int {
 	return fd
 }
 
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	command := exec.CommandContext(t.Context(), name, args...)
+func run(tb testing.TB, name string, args ...string) string {
+	tb.Helper()
+	command := exec.CommandContext(tb.Context(), name, args...)
 	// fio leaves files where it runs.
-	command.Dir = t.TempDir()
+	command.Dir = tb.TempDir()
 	out, err := command.CombinedOutput()
 	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+		tb.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 	return string(out)
 }

@@ -47,7 +47,6 @@ func child(dir string) (string, error) {
 
 func TestTheDeviceOfAKilledProcessIsCleanedUp(t *testing.T) {
 	f := newFrontend(t)
-	//nolint:gosec // the test program itself
 	command := exec.CommandContext(t.Context(), os.Args[0])
 	command.Env = append(os.Environ(), childDir+"="+f.options.StateDir)
 	command.Stderr = os.Stderr

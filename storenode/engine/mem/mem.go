@@ -1,9 +1,9 @@
 // Package mem is a Device in memory whose crash keeps only what was flushed.
 //
-// Writes are seen by reads as soon as they complete, and survive Crash only after a Flush submitted later has completed;
-// any of the others may survive, wholly or in units of 512 bytes, as on a real Device with a volatile cache. Two ways to
-// run it: with an Owner a goroutine completes requests as they come; without one nothing moves until the test says Step,
-// which is how a simulation stays deterministic.
+// Writes are seen by reads as soon as they complete, and survive Crash only after a Flush submitted later has
+// completed; any of the others may survive, wholly or in units of 512 bytes, as on a real Device with a volatile
+// cache. Two ways to run it: with an Owner a goroutine completes requests as they come; without one nothing moves
+// until the test says Step, which is how a simulation stays deterministic.
 //
 // Concurrency: as engine.Device. Without an Owner everything happens on the caller's goroutine.
 package mem

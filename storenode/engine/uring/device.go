@@ -39,8 +39,8 @@ type Device struct {
 	stopped     sync.WaitGroup
 }
 
-// Open opens the Device at path and starts to deliver completions to owner. It holds the Device exclusively: a second Open
-// of the same path, and one of a mounted block device, fails with unix.EBUSY.
+// Open opens the Device at path and starts to deliver completions to owner. It holds the Device exclusively: a second
+// Open of the same path, and one of a mounted block device, fails with unix.EBUSY.
 func Open(path string, owner engine.Owner) (*Device, error) {
 	fd, info, err := openDirect(path)
 	if err != nil {

@@ -4,13 +4,14 @@
 // goroutine on a thread of its own sleeps in the kernel until something has completed, then takes the monitor, delivers
 // everything that is there, and lets go; what completed meanwhile is delivered by the same visit. Idle costs nothing.
 //
-// Invariants: at most maxInFlight requests are in the kernel, the rest wait in a list; so neither queue can overflow. The
-// submission side and the delivery of completions are guarded by the Owner's monitor; the sleeping thread only reads
-// the completion queue's tail. Requests, and so their buffers, are kept in a table until the kernel is done with them.
+// Invariants: at most maxInFlight requests are in the kernel, the rest wait in a list; so neither queue can overflow.
+// The submission side and the delivery of completions are guarded by the Owner's monitor; the sleeping thread only
+// reads the completion queue's tail. Requests, and so their buffers, are kept in a table until the kernel is done
+// with them.
 //
 // # Failure
 //
 // A short transfer is io.ErrUnexpectedEOF, an error of the kernel is wrapped with operation and offset. Discards that
-// the medium does not know are ignored: they are hints. If the kernel refuses a submission as a whole, the process ends: no
-// request could be answered truthfully.
+// the medium does not know are ignored: they are hints. If the kernel refuses a submission as a whole, the process
+// ends: no request could be answered truthfully.
 package uring

@@ -104,11 +104,12 @@ func (r *ring) mapQueues(p *params) error {
 	cqSize := p.cq.cqes + p.cqEntries*uint32(unsafe.Sizeof(cqe{}))
 	var err error
 	const shared = unix.MAP_SHARED | unix.MAP_POPULATE
-	if r.memory, err = unix.Mmap(r.fd, offsetSQRing, int(max(sqSize, cqSize)), unix.PROT_READ|unix.PROT_WRITE, shared); err != nil {
+	const access = unix.PROT_READ | unix.PROT_WRITE
+	if r.memory, err = unix.Mmap(r.fd, offsetSQRing, int(max(sqSize, cqSize)), access, shared); err != nil {
 		return fmt.Errorf("map io_uring: %w", err)
 	}
 	r.entries, err = unix.Mmap(r.fd, offsetSQEntries, int(p.sqEntries)*int(unsafe.Sizeof(sqe{})),
-		unix.PROT_READ|unix.PROT_WRITE, shared)
+		access, shared)
 	if err != nil {
 		return fmt.Errorf("map io_uring entries: %w", err)
 	}

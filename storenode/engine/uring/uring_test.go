@@ -43,6 +43,7 @@ func open(tb testing.TB, path string, m *enginetest.Monitor) *uring.Device {
 
 func TestAFilePassesTheSuite(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T, m *enginetest.Monitor) engine.Device {
+		t.Helper()
 		return open(t, sparseFile(t, 16<<20), m)
 	})
 }
@@ -91,6 +92,7 @@ func (d *depth) Complete(r *engine.Request) {
 }
 
 func benchmark(b *testing.B, op engine.Op, n int) {
+	b.Helper()
 	const size = 256 << 20
 	m := &enginetest.Monitor{}
 	dev := open(b, sparseFile(b, size), m)

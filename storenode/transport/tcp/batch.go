@@ -39,7 +39,7 @@ func (b *batch) add(f *transport.Frame) {
 		b.headers = grown
 	}
 	b.headers = b.headers[:at+wire.HeaderSize]
-	f.Header.Encode(b.headers[at:])
+	f.Encode(b.headers[at:])
 	b.pieces = append(b.pieces, piece{payload: f.Payload, length: wire.HeaderSize + int(f.PayloadLength)})
 	b.bytes += wire.HeaderSize + int(f.PayloadLength)
 }

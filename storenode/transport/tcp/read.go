@@ -59,7 +59,7 @@ func (r *reader) run() error {
 func (r *reader) one() error {
 	f := &r.frame
 	f.Payload = nil
-	if err := f.Header.Decode(r.buf[r.start:r.end]); err != nil {
+	if err := f.Decode(r.buf[r.start:r.end]); err != nil {
 		return err
 	}
 	r.start += wire.HeaderSize

@@ -50,7 +50,7 @@ func (d Dialer) Dial(ctx context.Context, address string, h transport.Handler) (
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, err)
 	}
-	n, err := newConn(d.Options, c.(*net.TCPConn)) //nolint:forcetypeassert // "tcp" gives no other
+	n, err := newConn(d.Options, c.(*net.TCPConn))
 	if err != nil {
 		_ = c.Close()
 		return nil, err
@@ -76,7 +76,7 @@ func Listen(ctx context.Context, address string, o *Options) (*Listener, error) 
 	if err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", address, err)
 	}
-	return &Listener{options: o, tcp: l.(*net.TCPListener), open: map[*conn]struct{}{}}, nil //nolint:forcetypeassert // as above
+	return &Listener{options: o, tcp: l.(*net.TCPListener), open: map[*conn]struct{}{}}, nil
 }
 
 // Address implements transport.Listener.

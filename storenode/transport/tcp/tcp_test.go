@@ -152,7 +152,7 @@ func TestGarbageClosesItsConnectionAndHarmsNoOther(t *testing.T) {
 	h.Encode(rotten[:])
 	rotten[30] ^= 4
 	for name, bytes := range map[string][]byte{
-		"text":          []byte("GET / HTTP/1.1\r\nHost: shale\r\nAccept: */*\r\nUser-Agent: none\r\n\r\n" + string(make([]byte, 200))),
+		"text":          []byte("GET / HTTP/1.1\r\nHost: shale\r\n\r\n" + string(make([]byte, 200))),
 		"oversized":     oversized[:],
 		"rotten header": rotten[:],
 		"wrong payload": append(header[:], make([]byte, 4096)...),
@@ -191,7 +191,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 	o := options(buffer.New(1 << 20))
 	o.MaxConnections = 1
 	l := serve(t, o, func() transport.Handler { return echo() })
-	first := dial(t, o, l.Address(), &handler{closed: make(chan error, 1), frame: func(transport.Conn, *transport.Frame) error { return nil }})
+	ignore := func(transport.Conn, *transport.Frame) error { return nil }
+	first := dial(t, o, l.Address(), &handler{closed: make(chan error, 1), frame: ignore})
 	if err := first.Send(&transport.Frame{Header: wire.Header{Opcode: wire.OpHello}}); err != nil {
 		t.Fatal(err)
 	}
@@ -246,6 +247,7 @@ func TestAPeerThatTakesNothingOverflowsItsQueueAlone(t *testing.T) {
 
 // benchmark echoes 4 KiB writes with n in flight.
 func benchmark(b *testing.B, n int) {
+	b.Helper()
 	pool := buffer.New(64 << 20)
 	o := options(pool)
 	l := serve(b, o, func() transport.Handler {
