@@ -105,6 +105,9 @@ func (c *Controller) GetCapacity(
 	if len(r.GetVolumeCapabilities()) > 0 && checkCapabilities(r.GetVolumeCapabilities()) != nil {
 		return &csi.GetCapacityResponse{}, nil //nolint:nilerr // of what cannot be had there is room for none
 	}
+	if len(r.GetParameters()) == 0 {
+		return &csi.GetCapacityResponse{}, nil // without a Pool there is room for nothing
+	}
 	p, err := params.Parse(r.GetParameters())
 	if err != nil {
 		return nil, invalid(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -279,6 +280,9 @@ func (n *Node) NodeUnpublishVolume(
 func (n *Node) NodeGetVolumeStats(
 	_ context.Context, r *csi.NodeGetVolumeStatsRequest,
 ) (*csi.NodeGetVolumeStatsResponse, error) {
+	if p := r.GetVolumePath(); p != "" && r.GetVolumeId() != "" && !filepath.IsAbs(p) {
+		return nil, status.Errorf(codes.NotFound, "volume_path: %q is no path of a published volume", p)
+	}
 	if err := validateVolumeAndPath(r.GetVolumeId(), "volume_path", r.GetVolumePath()); err != nil {
 		return nil, err
 	}
