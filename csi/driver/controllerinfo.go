@@ -98,7 +98,7 @@ func (c *Controller) ControllerGetVolume(
 	}, nil
 }
 
-// GetCapacity tells the largest volume that could be made with the parameters now.
+// GetCapacity tells the largest volume that could be made with the parameters now; without any, the largest at all.
 func (c *Controller) GetCapacity(
 	ctx context.Context, r *csi.GetCapacityRequest,
 ) (*csi.GetCapacityResponse, error) {
@@ -108,9 +108,12 @@ func (c *Controller) GetCapacity(
 	if len(r.GetParameters()) == 0 {
 		return &csi.GetCapacityResponse{}, nil // without a Pool there is room for nothing
 	}
-	p, err := params.Parse(r.GetParameters())
-	if err != nil {
-		return nil, invalid(err)
+	var p params.Volume
+	var err error
+	if len(r.GetParameters()) > 0 {
+		if p, err = params.Parse(r.GetParameters()); err != nil {
+			return nil, invalid(err)
+		}
 	}
 	bytes, err := c.volumes.Capacity(ctx, p.Pool, p.Replicas)
 	if err != nil {

@@ -283,6 +283,9 @@ func (n *Node) NodeGetVolumeStats(
 	if p := r.GetVolumePath(); p != "" && r.GetVolumeId() != "" && !filepath.IsAbs(p) {
 		return nil, status.Errorf(codes.NotFound, "volume_path: %q is no path of a published volume", p)
 	}
+	if path := r.GetVolumePath(); r.GetVolumeId() != "" && path != "" && !filepath.IsAbs(path) {
+		return nil, status.Errorf(codes.NotFound, "volume_path: %q is not absolute, so no volume is there", path)
+	}
 	if err := validateVolumeAndPath(r.GetVolumeId(), "volume_path", r.GetVolumePath()); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package volumes
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -13,14 +14,10 @@ import (
 	"github.com/shale-storage/shale/api/v1alpha1"
 )
 
-// Capacity is the size of the largest Volume with so many Replicas that the Pool could promise now. It is an estimate:
-// space is handed out in whole Shards.
+// Capacity is the size of the largest Volume with so many Replicas that the Pool could promise now; no name means any
+// Pool, no Replicas means one. It is an estimate: space is handed out in whole Shards.
 func (c *Client) Capacity(ctx context.Context, pool string, replicas int32) (int64, error) {
-	p := &v1alpha1.Pool{}
-	if err := c.get(ctx, pool, p); err != nil {
-		return 0, fmt.Errorf("get pool %s: %w", pool, err)
-	}
-	domain, err := c.domains(ctx, p.Spec.FailureDomain)
+	pools, err := c.pools(ctx, pool)
 	if err != nil {
 		return 0, err
 	}
@@ -28,18 +25,43 @@ func (c *Client) Capacity(ctx context.Context, pool string, replicas int32) (int
 	if err := c.api.List(ctx, &devices); err != nil {
 		return 0, fmt.Errorf("list devices: %w", err)
 	}
+	var most int64
+	for i := range pools {
+		domain, err := c.domains(ctx, pools[i].Spec.FailureDomain)
+		if err != nil {
+			return 0, err
+		}
+		most = max(most, largest(freeByDomain(&pools[i], devices.Items, domain), int(max(replicas, 1))))
+	}
+	return most, nil
+}
+
+// pools is the one named, or all.
+func (c *Client) pools(ctx context.Context, name string) ([]v1alpha1.Pool, error) {
+	if name != "" {
+		p := v1alpha1.Pool{}
+		if err := c.get(ctx, name, &p); err != nil {
+			return nil, fmt.Errorf("get pool %s: %w", name, err)
+		}
+		return []v1alpha1.Pool{p}, nil
+	}
+	var list v1alpha1.PoolList
+	if err := c.api.List(ctx, &list); err != nil {
+		return nil, fmt.Errorf("list pools: %w", err)
+	}
+	return list.Items, nil
+}
+
+// freeByDomain is what each failure domain may still promise of the Pool.
+func freeByDomain(p *v1alpha1.Pool, devices []v1alpha1.Device, domain func(node string) string) []int64 {
 	free := map[string]int64{}
-	for i := range devices.Items {
-		d := &devices.Items[i]
-		if d.Spec.PoolName == pool && meta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady) {
+	for i := range devices {
+		d := &devices[i]
+		if d.Spec.PoolName == p.Name && meta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady) {
 			free[domain(d.Spec.NodeName)] += promisable(&d.Status, p.Spec.OvercommitPercent)
 		}
 	}
-	each := make([]int64, 0, len(free))
-	for _, bytes := range free {
-		each = append(each, bytes)
-	}
-	return largest(each, int(replicas)), nil
+	return slices.Collect(maps.Values(free))
 }
 
 // domains tells the failure domain of a node: the value of the label, or the node itself without one.
