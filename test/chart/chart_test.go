@@ -1,0 +1,220 @@
+package chart
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+const directory = "../../charts/shale"
+
+// helm runs helm and returns what it wrote.
+func helm(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	program := os.Getenv("HELM")
+	if program == "" {
+		t.Skip("HELM names no helm; `make unit` builds one")
+	}
+	var out, errs bytes.Buffer
+	c := exec.CommandContext(t.Context(), program, args...)
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Run(); err != nil {
+		return "", errors.New(errs.String() + out.String())
+	}
+	return out.String(), nil
+}
+
+// object has the parts of all kinds that the tests look at.
+type object struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+
+	Rules []rbacv1.PolicyRule `json:"rules"`
+	Spec  struct {
+		Selector *metav1.LabelSelector  `json:"selector"`
+		Template corev1.PodTemplateSpec `json:"template"`
+	} `json:"spec"`
+}
+
+func (o *object) isWorkload() bool { return o.Kind == "Deployment" || o.Kind == "DaemonSet" }
+
+func render(t *testing.T, set ...string) []object {
+	t.Helper()
+	args := []string{"template", "shale", directory, "--namespace", "shale-system"}
+	for _, s := range set {
+		args = append(args, "--set", s)
+	}
+	text, err := helm(t, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
+	var all []object
+	for {
+		var o object
+		err := d.Decode(&o)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Kind != "" {
+			all = append(all, o)
+		}
+	}
+}
+
+func find(t *testing.T, all []object, kind, name string) *object {
+	t.Helper()
+	for i := range all {
+		if all[i].Kind == kind && all[i].Name == name {
+			return &all[i]
+		}
+	}
+	t.Fatalf("no %s %s", kind, name)
+	return nil
+}
+
+func TestTheChartLints(t *testing.T) {
+	if _, err := helm(t, "lint", "--strict", directory); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheSchemaRefusesWhatWouldBeIgnoredOrCannotWork(t *testing.T) {
+	for value, names := range map[string]string{
+		"storeNode.port=1":       "storeNode",
+		"storenode.prot=1":       "prot",
+		"storenode.port=0":       "port",
+		"image.pullPolicy=Maybe": "pullPolicy",
+		"kubeletDir=var":         "kubeletDir",
+		"imageRegistry=reg/":     "imageRegistry",
+		"storageClasses[0].name=a,storageClasses[0].parameters.pool=p,storageClasses[0].parameters.stripe=4": "stripe",
+		"storageClasses[0].name=a,storageClasses[0].parameters.replicas=3":                                   "pool",
+	} {
+		_, err := helm(t, "template", "shale", directory, "--set", value)
+		if err == nil || !strings.Contains(err.Error(), names) {
+			t.Errorf("%s: want a refusal that names %s, got %v", value, names, err)
+		}
+	}
+}
+
+func TestOnlyWhatTouchesTheNodeIsPrivileged(t *testing.T) {
+	var privileged, seen []string
+	for _, o := range render(t) {
+		if !o.isWorkload() {
+			continue
+		}
+		for _, c := range o.Spec.Template.Spec.Containers {
+			name := o.Name + "/" + c.Name
+			seen = append(seen, name)
+			s := c.SecurityContext
+			switch {
+			case s == nil:
+				t.Errorf("%s: no securityContext", name)
+			case s.Privileged != nil && *s.Privileged:
+				privileged = append(privileged, name)
+			case s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem || s.Capabilities == nil:
+				t.Errorf("%s: has more than it needs", name)
+			}
+		}
+	}
+	slices.Sort(privileged)
+	want := []string{"shale-initiator/initiator", "shale-node/driver", "shale-storenode/storenode"}
+	if !slices.Equal(privileged, want) || len(seen) != 7 {
+		t.Errorf("privileged %v of %v; want %v", privileged, seen, want)
+	}
+}
+
+func TestNoRoleHasWildcardsOrSecrets(t *testing.T) {
+	seen := 0
+	for _, o := range render(t) {
+		for _, r := range o.Rules {
+			seen++
+			for _, word := range slices.Concat(r.APIGroups, r.Resources, r.Verbs) {
+				if strings.Contains(word, "*") || word == "secrets" {
+					t.Errorf("%s %s: %v", o.Kind, o.Name, r)
+				}
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("found no rules: the search is broken")
+	}
+}
+
+func TestSelectorsPickTheirOwnPodsAlone(t *testing.T) {
+	all := render(t)
+	var workloads []object
+	for _, o := range all {
+		if o.isWorkload() {
+			workloads = append(workloads, o)
+		}
+	}
+	for _, o := range workloads {
+		selector, err := metav1.LabelSelectorAsMap(o.Spec.Selector)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range workloads {
+			if got, want := contains(other.Spec.Template.Labels, selector), o.Name == other.Name; got != want {
+				t.Errorf("selector of %s picks pods of %s: %v", o.Name, other.Name, got)
+			}
+		}
+	}
+	find(t, all, "PodDisruptionBudget", "shale-storenode")
+}
+
+func contains(labels, selector map[string]string) bool {
+	for key, value := range selector {
+		if labels[key] != value {
+			return false
+		}
+	}
+	return true
+}
+
+func TestRestartingTheNodePluginTouchesNoDevice(t *testing.T) {
+	all := render(t)
+	initiator := find(t, all, "DaemonSet", "shale-initiator")
+	if len(initiator.Spec.Template.Spec.Containers) != 1 {
+		t.Error("the initiator shares its pod")
+	}
+	socket := func(o *object, flag string) string {
+		for _, a := range o.Spec.Template.Spec.Containers[0].Args {
+			if value, ok := strings.CutPrefix(a, flag); ok {
+				return value
+			}
+		}
+		return ""
+	}
+	offered, asked := socket(initiator, "--socket="), socket(find(t, all, "DaemonSet", "shale-node"), "--initiator-socket=")
+	if offered == "" || offered != asked {
+		t.Errorf("the initiator is at %q, the node plugin asks at %q", offered, asked)
+	}
+}
+
+func TestImagesComeFromTheRegistryGiven(t *testing.T) {
+	for _, o := range render(t, "imageRegistry=reg.example", "image.tag=t1") {
+		if !o.isWorkload() {
+			continue
+		}
+		for _, c := range o.Spec.Template.Spec.Containers {
+			ours := strings.HasPrefix(c.Image, "reg.example/shale/") && strings.HasSuffix(c.Image, ":t1")
+			if !ours && !strings.HasPrefix(c.Image, "reg.example/sig-storage/") {
+				t.Errorf("%s: image %s", o.Name, c.Image)
+			}
+		}
+	}
+}
