@@ -199,7 +199,8 @@ func TestRestartingTheNodePluginTouchesNoDevice(t *testing.T) {
 		}
 		return ""
 	}
-	offered, asked := socket(initiator, "--socket="), socket(find(t, all, "DaemonSet", "shale-node"), "--initiator-socket=")
+	offered := socket(initiator, "--socket=")
+	asked := socket(find(t, all, "DaemonSet", "shale-node"), "--initiator-socket=")
 	if offered == "" || offered != asked {
 		t.Errorf("the initiator is at %q, the node plugin asks at %q", offered, asked)
 	}
