@@ -1,0 +1,121 @@
+package store_test
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/engine/uring"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/layout"
+	"github.com/shale-storage/shale/storenode/store"
+)
+
+// monitor is the Owner of a real Device.
+type monitor struct {
+	mu     sync.Mutex
+	s      *store.Store
+	device *uring.Device
+}
+
+func (m *monitor) Enter() { m.mu.Lock() }
+func (m *monitor) Leave() {
+	switch {
+	case m.s != nil:
+		m.s.Kick()
+	case m.device != nil:
+		m.device.Kick()
+	}
+	m.mu.Unlock()
+}
+
+// onDisk is a Store on a sparse file, with one Replica.
+func onDisk(b *testing.B, size int64) (*monitor, store.Handle) {
+	b.Helper()
+	path := filepath.Join(b.TempDir(), "device.img")
+	f, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := f.Truncate(2 * size); err != nil {
+		b.Fatal(err)
+	}
+	_ = f.Close()
+	m := &monitor{}
+	if m.device, err = uring.Open(path, m); err != nil {
+		b.Fatal(err)
+	}
+	o := store.Options{Owner: m, Log: slog.New(slog.DiscardHandler)}
+	if err := store.Format(m.device, o, layout.Superblock{UUID: ident.UUID{1}, Salt: 1}); err != nil {
+		b.Fatal(err)
+	}
+	s, err := store.Open(m.device, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	created := make(chan store.Handle, 1)
+	m.Enter()
+	m.s = s
+	s.CreateReplica(key(0), size, func(h store.Handle, _ error) { created <- h })
+	m.Leave()
+	return m, <-created
+}
+
+// load keeps IOs in flight until left is used up.
+type load struct {
+	m    *monitor
+	size int64
+	left int
+	seq  ident.Seq
+	done chan struct{}
+}
+
+func (l *load) IODone(io *store.IO) {
+	if io.Err != nil {
+		panic(io.Err)
+	}
+	if l.left--; l.left < 0 {
+		l.done <- struct{}{}
+		return
+	}
+	l.seq++
+	io.Seq, io.Epoch = l.seq, 1
+	io.Offset = rand.Int64N(l.size/int64(io.Length)) * int64(io.Length)
+	l.m.s.Submit(io)
+}
+
+func benchmark(b *testing.B, op store.Op, depth int) {
+	b.Helper()
+	const size = 256 << 20
+	m, h := onDisk(b, size)
+	memory := buffer.New(128 << 20)
+	run := func(op store.Op, n, depth, length int) {
+		l := &load{m: m, size: size, left: n, done: make(chan struct{}, depth)}
+		m.Enter()
+		for range depth {
+			l.IODone(&store.IO{Op: op, Replica: h, Length: length, Buf: memory.Get(length), Done: l})
+		}
+		m.Leave()
+		for range depth {
+			<-l.done
+		}
+	}
+	run(store.OpWrite, 2048, 8, 1<<20) // so that most blocks are written
+	b.ReportAllocs()
+	b.ResetTimer()
+	run(op, b.N, depth, block)
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "iops")
+	if err := m.s.Close(); err != nil {
+		b.Error(err)
+	}
+}
+
+func BenchmarkWrite1(b *testing.B)  { benchmark(b, store.OpWrite, 1) }
+func BenchmarkWrite32(b *testing.B) { benchmark(b, store.OpWrite, 32) }
+func BenchmarkRead1(b *testing.B)   { benchmark(b, store.OpRead, 1) }
+func BenchmarkRead32(b *testing.B)  { benchmark(b, store.OpRead, 32) }
