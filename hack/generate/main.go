@@ -1,6 +1,6 @@
 // Command generate writes what is derived from the types in api/.
 //
-//	go run ./hack/generate          write: deep copies and config/crd
+//	go run ./hack/generate          write: deep copies, config/crd and charts/shale/crds
 //	go run ./hack/generate -check   write, and fail if that changed anything: somebody forgot to
 package main
 
@@ -22,8 +22,9 @@ import (
 )
 
 const (
-	crds   = "config/crd/bases"
-	copies = "api/v1alpha1/zz_generated.deepcopy.go"
+	crds      = "config/crd/bases"
+	chartCRDs = "charts/shale/crds"
+	copies    = "api/v1alpha1/zz_generated.deepcopy.go"
 )
 
 func main() {
@@ -69,13 +70,21 @@ func generate(ctx context.Context) error {
 	if output, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("run controller-gen: %w\n%s", err, output)
 	}
-	return nil
+	return copyCRDs()
+}
+
+// copyCRDs gives helm the same definitions, which it wants in the chart itself.
+func copyCRDs() error {
+	if err := os.RemoveAll(chartCRDs); err != nil {
+		return err
+	}
+	return os.CopyFS(chartCRDs, os.DirFS(crds))
 }
 
 // snapshot reads every file that generate may write.
 func snapshot() (map[string][]byte, error) {
 	files := map[string][]byte{}
-	for _, root := range []string{crds, copies} {
+	for _, root := range []string{crds, chartCRDs, copies} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
