@@ -172,6 +172,50 @@ func DecodeTail(b []byte, into []TailRecord) ([]TailRecord, error) {
 	return into, r.end("tail")
 }
 
+// MaxDigests bounds the entries of an OpChecksum answer.
+const MaxDigests = 4096
+
+// ExtentDigest is an allocated Extent of a Replica: its index, the Epoch of its last write, and a digest of its written-bitmap
+// and checksums.
+type ExtentDigest struct {
+	Index  uint32
+	Epoch  ident.Epoch
+	Digest uint64
+}
+
+const digestSize = 20
+
+// AppendDigests encodes the entries behind b; those beyond MaxDigests must not be there.
+func AppendDigests(b []byte, digests []ExtentDigest) []byte {
+	le := binary.LittleEndian
+	b = le.AppendUint32(b, uint32(len(digests)))
+	for _, d := range digests {
+		b = le.AppendUint32(b, d.Index)
+		b = le.AppendUint64(b, uint64(d.Epoch))
+		b = le.AppendUint64(b, d.Digest)
+	}
+	return b
+}
+
+// DecodeDigests reads b, all of it, appending to into. Indexes must ascend.
+func DecodeDigests(b []byte, into []ExtentDigest) ([]ExtentDigest, error) {
+	r := reader{rest: b}
+	n := int(r.uint32())
+	if n > MaxDigests || n*digestSize != len(r.rest) {
+		r.fail("%d digests in %d bytes", n, len(r.rest))
+	}
+	last := int64(-1)
+	for i := 0; i < n && r.err == nil; i++ {
+		d := ExtentDigest{Index: r.uint32(), Epoch: ident.Epoch(r.uint64()), Digest: r.uint64()}
+		if int64(d.Index) <= last {
+			r.fail("extent %d behind %d", d.Index, last)
+		}
+		last = int64(d.Index)
+		into = append(into, d)
+	}
+	return into, r.end("digests")
+}
+
 func appendString(b []byte, s string) []byte {
 	if len(s) > MaxName {
 		s = s[:MaxName]
