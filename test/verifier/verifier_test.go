@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// written makes a file by a short run and returns it with its log.
+func written(t *testing.T) (path, log string) {
+	t.Helper()
+	dir := t.TempDir()
+	path, log = filepath.Join(dir, "data"), filepath.Join(dir, "log")
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := write(ctx, writeOptions{path: path, log: log, size: 16 * blockSize, depth: 4}); err != nil {
+		t.Fatal(err)
+	}
+	return path, log
+}
+
+func TestWhatWasAcknowledgedIsFound(t *testing.T) {
+	path, log := written(t)
+	v, err := check(path, log)
+	if err != nil || v.Lost != 0 || v.Blocks == 0 {
+		t.Errorf("check says %+v, %v", v, err)
+	}
+}
+
+func TestEveryKindOfLossIsSeen(t *testing.T) {
+	for name, damage := range map[string]func(b []byte){
+		"torn":       func(b []byte) { clear(b[512:1024]) },
+		"lost":       func(b []byte) { clear(b) },
+		"old":        func(b []byte) { fill(b, 0, 1) },
+		"misplaced":  func(b []byte) { fill(b, 1, 1_000_000) },
+		"never sent": func(b []byte) { fill(b, 0, 1_000_000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, log := written(t)
+			l, err := openLog(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range []kind{sent, acknowledged} {
+				if err := l.note(k, 0, 999_999); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			b := make([]byte, blockSize)
+			fill(b, 0, 999_999)
+			damage(b)
+			if _, err := f.WriteAt(b, 0); err != nil {
+				t.Fatal(err)
+			}
+			v, err := check(path, log)
+			if err != nil || v.Lost != 1 || v.First == "" {
+				t.Errorf("check says %+v, %v", v, err)
+			}
+		})
+	}
+}
+
+func TestAnEmptyLogIsNoProof(t *testing.T) {
+	path, _ := written(t)
+	if v, err := check(path, filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Errorf("check says %+v of nothing", v)
+	}
+}
