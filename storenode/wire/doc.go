@@ -20,7 +20,7 @@
 // # Payloads
 //
 // Besides data there are a few encoded structures, each bounded and refused as a whole when a byte is wrong, missing or
-// left over: Hello, membership.Record, MapPage, Tail and Stat. See payload.go.
+// left over: Hello, membership.Record, MapPage, Tail and ExtentDigests. See payload.go.
 //
 // Pure: no I/O, clock, goroutine or lock. Errors wrap ErrMalformed.
 package wire

@@ -31,7 +31,7 @@ func check(path, log string) (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	buffer, err := aligned(blockSize)
 	if err != nil {
 		return verdict{}, err

@@ -61,7 +61,7 @@ func write(ctx context.Context, o writeOptions) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // all that counts was acknowledged before
 	known, err := readLog(o.log)
 	if err != nil {
 		return err
@@ -70,8 +70,9 @@ func write(ctx context.Context, o writeOptions) error {
 	if err != nil {
 		return err
 	}
-	defer log.file.Close()
+	defer func() { _ = log.file.Close() }() // each entry was written when it was noted
 	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	t := &tally{last: time.Now()}
 	var workers sync.WaitGroup
 	for n := range o.depth {
