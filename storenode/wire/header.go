@@ -64,21 +64,22 @@ const (
 	OpReplFlush
 	// OpHeartbeat renews the lease that a Backup's storenode gives to a Primary's.
 	OpHeartbeat
-	// OpRebuildStart lets a Replica join: it forgets what it followed before, and new writes go to it from now on. Primary to
-	// the joining Replica, as the next two.
+	// OpRebuildStart lets a Replica join: it forgets what it followed before, and new writes go to it from now on.
+	// Primary to the joining Replica, as the next two.
 	OpRebuildStart
-	// OpRebuildWrite and OpRebuildDiscard copy Blocks that were written, and those that were not. Committed is the Epoch of the
-	// Extent they are copied from.
+	// OpRebuildWrite and OpRebuildDiscard copy Blocks that were written, and those that were not. Committed is the
+	// Epoch of the Extent they are copied from.
 	OpRebuildWrite
 	OpRebuildDiscard
-	// OpChecksum asks for the digests of the allocated Extents that begin in [Offset, Offset+Length·1 MiB). The answer has
-	// encoded ExtentDigests of the first MaxDigests at most, and in Length how many Extents it covers.
+	// OpChecksum asks for the digests of the allocated Extents that begin in [Offset, Offset+Length·1 MiB). The
+	// answer has encoded ExtentDigests of the first MaxDigests at most, and in Length how many Extents it covers.
 	OpChecksum
-	// OpTail begins the reign of a new Primary: the receiver drains what it has in flight, forgets the former reign and answers
-	// with the encoded Tail of its recent writes; Seq is its highest, Committed the highest it was told, FlagPowerLost as it is.
+	// OpTail begins the reign of a new Primary: the receiver drains what it has in flight, forgets the former reign
+	// and answers with the encoded Tail of its recent writes; Seq is its highest, Committed the highest it was told,
+	// FlagPowerLost as it is.
 	OpTail
-	// OpRecord tells an encoded membership record to who may not know it: the superseded Primary, a Backup at the change of
-	// Epoch. The answer says that it is adopted.
+	// OpRecord tells an encoded membership record to who may not know it: the superseded Primary, a Backup at the
+	// change of Epoch. The answer says that it is adopted.
 	OpRecord
 )
 

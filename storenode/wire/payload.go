@@ -175,8 +175,8 @@ func DecodeTail(b []byte, into []TailRecord) ([]TailRecord, error) {
 // MaxDigests bounds the entries of an OpChecksum answer.
 const MaxDigests = 4096
 
-// ExtentDigest is an allocated Extent of a Replica: its index, the Epoch of its last write, and a digest of its written-bitmap
-// and checksums.
+// ExtentDigest is an allocated Extent of a Replica: its index, the Epoch of its last write, and a digest of its
+// written-bitmap and checksums.
 type ExtentDigest struct {
 	Index  uint32
 	Epoch  ident.Epoch

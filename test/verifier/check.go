@@ -65,7 +65,8 @@ func checkBlock(f io.ReaderAt, buffer []byte, number uint32, s state) error {
 		return err
 	}
 	if version < s.acknowledged || version > s.sent {
-		return fmt.Errorf("block %d holds version %d; %d was acknowledged, %d sent last", number, version, s.acknowledged, s.sent)
+		return fmt.Errorf("block %d holds version %d; %d was acknowledged, %d sent last",
+			number, version, s.acknowledged, s.sent)
 	}
 	return nil
 }
