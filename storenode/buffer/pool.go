@@ -75,6 +75,13 @@ func (p *Pool) Get(n int) *Buffer {
 	return b
 }
 
+// Use is how many bytes are in use, of how many.
+func (p *Pool) Use() (inUse, limit int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.inUse, p.limit
+}
+
 // Stats are the figures now.
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()

@@ -1,15 +1,14 @@
 package shard
 
 import (
-	"errors"
-
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/replication"
 	"github.com/shale-storage/shale/storenode/store"
 )
 
 // ErrStaleRecord refuses a Record older than what the Replica has seen: the keeper of records was set back.
-var ErrStaleRecord = errors.New("record is older than what the replica has seen")
+var ErrStaleRecord = replication.ErrStaleRecord
 
 // Authority is the Host's way to the keeper of membership records: the Kubernetes API in a cluster (storenode/agent),
 // something simpler in benchmarks and tests. It is never in the path of an I/O.

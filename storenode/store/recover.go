@@ -22,6 +22,8 @@ type Recovered struct {
 	// Area of the Checkpoint; Fallback says that the other, newer one was damaged.
 	Area     int
 	Fallback bool
+	// PowerLost says that the machine was reset since the Device was in service, so that what was not flushed may be lost.
+	PowerLost bool
 	// NextFrame is the number behind the last frame.
 	NextFrame uint64
 	// Replayed counts records, Verified Blocks that were looked at, Reverted those that hold what they held before an
@@ -78,6 +80,7 @@ func Recover(r io.ReaderAt, s *layout.Superblock, boot uint64) (*Recovered, erro
 	if err := doubts.settle(r, s, v); err != nil {
 		return nil, err
 	}
+	v.PowerLost = doubts.powerLost
 	v.Table.Ready()
 	return v, nil
 }

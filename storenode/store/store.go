@@ -48,8 +48,9 @@ type Store struct {
 	era      int
 	piecesOf [2]int
 
-	discards int
-	failed   error
+	discards  int
+	powerLost bool
+	failed    error
 	closing  bool
 	// opening: nobody calls Kick yet, so the Checkpoint of Open does.
 	opening bool
@@ -134,7 +135,7 @@ func Open(device engine.Device, o Options) (*Store, error) {
 }
 
 func newStore(device engine.Device, o Options, super layout.Superblock, r *Recovered) (*Store, error) {
-	s := &Store{device: device, o: o, super: super, table: r.Table}
+	s := &Store{device: device, o: o, super: super, table: r.Table, powerLost: r.PowerLost}
 	if err := s.journal.init(s, r); err != nil {
 		return nil, err
 	}
@@ -162,6 +163,13 @@ func (s *Store) Pool() string { return s.super.Pool }
 
 // Path of the Device.
 func (s *Store) Path() string { return s.device.Info().Path }
+
+// Owner is the monitor that the Store was opened with.
+func (s *Store) Owner() engine.Owner { return s.o.Owner }
+
+// PowerLost reports whether power was lost, or the machine reset, since the Device was in service before: writes that
+// had completed but were not flushed may be missing.
+func (s *Store) PowerLost() bool { return s.powerLost }
 
 // Health is nil, or why the Store has failed.
 func (s *Store) Health() error { return s.failed }

@@ -1,0 +1,91 @@
+package shard
+
+import (
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/layout"
+	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/store"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+var _ replication.Environment = (*replica)(nil)
+
+// LeaseUntil implements replication.Environment.
+func (r *replica) LeaseUntil(id ident.ReplicaID) replication.Instant {
+	if p := r.peerOf(id); p != nil {
+		return p.leases.until.load()
+	}
+	return 0
+}
+
+// Promised implements replication.Environment.
+func (r *replica) Promised(id ident.ReplicaID) replication.Instant {
+	if p := r.peerOf(id); p != nil {
+		return p.leases.promised.load()
+	}
+	return r.host.forgotten.load()
+}
+
+// Tail implements replication.Environment.
+func (r *replica) Tail(into []wire.TailRecord) []wire.TailRecord {
+	r.tail = r.monitor.store.Tail(r.handle, r.tail[:0])
+	for _, t := range r.tail {
+		into = append(into, wire.TailRecord{
+			Seq: t.Seq, Epoch: t.Epoch, Offset: uint64(t.Offset), Length: uint32(t.Length),
+		})
+	}
+	return into
+}
+
+// LastSeq implements replication.Environment.
+func (r *replica) LastSeq() ident.Seq {
+	info, err := r.monitor.store.Info(r.handle)
+	if err != nil {
+		return 0
+	}
+	return info.LastSeq
+}
+
+// PowerLost implements replication.Environment.
+func (r *replica) PowerLost() bool { return r.monitor.store.PowerLost() }
+
+// Extents implements replication.Environment.
+func (r *replica) Extents(from uint32, f func(wire.ExtentDigest) bool) {
+	r.monitor.store.Extents(r.handle, from, func(x store.ExtentInfo) bool {
+		return f(wire.ExtentDigest{Index: x.Index, Epoch: x.Epoch, Digest: x.Digest})
+	})
+}
+
+// Written implements replication.Environment.
+func (r *replica) Written(extent uint32, f func(first, blocks int, written bool)) {
+	bitmap := r.monitor.store.Written(r.handle, extent)
+	has := func(i int) bool { return bitmap[i/64]>>(i%64)&1 == 1 }
+	for first := 0; first < layout.ExtentBlocks; {
+		end := first + 1
+		for end < layout.ExtentBlocks && has(end) == has(first) {
+			end++
+		}
+		f(first, end-first, has(first))
+		first = end
+	}
+}
+
+// AcquireRebuild implements replication.Environment.
+func (r *replica) AcquireRebuild() bool {
+	if r.host.rebuilds.Add(1) > MaxRebuilds {
+		r.host.rebuilds.Add(-1)
+		return false
+	}
+	return true
+}
+
+// ReleaseRebuild implements replication.Environment.
+func (r *replica) ReleaseRebuild() { r.host.rebuilds.Add(-1) }
+
+// Encode implements replication.Environment.
+func (r *replica) Encode(encoded []byte) replication.Payload {
+	return payloadOf(r.host.encode(encoded))
+}
+
+// Bytes implements replication.Environment.
+func (r *replica) Bytes(p replication.Payload) []byte { return bufferOf(p).Bytes() }

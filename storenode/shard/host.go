@@ -1,0 +1,336 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/store"
+	"github.com/shale-storage/shale/storenode/transport"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+const (
+	// MaxRebuilds bounds the Extents that a storenode copies to others at a time.
+	MaxRebuilds = 8
+	// ticksPerHeartbeat is how finely time passes while something is waited for.
+	ticksPerHeartbeat = 4
+	// maxSpan bounds the length of a discard or zeroes, in bytes.
+	maxSpan = store.MaxSpan
+)
+
+// Options of a Host. All are required.
+type Options struct {
+	// Name of the node, for logs; Address is host:port at which this storenode is reached.
+	Name, Address string
+	// Incarnation is drawn at random by each process; not 0.
+	Incarnation uint64
+	Authority   Authority
+	Dialer      Dialer
+	// Pool is the memory for payloads. Clients get half of it, so that replicated writes always find some.
+	Pool   *buffer.Pool
+	Timing replication.Timing
+	// Clock reads the monotonic clock.
+	Clock func() replication.Instant
+	Log   *slog.Logger
+}
+
+// Host serves the Shards of one storenode. It implements Manager.
+type Host struct {
+	o Options
+	// started is when this process began: before, a former one may have promised anything.
+	started replication.Instant
+	// forgotten is the last promise made to a peer that is not known any more.
+	forgotten mark
+	rebuilds  atomic.Int32
+	closing   atomic.Bool
+
+	// mu guards what follows; taken inside monitors, never around them.
+	mu       sync.RWMutex
+	monitors []*Monitor
+	// replicas in the order of their making, and by Shard.
+	replicas []*replica
+	shards   map[ident.ShardID][]*replica
+	peers    map[string]*peer
+	peerList []*peer
+	inbound  map[*link]struct{}
+	volumes  map[ident.UUID]*volume
+
+	// silence is what Authority was told last; only Tick touches it.
+	silence []string
+}
+
+var _ Manager = (*Host)(nil)
+
+// New makes a Host without Devices.
+func New(o Options) *Host {
+	h := &Host{
+		o: o, shards: map[ident.ShardID][]*replica{}, peers: map[string]*peer{}, inbound: map[*link]struct{}{},
+		volumes: map[ident.UUID]*volume{},
+	}
+	h.started = o.Clock()
+	h.forgotten.raise(h.started)
+	return h
+}
+
+// Monitor makes the Owner for a Device that is about to be opened.
+func (h *Host) Monitor() *Monitor { return &Monitor{host: h} }
+
+// Accept makes the Handler of a connection that was accepted.
+func (h *Host) Accept(c transport.Conn) (transport.Handler, error) {
+	if h.closing.Load() {
+		return nil, transport.ErrClosed
+	}
+	l := &link{host: h, conn: c}
+	h.mu.Lock()
+	h.inbound[l] = struct{}{}
+	h.mu.Unlock()
+	return l, nil
+}
+
+// gone is the end of a connection.
+func (h *Host) gone(l *link) {
+	if l.outbound {
+		return
+	}
+	h.mu.Lock()
+	delete(h.inbound, l)
+	h.mu.Unlock()
+}
+
+// called is the Hello of another storenode that connected to us.
+func (h *Host) called(l *link, hello *wire.Hello) {
+	h.mu.Lock()
+	p := h.peerLocked(hello.Address)
+	l.peer = p
+	older, stale := p.calledBy(l, hello.Incarnation) // before anybody may forget the peer
+	h.mu.Unlock()
+	if older != nil {
+		older.close(errSuperseded)
+	}
+	if stale != nil {
+		stale.close(errRestarted)
+	}
+	l.sendHello(wire.FlagReply)
+	h.tellRecords(p, l)
+	l.flush()
+}
+
+// AddDevice implements Manager. The Store's Owner must be a Monitor of this Host. Its Replicas start with the Record
+// they remember and follow nobody.
+func (h *Host) AddDevice(s *store.Store) error {
+	m, ok := s.Owner().(*Monitor)
+	if !ok || m.host != h {
+		return fmt.Errorf("add device %s: %w", s.Device(), errForeignStore)
+	}
+	m.Enter()
+	defer m.Leave()
+	if m.store != nil {
+		return fmt.Errorf("add device %s: %w", s.Device(), errForeignStore)
+	}
+	m.store = s
+	h.mu.Lock()
+	h.monitors = append(h.monitors, m)
+	h.mu.Unlock()
+	for _, info := range s.Replicas() {
+		handle, _ := s.Lookup(info.Key)
+		h.add(m, handle, info)
+	}
+	return nil
+}
+
+// errForeignStore refuses a Store that another Host, or nobody, moves.
+var errForeignStore = errors.New("the store was not opened with a monitor of this host of its own")
+
+// RemoveDevice implements Manager: the Device's Replicas are served no more, and its Store may be closed afterwards.
+func (h *Host) RemoveDevice(device ident.UUID) error {
+	done := make(chan struct{})
+	h.RemoveDeviceAsync(device, func() { close(done) })
+	<-done
+	return nil
+}
+
+// RemoveDeviceAsync is RemoveDevice for who must not wait.
+func (h *Host) RemoveDeviceAsync(device ident.UUID, done func()) {
+	m := h.monitorOf(device)
+	if m == nil {
+		done()
+		return
+	}
+	h.mu.Lock()
+	h.monitors = slices.DeleteFunc(h.monitors, func(other *Monitor) bool { return other == m })
+	var here []*replica
+	for _, r := range h.replicas {
+		if r.monitor == m {
+			here = append(here, r)
+		}
+	}
+	h.mu.Unlock()
+	left := len(here) + 1
+	one := func() {
+		if left--; left == 0 {
+			done()
+		}
+	}
+	m.Enter()
+	for _, r := range here {
+		h.drop(r)
+		r.close(one)
+	}
+	one()
+	m.Leave()
+}
+
+// monitorOf finds the monitor of a Device in service.
+func (h *Host) monitorOf(device ident.UUID) *Monitor {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, m := range h.monitors {
+		if m.store.Device() == device {
+			return m
+		}
+	}
+	return nil
+}
+
+// add takes a Replica into service, inside its monitor.
+func (h *Host) add(m *Monitor, handle store.Handle, info store.ReplicaInfo) *replica {
+	r := &replica{host: h, monitor: m, key: info.Key, handle: handle, size: info.Size}
+	r.view.Store(&view{record: info.Record})
+	r.machine = replication.New(replication.Config{
+		Self: info.Key, Size: info.Size, Record: info.Record, Generation: info.Generation,
+		Environment: r, Timing: h.o.Timing,
+	})
+	h.mu.Lock()
+	h.replicas = append(h.replicas, r)
+	h.shards[info.Key.Shard] = append(h.shards[info.Key.Shard], r)
+	h.mu.Unlock()
+	r.meet(info.Record)
+	r.tellMembers(info.Record)
+	r.touch()
+	return r
+}
+
+// drop takes a Replica out of the Host's lists.
+func (h *Host) drop(r *replica) {
+	same := func(other *replica) bool { return other == r }
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.replicas = slices.DeleteFunc(slices.Clone(h.replicas), same)
+	left := slices.DeleteFunc(slices.Clone(h.shards[r.key.Shard]), same)
+	if len(left) == 0 {
+		delete(h.shards, r.key.Shard)
+		return
+	}
+	h.shards[r.key.Shard] = left
+}
+
+// lookup finds the Replica that a frame is for. Clients name none; they mean the Primary.
+func (h *Host) lookup(shard ident.ShardID, id ident.ReplicaID) *replica {
+	h.mu.RLock()
+	here := h.shards[shard]
+	h.mu.RUnlock()
+	if id == 0 {
+		for _, r := range here {
+			if r.view.Load().record.Primary == r.key.Replica {
+				return r
+			}
+		}
+		if len(here) > 0 {
+			return here[0]
+		}
+	}
+	for _, r := range here {
+		if r.key.Replica == id {
+			return r
+		}
+	}
+	return nil
+}
+
+// encode puts an encoded structure into memory for a frame; nil when there is none.
+func (h *Host) encode(encoded []byte) *buffer.Buffer {
+	if len(encoded) > buffer.MaxSize {
+		return nil
+	}
+	b := h.o.Pool.Get(len(encoded))
+	if b != nil {
+		copy(b.Bytes(), encoded)
+	}
+	return b
+}
+
+// isFull reports whether clients have their share of the memory.
+func (h *Host) isFull() bool {
+	inUse, limit := h.o.Pool.Use()
+	return inUse > limit/2
+}
+
+// Tick lets time pass, and says when it wants to be called again.
+func (h *Host) Tick() (next time.Duration) {
+	now := h.o.Clock()
+	h.mu.RLock()
+	monitors, peers := slices.Clone(h.monitors), slices.Clone(h.peerList)
+	replicas := h.replicas
+	h.mu.RUnlock()
+	next = h.o.Timing.Heartbeat
+	for _, m := range monitors {
+		m.Enter()
+		for _, r := range replicas {
+			if r.monitor == m && r.tick(now) {
+				next = h.o.Timing.Heartbeat / ticksPerHeartbeat
+			}
+		}
+		m.Leave()
+	}
+	for _, p := range peers {
+		h.settlePeer(p, now)
+		p.beat(now)
+		if p.link() == nil {
+			next = h.o.Timing.Heartbeat / ticksPerHeartbeat
+		}
+	}
+	h.tellSilence(peers, now)
+	return next
+}
+
+func (h *Host) tellSilence(peers []*peer, now replication.Instant) {
+	var silent []string
+	for _, p := range peers {
+		if p.silent(now) {
+			silent = append(silent, p.address)
+		}
+	}
+	slices.Sort(silent)
+	if slices.Equal(silent, h.silence) {
+		return
+	}
+	h.silence = silent
+	h.o.Log.Info("Storenodes that serve us are silent", "addresses", silent)
+	h.o.Authority.Unreachable(slices.Clone(silent))
+}
+
+// Close ends all connections and makes no new ones. Devices are to be removed before or after.
+func (h *Host) Close() {
+	h.closing.Store(true)
+	h.mu.RLock()
+	peers := slices.Clone(h.peerList)
+	inbound := make([]*link, 0, len(h.inbound))
+	for l := range h.inbound {
+		inbound = append(inbound, l)
+	}
+	h.mu.RUnlock()
+	for _, p := range peers {
+		p.closeLinks(transport.ErrClosed)
+	}
+	for _, l := range inbound {
+		l.close(transport.ErrClosed)
+	}
+}

@@ -1,0 +1,234 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/store"
+)
+
+var (
+	// ErrMissing refuses to make an empty Replica in place of one that, by its Record, holds data.
+	ErrMissing = errors.New("the membership record says that the device holds this replica's data, but it does not; " +
+		"once the primary has taken it out of inSync it is built anew")
+	// ErrSize refuses a Replica of another size.
+	ErrSize = errors.New("the replica exists with another size")
+)
+
+// Apply implements Manager.
+func (h *Host) Apply(d Desired) error {
+	parts := h.places(&d)
+	results := make(chan error, len(parts))
+	for _, p := range parts {
+		h.apply(p, &d, func(err error) { results <- err })
+	}
+	var errs []error
+	for range parts {
+		errs = append(errs, <-results)
+	}
+	return errors.Join(errs...)
+}
+
+// ApplyAsync is Apply for who must not wait; all events of one Host come from one goroutine then.
+func (h *Host) ApplyAsync(d Desired, done func(error)) {
+	parts := h.places(&d)
+	left, first := len(parts)+1, error(nil)
+	one := func(err error) {
+		if first == nil {
+			first = err
+		}
+		if left--; left == 0 {
+			done(first)
+		}
+	}
+	for _, p := range parts {
+		h.apply(p, &d, one)
+	}
+	one(nil)
+}
+
+// place is a Replica of a Record whose Device is here.
+type place struct {
+	monitor *Monitor
+	key     ident.ReplicaKey
+}
+
+func (h *Host) places(d *Desired) []place {
+	var here []place
+	for _, c := range d.Record.Replicas {
+		if m := h.monitorOf(c.Device); m != nil {
+			here = append(here, place{m, ident.ReplicaKey{Shard: d.Shard, Replica: c.ID}})
+		}
+	}
+	return here
+}
+
+// apply makes it so for one Replica; done is called inside its monitor.
+func (h *Host) apply(p place, d *Desired, done func(error)) {
+	p.monitor.Enter()
+	defer p.monitor.Leave()
+	if r := h.find(p); r != nil {
+		done(r.apply(d))
+		return
+	}
+	if d.Record.Epoch > 0 && d.Record.IsInSync(p.key.Replica) {
+		done(fmt.Errorf("apply replica %s: %w", p.key, ErrMissing))
+		return
+	}
+	// It is flushed before anybody counts on it: a Record that names it must not outlive it.
+	s := p.monitor.store
+	s.CreateReplica(p.key, d.Size, func(handle store.Handle, err error) {
+		if err != nil {
+			done(err)
+			return
+		}
+		s.Submit(&store.IO{Op: store.OpFlush, Replica: handle, Done: &created{h, p, handle, *d, done}})
+	})
+}
+
+// created waits for the flush behind the making of a Replica.
+type created struct {
+	h      *Host
+	place  place
+	handle store.Handle
+	d      Desired
+	done   func(error)
+}
+
+// IODone implements store.Completer.
+func (c *created) IODone(io *store.IO) {
+	if io.Err != nil {
+		c.done(fmt.Errorf("create replica %s: %w", c.place.key, io.Err))
+		return
+	}
+	r := c.h.find(c.place)
+	if r == nil {
+		info, err := c.place.monitor.store.Info(c.handle)
+		if err != nil {
+			c.done(fmt.Errorf("create replica %s: %w", c.place.key, err))
+			return
+		}
+		r = c.h.add(c.place.monitor, c.handle, info)
+	}
+	c.done(r.apply(&c.d))
+}
+
+func (h *Host) find(p place) *replica {
+	if r := h.lookup(p.key.Shard, p.key.Replica); r != nil && r.monitor == p.monitor && !r.closed {
+		return r
+	}
+	return nil
+}
+
+// apply adopts what is newer, inside the monitor.
+func (r *replica) apply(d *Desired) error {
+	if r.size != d.Size {
+		return fmt.Errorf("apply replica %s: %d bytes, wanted %d: %w", r.key, r.size, d.Size, ErrSize)
+	}
+	if err := r.adopt(d.Record); err != nil {
+		return fmt.Errorf("apply replica %s at epoch %d: %w", r.key, d.Record.Epoch, err)
+	}
+	r.fence(d.Generation)
+	return nil
+}
+
+func (r *replica) fence(g ident.Generation) {
+	if g > 0 && !r.closed {
+		r.machine.Fence(r.host.o.Clock(), g)
+		r.touch()
+	}
+}
+
+// Decided implements Manager.
+func (h *Host) Decided(shard ident.ShardID, inForce membership.Record) {
+	for _, r := range h.of(shard) {
+		r.monitor.Enter()
+		if !r.closed {
+			if err := r.adopt(inForce); err != nil {
+				h.o.Log.Warn("Refused a decision", "replica", r.key, "epoch", inForce.Epoch, "error", err)
+			}
+		}
+		r.monitor.Leave()
+	}
+}
+
+func (h *Host) of(shard ident.ShardID) []*replica {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.shards[shard]
+}
+
+// Delete implements Manager.
+func (h *Host) Delete(key ident.ReplicaKey) error {
+	done := make(chan error, 1)
+	h.DeleteAsync(key, func(err error) { done <- err })
+	return <-done
+}
+
+// DeleteAsync is Delete for who must not wait.
+func (h *Host) DeleteAsync(key ident.ReplicaKey, done func(error)) {
+	r := h.lookup(key.Shard, key.Replica)
+	if r == nil || key.Replica == 0 {
+		done(nil)
+		return
+	}
+	r.monitor.Enter()
+	defer r.monitor.Leave()
+	if r.closed {
+		done(nil)
+		return
+	}
+	h.drop(r)
+	r.close(func() {
+		r.monitor.store.DeleteReplica(key, func(err error) {
+			if err != nil {
+				err = fmt.Errorf("delete replica %s: %w", key, err)
+			}
+			done(err)
+		})
+	})
+}
+
+// Statuses implements Manager.
+func (h *Host) Statuses() []Status {
+	h.mu.RLock()
+	replicas := h.replicas
+	h.mu.RUnlock()
+	all := make([]Status, 0, len(replicas))
+	for _, r := range replicas {
+		r.monitor.Enter()
+		if !r.closed {
+			all = append(all, r.status())
+		}
+		r.monitor.Leave()
+	}
+	return all
+}
+
+// status is what is shown of the Replica, inside its monitor.
+func (r *replica) status() Status {
+	s := r.machine.Status()
+	st := Status{
+		Key: r.key, Device: r.monitor.store.Device(), Primary: s.Role == replication.RolePrimary,
+		Epoch: s.Record.Epoch, Message: s.Message,
+	}
+	if info, err := r.monitor.store.Info(r.handle); err == nil {
+		st.UsedBytes = info.UsedBytes
+	}
+	switch {
+	case r.monitor.store.Health() != nil:
+		st.State, st.Message = StateFailed, r.monitor.store.Health().Error()
+	case s.Record.Epoch == 0:
+		st.State = StateCreated
+	case s.Record.IsInSync(r.key.Replica):
+		st.State = StateInSync
+	case s.Role == replication.RoleJoining:
+		st.State, st.RebuildPercent = StateRebuilding, s.Percent
+	default:
+		st.State = StateStale
+	}
+	return st
+}

@@ -1,0 +1,86 @@
+package shard
+
+import (
+	"sync"
+
+	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/store"
+	"github.com/shale-storage/shale/storenode/transport"
+)
+
+// flushedOutside is how many connections are flushed after the monitor was given back; more are flushed before.
+const flushedOutside = 8
+
+// Monitor is the Owner of one Device: all that touches the Device, its Store and the Machines of its Replicas happens
+// between Enter and Leave. Make it with Host.Monitor.
+type Monitor struct {
+	host *Host
+
+	mu sync.Mutex
+	// store is nil until AddDevice.
+	store *store.Store
+	// touched are the Replicas whose Machine may have something Ready.
+	touched, driving []*replica
+	// ended are Ops that ended without the Store; their Machines are told before the monitor is left.
+	ended, telling []*operation
+	// written are the connections to be flushed.
+	written []*link
+	// message and frame are reused for everything that passes.
+	message replication.Message
+	frame   transport.Frame
+	counts  Counts
+}
+
+// Enter implements engine.Owner.
+func (m *Monitor) Enter() { m.mu.Lock() }
+
+// Leave implements engine.Owner: what was begun inside is carried out, the Device is kicked once, and each connection
+// that was written to is flushed once, after others may enter.
+func (m *Monitor) Leave() {
+	m.settle()
+	var flush [flushedOutside]*link
+	n := copy(flush[:], m.written)
+	for _, l := range m.written[n:] {
+		l.flush()
+	}
+	clear(m.written)
+	m.written = m.written[:0]
+	m.mu.Unlock()
+	for _, l := range flush[:n] {
+		l.flush()
+	}
+}
+
+// settle lets Machines and Store run until neither has anything for the other.
+func (m *Monitor) settle() {
+	for {
+		for len(m.touched) > 0 || len(m.ended) > 0 {
+			m.tell()
+			m.drive()
+		}
+		if m.store == nil {
+			return
+		}
+		m.store.Kick()
+		if len(m.touched) == 0 && len(m.ended) == 0 {
+			return
+		}
+	}
+}
+
+func (m *Monitor) drive() {
+	m.touched, m.driving = m.driving[:0], m.touched
+	for _, r := range m.driving {
+		r.touched = false
+		r.drive()
+	}
+	clear(m.driving)
+}
+
+func (m *Monitor) tell() {
+	m.ended, m.telling = m.telling[:0], m.ended
+	for _, o := range m.telling {
+		o.stored()
+	}
+	clear(m.telling)
+}
