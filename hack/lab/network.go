@@ -1,0 +1,94 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// setUpBridge makes the bridge in the control plane's network. No port forwards to the host: the lab is closed.
+func (c *Cluster) setUpBridge(ctx context.Context) error {
+	return c.ip(ctx, controlPlane,
+		"link set lo up",
+		"address add "+serviceIP+"/32 dev lo",
+		"link add "+bridgeName+" type bridge",
+		"link set "+bridgeName+" up",
+		"address add "+controlIP+prefixLength+" dev "+bridgeName,
+	)
+}
+
+// port is the end of a node's cable at the bridge.
+func (n *Node) port() string { return "port-" + n.Name }
+
+// plug lays the cable from the bridge to a node and sets the routes on both ends.
+func (c *Cluster) plug(ctx context.Context, n *Node) error {
+	peer := fmt.Sprint(c.space(n.Name).Holder)
+	err := c.ip(ctx, controlPlane,
+		"link add "+n.port()+" type veth peer name eth0 netns "+peer,
+		"link set "+n.port()+" master "+bridgeName+" up",
+		"route replace "+podCIDR(n.Index)+" via "+nodeIP(n.Index),
+	)
+	if err != nil {
+		return err
+	}
+	lines := []string{
+		"link set lo up",
+		"address add " + nodeIP(n.Index) + prefixLength + " dev eth0",
+		"link set eth0 up",
+		"route add default via " + controlIP,
+	}
+	for _, other := range c.nodes {
+		if other != n {
+			lines = append(lines, "route add "+podCIDR(other.Index)+" via "+nodeIP(other.Index))
+		}
+	}
+	return c.ip(ctx, n.Name, lines...)
+}
+
+// forward makes a machine route packets of its pods.
+func (c *Cluster) forward(ctx context.Context, machine string) error {
+	_, err := c.space(machine).Run(ctx, nil, "/bin/sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+	if err != nil {
+		return fmt.Errorf("switch on forwarding in %s: %w", machine, err)
+	}
+	return nil
+}
+
+// ip runs lines of the ip program in a machine's network.
+func (c *Cluster) ip(ctx context.Context, machine string, lines ...string) error {
+	if _, err := c.space(machine).Run(ctx, []byte(strings.Join(lines, "\n")+"\n"), "ip", "-batch", "-"); err != nil {
+		return fmt.Errorf("set up network of %s: %w", machine, err)
+	}
+	return nil
+}
+
+// Cut pulls the node's network cable.
+func (n *Node) Cut(ctx context.Context) error {
+	n.cluster.log.Info("Cutting network", "node", n.Name)
+	return n.cluster.ip(ctx, controlPlane, "link set "+n.port()+" down")
+}
+
+// CutIncoming drops what is sent to the node; it can still send.
+func (n *Node) CutIncoming(ctx context.Context) error { return n.drop(ctx, "egress") }
+
+// CutOutgoing drops what the node sends; it still receives.
+func (n *Node) CutOutgoing(ctx context.Context) error { return n.drop(ctx, "ingress") }
+
+// drop filters at the bridge's end of the cable, seen from there.
+func (n *Node) drop(ctx context.Context, direction string) error {
+	n.cluster.log.Info("Dropping packets", "node", n.Name, "bridge", direction)
+	script := fmt.Sprintf(`tc qdisc replace dev %[1]s clsact && tc filter add dev %[1]s %[2]s matchall action drop`,
+		n.port(), direction)
+	if _, err := n.cluster.space(controlPlane).Run(ctx, nil, "/bin/sh", "-c", script); err != nil {
+		return fmt.Errorf("drop packets of %s (the kernel needs clsact, matchall and gact; Cut works without): %w", n.Name, err)
+	}
+	return nil
+}
+
+// Heal takes back Cut, CutIncoming and CutOutgoing.
+func (n *Node) Heal(ctx context.Context) error {
+	n.cluster.log.Info("Healing network", "node", n.Name)
+	// Without a filter there is nothing to delete, which is no error.
+	_, _ = n.cluster.space(controlPlane).Run(ctx, nil, "tc", "qdisc", "del", "dev", n.port(), "clsact")
+	return n.cluster.ip(ctx, controlPlane, "link set "+n.port()+" up")
+}

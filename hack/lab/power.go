@@ -1,0 +1,119 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shale-storage/shale/hack/lab/loops"
+)
+
+// PowerOff ends the node as pulling the plug does. Its disks keep what was written.
+func (n *Node) PowerOff(ctx context.Context) error {
+	c := n.cluster
+	c.log.Info("Powering off", "node", n.Name)
+	owner, err := n.owner()
+	if err != nil {
+		return err
+	}
+	group := c.group.Child(n.Name)
+	if err := group.Kill(ctx); err != nil {
+		return fmt.Errorf("power off %s: %w", n.Name, err)
+	}
+	if err := detach(owner); err != nil {
+		return fmt.Errorf("power off %s: %w", n.Name, err)
+	}
+	if err := group.Remove(); err != nil {
+		return fmt.Errorf("power off %s: %w", n.Name, err)
+	}
+	return c.store.change(func(st *state) { delete(st.Holders, n.Name) })
+}
+
+// owner gathers how to tell the node's loop devices, while its processes still tell.
+func (n *Node) owner() (loops.Owner, error) {
+	pids, err := n.cluster.group.Child(n.Name).Pids()
+	if err != nil {
+		return loops.Owner{}, err
+	}
+	mounted := loops.MountedBy(pids)
+	for dev := range loops.MountedBy([]int{os.Getpid()}) {
+		delete(mounted, dev)
+	}
+	return loops.Owner{FileSystems: mounted, Root: n.Root()}, nil
+}
+
+// detach frees an owner's loop devices, those on top first.
+func detach(owner loops.Owner) error {
+	all, err := loops.List()
+	if err != nil {
+		return err
+	}
+	return detachAll(owner.Of(all))
+}
+
+func detachAll(devices []loops.Device) error {
+	var failed []error
+	for _, d := range devices {
+		failed = append(failed, d.Detach())
+	}
+	return errors.Join(failed...)
+}
+
+// PowerOn starts a node that is off and waits until it is ready.
+func (n *Node) PowerOn(ctx context.Context) error {
+	if n.IsOn() {
+		return fmt.Errorf("power on %s: it is on", n.Name)
+	}
+	n.cluster.log.Info("Powering on", "node", n.Name)
+	if err := n.start(ctx); err != nil {
+		return err
+	}
+	return n.startKubelet(ctx)
+}
+
+// IsOn reports whether the node runs.
+func (n *Node) IsOn() bool { return n.cluster.space(n.Name).Alive() }
+
+// Processes are the pids on the node whose program has that name, such as "storenode".
+func (n *Node) Processes(program string) ([]int, error) {
+	pids, err := n.cluster.group.Child(n.Name).Pids()
+	if err != nil {
+		return nil, err
+	}
+	var found []int
+	for _, pid := range pids {
+		line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+		if err != nil {
+			continue
+		}
+		first, _, _ := strings.Cut(string(line), "\x00")
+		if filepath.Base(first) == program {
+			found = append(found, pid)
+		}
+	}
+	return found, nil
+}
+
+// Kill sends SIGKILL to a process, if it is one of the node's.
+func (n *Node) Kill(pid int) error {
+	pids, err := n.cluster.group.Child(n.Name).Pids()
+	if err != nil {
+		return err
+	}
+	for _, own := range pids {
+		if own != pid {
+			continue
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			return fmt.Errorf("kill process %d of %s: %w", pid, n.Name, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("kill process %d: it is not one of %s", pid, n.Name)
+}
