@@ -32,7 +32,7 @@ func (t *Table) Slot(x uint32) (s layout.Slot, ok bool) {
 	}, true
 }
 
-// Checkpoint is the state of Replicas and slots.
+// Checkpoint is the state of Replicas and slots, without what only the Store knows.
 func (t *Table) Checkpoint(generation, frame uint64) *layout.Checkpoint {
 	c := &layout.Checkpoint{Generation: generation, Frame: frame, Copies: make([]layout.Copy, len(t.extents))}
 	for i := range t.extents {

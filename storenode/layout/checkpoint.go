@@ -59,6 +59,10 @@ type Checkpoint struct {
 	Generation uint64
 	// Frame is the number of the first frame to replay.
 	Frame uint64
+	// Boot names the run of the machine that wrote it. Clean: nothing was in flight, and nothing came after. Lossy: power
+	// was lost before this run, and writes that were not flushed may be missing.
+	Boot         uint64
+	Clean, Lossy bool
 	// Copies has a Copy for each Extent.
 	Copies   []Copy
 	Replicas []Replica
@@ -88,8 +92,20 @@ func (c *Checkpoint) Encode(b []byte, salt uint64) []byte {
 	le.PutUint64(head[16:], c.Generation)
 	le.PutUint64(head[24:], c.Frame)
 	le.PutUint32(head[32:], uint32(length))
-	le.PutUint32(head[36:], CRC(head[:36])^CRC(head[Unit:length]))
+	le.PutUint64(head[40:], c.Boot)
+	head[48], head[49] = flag(c.Clean), flag(c.Lossy)
+	le.PutUint32(head[36:], checkpointCRC(head, length))
 	return b
+}
+
+// checkpointCRC covers all but itself.
+func checkpointCRC(b []byte, length int) uint32 { return CRC(b[:36]) ^ CRC(b[40:length]) }
+
+func flag(on bool) byte {
+	if on {
+		return 1
+	}
+	return 0
 }
 
 func (r *Replica) append(b []byte) []byte {
@@ -135,10 +151,11 @@ func (c *Checkpoint) Decode(b []byte, g Geometry, salt uint64) error {
 	}
 	le := binary.LittleEndian
 	length := int(le.Uint32(b[32:]))
-	if int64(len(b)) < padded || CRC(b[:36])^CRC(b[Unit:length]) != le.Uint32(b[36:]) {
+	if int64(len(b)) < padded || checkpointCRC(b, length) != le.Uint32(b[36:]) {
 		return fmt.Errorf("%w: checksum differs", ErrCorruptCheckpoint)
 	}
 	c.Generation, c.Frame = generation, le.Uint64(b[24:])
+	c.Boot, c.Clean, c.Lossy = le.Uint64(b[40:]), b[48] == 1, b[49] == 1
 	r := fields{rest: b[Unit:length]}
 	packed := r.take(int(g.Extents+3) / 4)
 	c.Copies = make([]Copy, g.Extents)

@@ -27,7 +27,8 @@
 //
 // # Checkpoint
 //
-//	0 magic "SHALECKP"  8 salt  16 generation  24 first frame to replay  32 length  36 CRC32C of 0…36 and of the body
+//	0 magic "SHALECKP"  8 salt  16 generation  24 first frame to replay  32 length  36 CRC32C of 0…36 and of 40…
+//	40 run of the machine  48 1 if nothing came after it  49 1 if power was lost before this run
 //	4096 two bits per Extent: 0 free, 1 first slot, 2 second slot; then the Replicas
 //
 // The one with the higher generation and a right checksum is in force. Neither being right on a Device that was ever

@@ -35,6 +35,8 @@ type checkpointer struct {
 	frame, previous uint64
 	// next is the frame from which the Checkpoint under way will replay.
 	next uint64
+	// clean: the Store was closing when it began, so that nothing comes after it.
+	clean bool
 
 	changed []uint32
 	writes  int
@@ -99,7 +101,7 @@ func (c *checkpointer) advance() {
 func (c *checkpointer) begin() {
 	c.phase = draining
 	c.waiting, c.wanted = c.wanted, c.waiting[:0]
-	c.next = c.s.journal.next
+	c.next, c.clean = c.s.journal.next, c.s.closing
 	c.s.era = 1 - c.s.era
 }
 
@@ -184,7 +186,9 @@ func (c *checkpointer) step() {
 }
 
 func (c *checkpointer) writeArea() {
-	encoded := c.s.table.Checkpoint(c.generation+1, c.next).Encode(nil, c.s.super.Salt)
+	state := c.s.table.Checkpoint(c.generation+1, c.next)
+	state.Boot, state.Clean, state.Lossy = c.s.o.Boot, c.clean, c.s.powerLost
+	encoded := state.Encode(nil, c.s.super.Salt)
 	if len(c.encoded) < len(encoded) {
 		unmap(c.encoded)
 		var err error

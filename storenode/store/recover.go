@@ -80,9 +80,19 @@ func Recover(r io.ReaderAt, s *layout.Superblock, boot uint64) (*Recovered, erro
 	if err := doubts.settle(r, s, v); err != nil {
 		return nil, err
 	}
-	v.PowerLost = doubts.powerLost
+	v.PowerLost = doubts.powerLost || v.lossy(boot)
 	v.Table.Ready()
 	return v, nil
+}
+
+// lossy reports whether the machine was reset while the Device was in service. That stays so for this run of the
+// machine, as a process that ends early has not told anybody.
+func (v *Recovered) lossy(boot uint64) bool {
+	c := &v.Checkpoint
+	if c.Boot == boot {
+		return c.Lossy
+	}
+	return !c.Clean || v.Replayed > 0
 }
 
 // readCheckpoint takes the newer of the two that are valid.

@@ -51,7 +51,7 @@ type Store struct {
 	discards  int
 	powerLost bool
 	failed    error
-	closing  bool
+	closing   bool
 	// opening: nobody calls Kick yet, so the Checkpoint of Open does.
 	opening bool
 }
@@ -71,7 +71,9 @@ func Format(device engine.Device, o Options, s layout.Superblock) error {
 	if s.Geometry, err = layout.NewGeometry(info.Size); err != nil {
 		return fmt.Errorf("format %s: %w", info.Path, err)
 	}
-	first := layout.Checkpoint{Generation: 1, Frame: 1, Copies: make([]layout.Copy, s.Extents)}
+	first := layout.Checkpoint{
+		Generation: 1, Frame: 1, Copies: make([]layout.Copy, s.Extents), Boot: o.Boot, Clean: true,
+	}
 	super := make([]byte, layout.Unit)
 	s.Encode(super)
 	copies := layout.SuperblockCopies()
@@ -316,12 +318,13 @@ func (s *Store) SetGeneration(h Handle, g ident.Generation, done func(error)) {
 	s.setGeneration(uint32(h), g, done)
 }
 
-// Close waits for what is in flight, writes a last Checkpoint and closes the Device.
+// Close writes a last Checkpoint and closes the Device. Whoever used the Store has seen the end of all that he began;
+// what is submitted from now on is refused.
 func (s *Store) Close() error {
-	err := s.waitFor(s.Checkpoint)
-	s.o.Owner.Enter()
-	s.closing = true
-	s.o.Owner.Leave()
+	err := s.waitFor(func(done func(error)) {
+		s.closing = true
+		s.Checkpoint(done)
+	})
 	return errors.Join(err, s.device.Close())
 }
 
