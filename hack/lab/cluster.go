@@ -35,6 +35,9 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("make lab: this needs root, for namespaces, mounts and control groups")
+	}
 	if err := debian.Need(ctx, programs()...); err != nil {
 		return nil, err
 	}
@@ -80,7 +83,7 @@ func create(o Options, box toolbox.Box) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkHost(o.Dir); err != nil {
+	if err := checkDirectIO(o.Dir); err != nil {
 		return nil, err
 	}
 	if err := issue(filepath.Join(o.Dir, "pki"), o.Nodes); err != nil {

@@ -60,29 +60,39 @@ func (c *Cluster) insecureClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: c.Dial, TLSClientConfig: config}}
 }
 
-// nodeStatus is what ready reads of a Node object.
+// nodeStatus is what ready reads of a Node object, nodeLease of its Lease.
 type nodeStatus struct {
 	Status struct {
-		Conditions []struct {
-			Type, Status, Reason, Message string
-			LastHeartbeatTime             time.Time
-		}
+		Conditions []struct{ Type, Status, Reason, Message string }
 	}
 }
 
-// ready asks the API server whether the node is ready.
-func (n *Node) ready(ctx context.Context) error {
+type nodeLease struct {
+	Spec struct{ RenewTime time.Time }
+}
+
+// readySince asks the API server whether the node is ready, and heard of since that moment: the object of a node that
+// lost its power may still call it ready.
+func (n *Node) readySince(ctx context.Context, began time.Time) error {
+	var lease nodeLease
+	if err := n.cluster.get(ctx, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"+n.Name, &lease); err != nil {
+		return err
+	}
+	if lease.Spec.RenewTime.Before(began) {
+		return errors.New("node has not renewed its lease since it started")
+	}
 	var status nodeStatus
 	if err := n.cluster.get(ctx, "/api/v1/nodes/"+n.Name, &status); err != nil {
 		return err
 	}
 	for _, condition := range status.Status.Conditions {
-		if condition.Type == "Ready" && condition.Status == "True" {
-			return nil
+		if condition.Type != "Ready" {
+			continue
 		}
-		if condition.Type == "Ready" {
+		if condition.Status != "True" {
 			return fmt.Errorf("node says %s: %s", condition.Reason, condition.Message)
 		}
+		return nil
 	}
 	return errors.New("node has no condition Ready yet")
 }

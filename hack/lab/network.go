@@ -69,18 +69,17 @@ func (n *Node) Cut(ctx context.Context) error {
 }
 
 // CutIncoming drops what is sent to the node; it can still send.
-func (n *Node) CutIncoming(ctx context.Context) error { return n.drop(ctx, "egress") }
+func (n *Node) CutIncoming(ctx context.Context) error { return n.drop(ctx, controlPlane, n.port()) }
 
-// CutOutgoing drops what the node sends; it still receives.
-func (n *Node) CutOutgoing(ctx context.Context) error { return n.drop(ctx, "ingress") }
+// CutOutgoing drops what the node and its pods send; it still receives.
+func (n *Node) CutOutgoing(ctx context.Context) error { return n.drop(ctx, n.Name, "eth0") }
 
-// drop filters at the bridge's end of the cable, seen from there.
-func (n *Node) drop(ctx context.Context, direction string) error {
-	n.cluster.log.Info("Dropping packets", "node", n.Name, "bridge", direction)
-	script := fmt.Sprintf(`tc qdisc replace dev %[1]s clsact && tc filter add dev %[1]s %[2]s matchall action drop`,
-		n.port(), direction)
-	if _, err := n.cluster.space(controlPlane).Run(ctx, nil, "/bin/sh", "-c", script); err != nil {
-		return fmt.Errorf("drop packets of %s (the kernel needs clsact, matchall and gact; Cut works without): %w", n.Name, err)
+// drop gives one end of the cable a queue without room, so that it sends nothing. Every kernel has that queue.
+func (n *Node) drop(ctx context.Context, machine, device string) error {
+	n.cluster.log.Info("Dropping all packets in one direction", "node", n.Name, "from", machine)
+	argv := []string{"tc", "qdisc", "replace", "dev", device, "root", "pfifo", "limit", "0"}
+	if _, err := n.cluster.space(machine).Run(ctx, nil, argv...); err != nil {
+		return fmt.Errorf("drop packets of %s: %w", n.Name, err)
 	}
 	return nil
 }
@@ -88,7 +87,9 @@ func (n *Node) drop(ctx context.Context, direction string) error {
 // Heal takes back Cut, CutIncoming and CutOutgoing.
 func (n *Node) Heal(ctx context.Context) error {
 	n.cluster.log.Info("Healing network", "node", n.Name)
-	// Without a filter there is nothing to delete, which is no error.
-	_, _ = n.cluster.space(controlPlane).Run(ctx, nil, "tc", "qdisc", "del", "dev", n.port(), "clsact")
+	for machine, device := range map[string]string{controlPlane: n.port(), n.Name: "eth0"} {
+		// Where nothing was replaced there is nothing to delete, which is no error.
+		_, _ = n.cluster.space(machine).Run(ctx, nil, "tc", "qdisc", "del", "dev", device, "root")
+	}
 	return n.cluster.ip(ctx, controlPlane, "link set "+n.port()+" up")
 }

@@ -201,7 +201,8 @@ func (n *Node) startKubelet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := kubelet.await(ctx, startWithin, n.ready); err != nil {
+	ready := func(ctx context.Context) error { return n.readySince(ctx, began) }
+	if err := kubelet.await(ctx, startWithin, ready); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
 	n.cluster.log.Info("Node is ready", "node", n.Name, "address", n.IP(), "zone", n.Zone(), "seconds", seconds(began))

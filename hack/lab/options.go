@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -70,11 +69,8 @@ func groupName(dir string) string {
 	return strings.Trim(readable, "-") + "-" + hex.EncodeToString(sum[:3])
 }
 
-// checkHost says what the host lacks before anything is started.
-func checkHost(dir string) error {
-	if os.Geteuid() != 0 {
-		return errors.New("make lab: this needs root, for namespaces, mounts and control groups")
-	}
+// checkDirectIO says whether the nodes' SSDs can live in dir.
+func checkDirectIO(dir string) error {
 	path := filepath.Join(dir, "direct-io-probe")
 	fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0o600)
 	_ = os.Remove(path)

@@ -26,8 +26,10 @@ const (
 // Group is a control group by its path, in each hierarchy.
 type Group struct {
 	// path begins with a slash, as kubelet's cgroupRoot wants it.
-	path  string
-	roots []string
+	path string
+	// roots are the hierarchies in use, others those that programs may have used besides: a version 1 host can have
+	// version 2 mounted as well.
+	roots, others []string
 	// unified is true on a version 2 host.
 	unified bool
 }
@@ -38,15 +40,15 @@ func Find(path string) (Group, error) {
 	if err != nil {
 		return Group{}, fmt.Errorf("read mounts: %w", err)
 	}
-	roots, unified := hierarchies(string(mounts))
+	roots, others, unified := hierarchies(string(mounts))
 	if len(roots) == 0 {
 		return Group{}, errors.New("find control groups: no file system of type cgroup or cgroup2 is mounted; mount one")
 	}
-	return Group{path: filepath.Join("/", path), roots: roots, unified: unified}, nil
+	return Group{path: filepath.Join("/", path), roots: roots, others: others, unified: unified}, nil
 }
 
 // hierarchies are where version 1 is mounted, or else version 2.
-func hierarchies(mounts string) (roots []string, unified bool) {
+func hierarchies(mounts string) (roots, others []string, unified bool) {
 	var second []string
 	for line := range strings.Lines(mounts) {
 		fields := strings.Fields(line)
@@ -61,9 +63,9 @@ func hierarchies(mounts string) (roots []string, unified bool) {
 		}
 	}
 	if len(roots) > 0 {
-		return roots, false
+		return roots, second, false
 	}
-	return second[:min(1, len(second))], true
+	return second[:min(1, len(second))], nil, true
 }
 
 // Path is what kubelet calls cgroupRoot.
@@ -75,10 +77,10 @@ func (g Group) Child(name string) Group {
 	return g
 }
 
-// dirs are the Group's directories, one for each hierarchy.
-func (g Group) dirs() []string {
-	all := make([]string, 0, len(g.roots))
-	for _, root := range g.roots {
+// in are the Group's directories, one for each hierarchy.
+func (g Group) in(roots []string) []string {
+	all := make([]string, 0, len(roots))
+	for _, root := range roots {
 		all = append(all, root+g.path)
 	}
 	return all
@@ -141,7 +143,7 @@ func inheritCpuset(dir string) error {
 // Entering is a command line which joins the Group and then becomes argv, with the same pid.
 func (g Group) Entering(argv ...string) []string {
 	files := make([]string, 0, len(g.roots))
-	for _, dir := range g.dirs() {
+	for _, dir := range g.in(g.roots) {
 		files = append(files, filepath.Join(dir, "cgroup.procs"))
 	}
 	script := `for f in ` + strings.Join(files, " ") + `; do echo $$ > "$f" || exit 125; done; exec "$@"`
@@ -151,7 +153,7 @@ func (g Group) Entering(argv ...string) []string {
 // Pids are the processes in the Group and below it, each once.
 func (g Group) Pids() ([]int, error) {
 	found := map[int]bool{}
-	for _, dir := range g.dirs() {
+	for _, dir := range g.in(slices.Concat(g.roots, g.others)) {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // it went meanwhile
@@ -220,7 +222,7 @@ func (g Group) Kill(ctx context.Context) error {
 // strike freezes, signals and thaws once. The caller looks at what is left and repeats.
 func (g Group) strike(ctx context.Context) {
 	if g.unified {
-		_ = os.WriteFile(filepath.Join(g.dirs()[0], "cgroup.kill"), []byte("1"), 0)
+		_ = os.WriteFile(filepath.Join(g.in(g.roots)[0], "cgroup.kill"), []byte("1"), 0)
 		return
 	}
 	freezer := g.freezer()
@@ -238,7 +240,7 @@ func (g Group) strike(ctx context.Context) {
 
 // freezer is the file that freezes the Group, empty if the host has none.
 func (g Group) freezer() string {
-	for _, dir := range g.dirs() {
+	for _, dir := range g.in(g.roots) {
 		file := filepath.Join(dir, "freezer.state")
 		if _, err := os.Stat(file); err == nil {
 			return file
@@ -284,7 +286,7 @@ func describe(pids []int) string {
 // Remove removes the Group and everything below it; there must be no process in it.
 func (g Group) Remove() error {
 	var failed []error
-	for _, dir := range g.dirs() {
+	for _, dir := range g.in(slices.Concat(g.roots, g.others)) {
 		failed = append(failed, removeTree(dir))
 	}
 	return errors.Join(failed...)
