@@ -59,8 +59,8 @@ type Opener interface {
 	Probe(path string) (Found, error)
 	// Format makes an empty Device ours; it refuses any other.
 	Format(path, pool string) error
-	// Serve takes a Device of ours into service in the Host.
-	Serve(path string) (ident.UUID, error)
+	// Serve takes a Device of ours into service in the Host; overcommitPercent of its space may be promised.
+	Serve(path string, overcommitPercent int32) (ident.UUID, error)
 	// Usage of a Device in service; err is set when it has failed.
 	Usage(id ident.UUID) (DeviceUsage, error)
 }
@@ -188,7 +188,7 @@ func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, path string) (can
 		}
 		r.log.Info("Formatted device", "path", path, "pool", pool.Name)
 	}
-	id, err := r.opener.Serve(path)
+	id, err := r.opener.Serve(path, pool.Spec.OvercommitPercent)
 	if err != nil {
 		c.reason, c.message = v1alpha1.ReasonUnreadable, err.Error()
 		return c, fmt.Errorf("serve device %s: %w", path, err)

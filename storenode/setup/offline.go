@@ -1,0 +1,34 @@
+package setup
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shale-storage/shale/storenode/inspect"
+)
+
+func newInspect() *cobra.Command {
+	return &cobra.Command{
+		Use: "inspect DEVICE", Short: "Show what a Device holds; it must not be in use", Args: cobra.ExactArgs(1),
+		RunE: offline(inspect.Show),
+	}
+}
+
+func newCheck() *cobra.Command {
+	return &cobra.Command{
+		Use: "check DEVICE", Short: "Verify a Device and all its written Blocks; it must not be in use",
+		Args: cobra.ExactArgs(1),
+		RunE: offline(inspect.Check),
+	}
+}
+
+func offline(f func(io.Writer, string, uint64) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		boot, err := bootID()
+		if err != nil {
+			return err
+		}
+		return f(c.OutOrStdout(), args[0], boot)
+	}
+}

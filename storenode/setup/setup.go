@@ -1,0 +1,55 @@
+package setup
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// Options are what the program itself gives.
+type Options struct {
+	Version string
+}
+
+// New is the command storenode.
+func New(o Options) *cobra.Command {
+	root := &cobra.Command{
+		Use: "storenode", Short: "Shale's storenode: serves Replicas from the SSDs of a node", Version: o.Version,
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.AddCommand(newRun(o), newInspect(), newCheck())
+	return root
+}
+
+// flags of `storenode run`.
+type flags struct {
+	node, namespace, address string
+	port                     uint16
+	metrics, stateDir        string
+	memory                   int
+	level                    slog.Level
+}
+
+func newRun(o Options) *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use: "run", Short: "Serve the Devices that Pools select on this node", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: f.level}))
+			return run(c.Context(), &f, o.Version, log)
+		},
+	}
+	c.Flags().StringVar(&f.node, "node", "", "name of this Kubernetes node (required)")
+	c.Flags().StringVar(&f.namespace, "namespace", "shale-system", "namespace of Shale's own objects")
+	c.Flags().StringVar(&f.address, "address", "", "IP address at which other nodes reach this one (required)")
+	c.Flags().Uint16Var(&f.port, "port", 7800, "TCP port for clients and other storenodes")
+	c.Flags().StringVar(&f.metrics, "metrics-addr", "", "host:port of /metrics, /healthz and /readyz; empty for none")
+	c.Flags().StringVar(&f.stateDir, "state-dir", "/var/lib/shale",
+		"directory kept on the node; made if it is missing, so that Devices that are files may lie below it")
+	c.Flags().IntVar(&f.memory, "memory-mib", 0, "memory for data on its way, in MiB; 0 for a share of the machine's")
+	c.Flags().TextVar(&f.level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	_ = c.MarkFlagRequired("node")
+	_ = c.MarkFlagRequired("address")
+	return c
+}
