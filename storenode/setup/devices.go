@@ -1,17 +1,14 @@
 package setup
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 
 	"github.com/shale-storage/shale/storenode/agent"
-	"github.com/shale-storage/shale/storenode/engine/uring"
 	"github.com/shale-storage/shale/storenode/ident"
-	"github.com/shale-storage/shale/storenode/layout"
+	"github.com/shale-storage/shale/storenode/setup/process"
 	"github.com/shale-storage/shale/storenode/shard"
 	"github.com/shale-storage/shale/storenode/store"
 )
@@ -36,31 +33,12 @@ func (d *devices) Format(path, pool string) error {
 	if found, err := probe(path); err != nil || found.Content != agent.ContentEmpty {
 		return errors.Join(fmt.Errorf("format %s: %w", path, store.ErrNotEmpty), err)
 	}
-	return FormatDevice(d.host, path, pool, d.boot, d.log)
-}
-
-// FormatDevice makes an empty file or block device ours.
-func FormatDevice(h *shard.Host, path, pool string, boot uint64, log *slog.Logger) error {
-	monitor := h.Monitor()
-	device, err := uring.Open(path, monitor)
-	if err != nil {
-		return fmt.Errorf("format device: %w", err)
-	}
-	super := layout.Superblock{Pool: pool, Salt: draw()}
-	_, _ = rand.Read(super.UUID[:]) // never fails
-	err = store.Format(device, store.Options{Owner: monitor, Log: log, Boot: boot}, super)
-	return errors.Join(err, device.Close())
-}
-
-func draw() uint64 {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return binary.LittleEndian.Uint64(b[:])
+	return process.Format(d.host, path, pool, d.boot, d.log)
 }
 
 // Serve implements agent.Opener.
 func (d *devices) Serve(path string, overcommitPercent int32) (ident.UUID, error) {
-	s, err := ServeDevice(d.host, path, float64(overcommitPercent)/100, d.boot, d.log)
+	s, err := process.Serve(d.host, path, float64(overcommitPercent)/100, d.boot, d.log)
 	if err != nil {
 		return ident.UUID{}, err
 	}
@@ -68,23 +46,6 @@ func (d *devices) Serve(path string, overcommitPercent int32) (ident.UUID, error
 	defer d.mu.Unlock()
 	d.open = append(d.open, s)
 	return s.Device(), nil
-}
-
-// ServeDevice takes a Device of ours into service.
-func ServeDevice(h *shard.Host, path string, overcommit float64, boot uint64, log *slog.Logger) (*store.Store, error) {
-	monitor := h.Monitor()
-	device, err := uring.Open(path, monitor)
-	if err != nil {
-		return nil, fmt.Errorf("serve device: %w", err)
-	}
-	s, err := store.Open(device, store.Options{Owner: monitor, Log: log, Boot: boot, Overcommit: overcommit})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("serve device: %w", err), device.Close())
-	}
-	if err := h.AddDevice(s); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
 }
 
 // Usage implements agent.Opener.

@@ -1,7 +1,6 @@
 package setup
 
 import (
-	"hash/fnv"
 	"os"
 	"runtime/debug"
 
@@ -45,10 +44,4 @@ func machineMemory() int {
 		return 0 // then the least
 	}
 	return int(info.Totalram) * int(info.Unit)
-}
-
-func hashBoot(text []byte) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write(text) // never fails
-	return h.Sum64()
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/shale-storage/shale/storenode/setup/process"
 	"github.com/shale-storage/shale/storenode/shard"
 )
 
@@ -31,11 +32,11 @@ var (
 
 // collector reads everything when it is asked for, so that nothing is counted twice or on the data path.
 type collector struct {
-	s *Server
+	s *process.Server
 	d *devices
 }
 
-func registerMetrics(r prometheus.Registerer, s *Server, d *devices) {
+func registerMetrics(r prometheus.Registerer, s *process.Server, d *devices) {
 	r.MustRegister(&collector{s, d}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shale-storage/shale/storenode/inspect"
+	"github.com/shale-storage/shale/storenode/setup/process"
 )
 
 func newInspect() *cobra.Command {
@@ -25,7 +26,7 @@ func newCheck() *cobra.Command {
 
 func offline(f func(io.Writer, string, uint64) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
-		boot, err := bootID()
+		boot, err := process.Boot()
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,136 @@
+package process
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/shard"
+	"github.com/shale-storage/shale/storenode/transport"
+	"github.com/shale-storage/shale/storenode/transport/tcp"
+)
+
+const (
+	// maxConnections bounds the connections that others make.
+	maxConnections = 1024
+	// stuckAfter is how long time may stand still before the process is taken for stuck.
+	stuckAfter = 10 * time.Second
+)
+
+// Config of a Server. All fields are required.
+type Config struct {
+	// Name of the node; Address is host:port to listen at and to be reached at. With port 0 a free one is taken.
+	Name, Address string
+	Incarnation   uint64
+	Authority     shard.Authority
+	Pool          *buffer.Pool
+	Log           *slog.Logger
+}
+
+// Server is a Host with its connections by TCP.
+type Server struct {
+	Host     *shard.Host
+	Pool     *buffer.Pool
+	Metrics  *tcp.Metrics
+	listener *tcp.Listener
+	dialing  sync.WaitGroup
+	stopDial context.CancelFunc
+	// last is when time passed last.
+	last atomic.Int64
+}
+
+// Start listens, so that nobody else may take the address, and makes a Host. Nothing is accepted before Serve.
+func Start(ctx context.Context, c Config) (*Server, error) {
+	s := &Server{Pool: c.Pool, Metrics: &tcp.Metrics{}}
+	options := &tcp.Options{Pool: c.Pool, Metrics: s.Metrics, Log: c.Log, MaxConnections: maxConnections}
+	var err error
+	if s.listener, err = tcp.Listen(ctx, c.Address, options); err != nil {
+		return nil, fmt.Errorf("start storenode: %w", err)
+	}
+	dial, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stopDial = stop
+	s.Host = shard.New(shard.Options{
+		Name: c.Name, Address: s.listener.Address(), Incarnation: c.Incarnation, Authority: c.Authority,
+		Dialer: shard.Dialing{Context: dial, Dialer: tcp.Dialer{Options: options}, Go: s.dialing.Go},
+		Pool:   c.Pool, Timing: replication.DefaultTiming(), Clock: Clock(), Log: c.Log,
+	})
+	return s, nil
+}
+
+// Address is where the Server listens.
+func (s *Server) Address() string { return s.listener.Address() }
+
+// Serve accepts connections and lets time pass until ctx ends.
+func (s *Server) Serve(ctx context.Context) error {
+	accepting := make(chan error, 1)
+	go func() {
+		accepting <- s.listener.Serve(func(c transport.Conn) (transport.Handler, error) { return s.Host.Accept(c) })
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-accepting:
+			return err
+		case <-timer.C:
+			timer.Reset(s.Host.Tick())
+			s.last.Store(time.Now().UnixNano())
+		}
+	}
+}
+
+// Stop closes the listener and all connections, and waits for what was being dialed. Devices are closed afterwards.
+func (s *Server) Stop() {
+	s.stopDial()
+	s.Host.Close()
+	_ = s.listener.Close() // it is given up
+	s.dialing.Wait()
+}
+
+// Check tells whether the Server does its work: every Monitor is entered at each tick, so one that hangs shows here.
+func (s *Server) Check() error {
+	last := s.last.Load()
+	if last == 0 {
+		return errors.New("not serving yet")
+	}
+	if still := time.Since(time.Unix(0, last)); still > stuckAfter {
+		return fmt.Errorf("time has stood still for %s: a device's monitor does not come free", still.Round(time.Second))
+	}
+	return nil
+}
+
+// Clock reads the monotonic clock since a moment before now.
+func Clock() func() replication.Instant {
+	start := time.Now().Add(-time.Second) // so that no reading is 0
+	return func() replication.Instant { return replication.Instant(time.Since(start)) }
+}
+
+// Incarnation draws the name of a process.
+func Incarnation() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return max(binary.LittleEndian.Uint64(b[:]), 1)
+}
+
+// Boot names this run of the machine.
+func Boot() (uint64, error) {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return 0, fmt.Errorf("read boot id: %w", err)
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(text) // never fails
+	return h.Sum64(), nil
+}
