@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/hack/debian"
+	"github.com/shale-storage/shale/hack/images"
 	"github.com/shale-storage/shale/hack/lab/cgroup"
 	"github.com/shale-storage/shale/hack/lab/loops"
 	"github.com/shale-storage/shale/hack/toolbox"
@@ -45,6 +46,11 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	pause, err := images.Build(ctx, "pause")
+	if err != nil {
+		return nil, err
+	}
+	o.Images = append(images.Archives(pause), o.Images...)
 	began := time.Now()
 	if err := Down(ctx, o.Dir, o.Log); err != nil {
 		return nil, fmt.Errorf("end what was left of an earlier lab: %w", err)
@@ -124,7 +130,7 @@ func assemble(dir string, s *store, log *slog.Logger) (*Cluster, error) {
 }
 
 // start brings everything up: the control plane and the nodes' containerds side by side, then the kubelets.
-func (c *Cluster) start(ctx context.Context, images []string) error {
+func (c *Cluster) start(ctx context.Context, archives []string) error {
 	if _, err := c.newSpace(ctx, controlPlane); err != nil {
 		return err
 	}
@@ -145,7 +151,7 @@ func (c *Cluster) start(ctx context.Context, images []string) error {
 	for _, n := range c.nodes {
 		tasks = append(tasks,
 			func() error { return n.startKubelet(ctx) },
-			func() error { return n.load(ctx, images) })
+			func() error { return n.load(ctx, archives) })
 	}
 	return errors.Join(inParallel(tasks...)...)
 }

@@ -3,6 +3,8 @@ package lab
 import (
 	"fmt"
 	"path/filepath"
+
+	"github.com/shale-storage/shale/hack/images"
 )
 
 // Addresses. Node i has nodeIP(i) and gives its pods addresses of podCIDR(i).
@@ -15,9 +17,6 @@ const (
 	prefixLength  = "/24"
 	firstNodeHost = 10
 )
-
-// PauseImage is what sandboxes run; hack/images makes it.
-const PauseImage = "localhost/shale-lab/pause:1"
 
 func nodeIP(index int) string  { return fmt.Sprintf("10.10.0.%d", firstNodeHost+index) }
 func podCIDR(index int) string { return fmt.Sprintf("10.244.%d.0/24", index) }
@@ -46,7 +45,7 @@ state = "/run/containerd"
       SystemdCgroup = false
 [plugins.'io.containerd.nri.v1.nri']
   disable = true
-`, PauseImage, filepath.Join(bin, "runc"))
+`, images.PauseRef, filepath.Join(bin, "runc"))
 }
 
 // cniConfig gives the node's pods a bridge and addresses.

@@ -14,7 +14,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -22,6 +21,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/shale-storage/shale/hack/images"
 	"github.com/shale-storage/shale/hack/lab"
 )
 
@@ -81,10 +81,19 @@ func up(ctx context.Context, dir string, args []string) error {
 	flags := flag.NewFlagSet("up", flag.ExitOnError)
 	nodes := flags.Int("nodes", 0, "how many nodes (default 3)")
 	size := flags.Int64("ssd", lab.DefaultSSDSize, "size of each node's SSD in bytes")
+	load := flags.Bool("images", false, "build Shale's images and load them")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	_, err := lab.Up(ctx, lab.Options{Dir: dir, Nodes: *nodes, SSDSize: *size})
+	o := lab.Options{Dir: dir, Nodes: *nodes, SSDSize: *size}
+	if *load {
+		built, err := images.Build(ctx)
+		if err != nil {
+			return err
+		}
+		o.Images = images.Archives(built)
+	}
+	_, err := lab.Up(ctx, o)
 	return err
 }
 
@@ -125,7 +134,11 @@ func status(ctx context.Context, c *lab.Cluster) error {
 
 func loadImages(ctx context.Context, c *lab.Cluster, archives []string) error {
 	if len(archives) == 0 {
-		return errors.New("load-images: name the archives")
+		built, err := images.Build(ctx)
+		if err != nil {
+			return err
+		}
+		archives = images.Archives(built)
 	}
 	return c.LoadImages(ctx, archives...)
 }

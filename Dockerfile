@@ -1,0 +1,34 @@
+# Shale's images: operator, storenode and csi, one target each.
+#
+#   docker build --target csi -t shale/csi:0.1.0 .
+#
+# Both bases are arguments. hack/images builds these same targets without a registry: its GO is an image that has the
+# binaries at /out already, its BASE is made from Debian packages on the spot.
+ARG BASE=debian:bookworm-slim
+ARG GO=golang:1.26-bookworm
+
+FROM ${GO} AS binaries
+ARG VERSION=dev
+WORKDIR /src
+COPY . .
+RUN test -d /out || CGO_ENABLED=0 GOFLAGS=-buildvcs=false \
+    go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/ ./operator ./storenode ./csi
+
+# What a node plugin calls: mkfs, fsck, blkid, mount, umount, resize.
+FROM ${BASE} AS node
+RUN command -v mkfs.xfs mkfs.ext4 blkid mount >/dev/null || { apt-get update \
+    && apt-get install -y --no-install-recommends e2fsprogs xfsprogs util-linux mount \
+    && rm -rf /var/lib/apt/lists/*; }
+
+FROM scratch AS operator
+COPY --from=binaries /out/operator /usr/local/bin/operator
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/operator"]
+
+FROM scratch AS storenode
+COPY --from=binaries /out/storenode /usr/local/bin/storenode
+ENTRYPOINT ["/usr/local/bin/storenode"]
+
+FROM node AS csi
+COPY --from=binaries /out/csi /usr/local/bin/shale-csi
+ENTRYPOINT ["/usr/local/bin/shale-csi"]
