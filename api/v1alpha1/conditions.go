@@ -1,14 +1,48 @@
 package v1alpha1
 
-// ConditionReady is the condition that every object has: it can do now what it is for.
-const ConditionReady = "Ready"
-
-// Reasons of ConditionReady. docs/operate/conditions.md tells people what to do about each.
+// Types of conditions.
 const (
-	// ReasonServing: the Device serves Replicas.
+	// ConditionReady is the condition that every object has: it can do now what it is for. A Volume and a Shard are
+	// Ready while they serve I/O.
+	ConditionReady = "Ready"
+	// ConditionHealthy, of Volumes and Shards: all Replicas wanted are InSync.
+	ConditionHealthy = "Healthy"
+	// ConditionDevicesAccepted, of Pools: everything the Pool selects could be taken into service.
+	ConditionDevicesAccepted = "DevicesAccepted"
+)
+
+// Reasons that several kinds have. docs/operate/conditions.md tells people what to do about each of all these.
+const (
+	// ReasonServing: it does what it is for.
 	ReasonServing = "Serving"
-	// ReasonNoRoom: no Devices were found for all Replicas of the Volume; the message says why not, and where.
+	// ReasonDeleting: it is being deleted; the message says what that waits for.
+	ReasonDeleting = "Deleting"
+)
+
+// Reasons of Volumes and Shards.
+const (
+	// ReasonNoRoom: no Devices were found for all Replicas; the message says why not, and where.
 	ReasonNoRoom = "NoRoom"
+	// ReasonNoPool: the Volume's Pool does not exist.
+	ReasonNoPool = "NoPool"
+	// ReasonCreating: the storenodes reserve the space of the Replicas.
+	ReasonCreating = "Creating"
+	// ReasonNoPrimary: no InSync Replica is on a storenode that is alive; the message names the nodes to bring back.
+	ReasonNoPrimary = "NoPrimary"
+	// ReasonAllInSync: all Replicas wanted are InSync.
+	ReasonAllInSync = "AllInSync"
+	// ReasonDegraded: fewer Replicas are InSync than wanted, and no Rebuild is under way.
+	ReasonDegraded = "Degraded"
+	// ReasonRebuilding: a Replica is brought in sync.
+	ReasonRebuilding = "Rebuilding"
+	// ReasonNoReplacement: a Replica is lost for good, and no Device was found for another; the message says why not.
+	ReasonNoReplacement = "NoReplacement"
+	// ReasonStaleRecord: a Replica has seen a newer membership than the object has.
+	ReasonStaleRecord = "StaleRecord"
+)
+
+// Reasons of Devices and Pools.
+const (
 	// ReasonForeignData: what the Pool selected holds a filesystem, a partition table or something else that is not
 	// ours. It was not touched.
 	ReasonForeignData = "ForeignData"
@@ -20,6 +54,24 @@ const (
 	ReasonUnreadable = "Unreadable"
 	// ReasonDeviceFailed: the Device answers I/O with errors and serves nothing any more.
 	ReasonDeviceFailed = "DeviceFailed"
+	// ReasonNoDevices: the Pool has no Device in service.
+	ReasonNoDevices = "NoDevices"
+	// ReasonAllAccepted: everything the Pool selects is in service.
+	ReasonAllAccepted = "AllAccepted"
+	// ReasonDevicesRefused: the Pool selects what must not be touched or cannot be used; the message names each.
+	ReasonDevicesRefused = "DevicesRefused"
+)
+
+// Reasons of StoreNodes and Snapshots.
+const (
+	// ReasonAlive: the storenode renews its Lease.
+	ReasonAlive = "Alive"
+	// ReasonLeaseExpired: the storenode has not renewed its Lease for the Lease's duration.
+	ReasonLeaseExpired = "LeaseExpired"
+	// ReasonNoLease: the storenode has no Lease: it has never run under this namespace, or somebody removed it.
+	ReasonNoLease = "NoLease"
+	// ReasonNotSupported: this version knows the kind, and does not serve it yet.
+	ReasonNotSupported = "NotSupported"
 )
 
 // States of a Replica in a Shard's status.

@@ -3,71 +3,169 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // ShardSpec says where a Shard lives and who serves it.
+//
+// The rules here guard the record against writers that are wrong or late: what a Replica once learnt is never taken
+// back. They compare with what is stored, so they hold for every writer, people included.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.membership.inSync) || self.membership.inSync.all(i, has(self.replicas) && self.replicas.exists(r, r.id == i))",message="membership.inSync must name ids of replicas",fieldPath=".membership.inSync"
+// +kubebuilder:validation:XValidation:rule="!has(self.replicas) || self.replicas.all(r, r.id < self.nextReplicaID)",message="nextReplicaID must be above the id of each of replicas",fieldPath=".nextReplicaID"
+// +kubebuilder:validation:XValidation:rule="!has(self.replicas) || self.replicas.all(r, self.replicas.exists_one(o, o.deviceName == r.deviceName))",message="replicas must be on different Devices (deviceName)",fieldPath=".replicas"
+// +kubebuilder:validation:XValidation:rule="oldSelf.membership.epoch == 0 || self.membership.epoch > oldSelf.membership.epoch || (has(self.replicas) && has(oldSelf.replicas) && self.replicas.map(r, r.id) == oldSelf.replicas.map(r, r.id))",message="replicas change only together with a higher membership.epoch",fieldPath=".replicas"
+// +kubebuilder:validation:XValidation:rule="!has(self.replicas) || self.replicas.all(r, r.id >= oldSelf.nextReplicaID || (has(oldSelf.replicas) && oldSelf.replicas.exists(o, o.id == r.id)))",message="replicas cannot use an id again: a new one takes nextReplicaID",fieldPath=".replicas"
 type ShardSpec struct {
 	// VolumeName is the Volume object this Shard is part of.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="volumeName cannot change"
 	VolumeName string `json:"volumeName"`
 	// VolumeID is the UUID of the Volume on the wire and on Devices. Kept here so that a restored object names the same
 	// data.
+	//
+	// +kubebuilder:validation:MaxLength=36
+	// +kubebuilder:validation:Pattern=`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="volumeID cannot change"
 	VolumeID string `json:"volumeID"`
 	// Index of the Shard in its Volume, from 0.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=65535
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="index cannot change"
 	Index int32 `json:"index"`
-	// SizeBytes of the Shard; the last Shard of a Volume may be shorter.
+	// SizeBytes of the Shard; the last Shard of a Volume may be shorter. It only grows.
+	//
+	// +kubebuilder:validation:Minimum=4096
+	// +kubebuilder:validation:Maximum=1099511627776
+	// +kubebuilder:validation:MultipleOf=4096
+	// +kubebuilder:validation:XValidation:rule="self >= oldSelf",message="sizeBytes cannot shrink"
 	SizeBytes int64 `json:"sizeBytes"`
-	// Replicas are the copies of the Shard, InSync or not. Written by the operator alone.
+	// Replicas are the copies of the Shard, InSync or not, those that are being replaced included. Written by the
+	// operator alone.
+	//
+	// +listType=map
+	// +listMapKey=id
+	// +kubebuilder:validation:MaxItems=8
 	Replicas []ShardReplica `json:"replicas,omitempty"`
 	// Membership says who serves the Shard. Written by the operator and the Primary, only by compare-and-swap.
 	Membership ShardMembership `json:"membership"`
 	// NextReplicaID is the ID of the next Replica to be created.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=4294967295
+	// +kubebuilder:validation:XValidation:rule="self >= oldSelf",message="nextReplicaID only grows"
 	NextReplicaID int64 `json:"nextReplicaID"`
 }
 
 // ShardReplica is one copy and its place.
 type ShardReplica struct {
 	// ID is never used again within the Shard.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=4294967295
 	ID int64 `json:"id"`
 	// DeviceName is the Device object that holds the Replica. Device names are dev-UUID.
+	//
+	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:Pattern=`^dev-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="deviceName of a Replica cannot change: another Device holds another Replica"
 	DeviceName string `json:"deviceName"`
 	// NodeName is the node the Device was on when the Replica was placed there.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
 	NodeName string `json:"nodeName"`
 }
 
 // ShardMembership is the record {epoch, primary, inSync}.
+//
+// +kubebuilder:validation:XValidation:rule="self.primary == 0 || (has(self.inSync) && self.primary in self.inSync)",message="primary must be 0 or one of inSync",fieldPath=".primary"
+// +kubebuilder:validation:XValidation:rule="(self.epoch == 0) == (!has(self.inSync) || self.inSync.size() == 0)",message="inSync must be empty while epoch is 0, and not empty afterwards",fieldPath=".inSync"
+// +kubebuilder:validation:XValidation:rule="self.epoch > oldSelf.epoch || (self.primary == oldSelf.primary && (has(self.inSync) ? has(oldSelf.inSync) && self.inSync == oldSelf.inSync : !has(oldSelf.inSync)))",message="primary and inSync change only together with a higher epoch",fieldPath=".epoch"
 type ShardMembership struct {
-	// Epoch grows by one at each change. 0: not yet served (its Replicas are being created).
+	// Epoch grows by one at each change. 0: not yet served (its Replicas are being created). The API lets it jump
+	// forward, for people who mend a restored API server, and never back.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:XValidation:rule="self >= oldSelf",message="epoch never goes back"
 	Epoch int64 `json:"epoch"`
 	// Primary is the ID of the Replica that orders writes; 0 while none can.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
 	Primary int64 `json:"primary"`
 	// InSync are the IDs of the Replicas that hold every acknowledged write.
+	//
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:Minimum=1
 	InSync []int64 `json:"inSync,omitempty"`
 }
 
 // ShardReplicaStatus is what the storenode that has the Replica says of it. Each storenode applies its own entry.
 type ShardReplicaStatus struct {
+	// +kubebuilder:validation:Minimum=1
 	ID int64 `json:"id"`
 	// State is one of Created (space is reserved on the Device), InSync, Rebuilding, Stale, Failed.
+	//
+	// +kubebuilder:validation:Enum=Created;InSync;Rebuilding;Stale;Failed
 	State string `json:"state"`
 	// Epoch is the highest the Replica has seen.
 	Epoch int64 `json:"epoch,omitempty"`
 	// RebuildPercent is the progress of a Rebuild.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
 	RebuildPercent int32 `json:"rebuildPercent,omitempty"`
 	// UsedBytes allocated on the Device.
+	//
+	// +kubebuilder:validation:Minimum=0
 	UsedBytes int64 `json:"usedBytes,omitempty"`
 	// Message says why, when State is not InSync.
+	//
+	// +kubebuilder:validation:MaxLength=4096
 	Message string `json:"message,omitempty"`
 }
 
-// ShardStatus is the observed state of a Shard.
+// ShardStatus is the observed state of a Shard. Replicas is written by the storenodes, everything else by the operator.
 type ShardStatus struct {
-	ObservedGeneration int64                `json:"observedGeneration,omitempty"`
-	Replicas           []ShardReplicaStatus `json:"replicas,omitempty"`
-	Conditions         []metav1.Condition   `json:"conditions,omitempty"`
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Replicas has one entry for each Replica that a storenode holds. A storenode owns the entries of its own Replicas by
+	// server-side apply; whoever else writes the status leaves the list alone (a merge patch of conditions, or an apply).
+	//
+	// +listType=map
+	// +listMapKey=id
+	// +kubebuilder:validation:MaxItems=16
+	Replicas []ShardReplicaStatus `json:"replicas,omitempty"`
+	// PrimaryNode, InSyncNodes (n1,n2,n3) and Rebuild (n3 40%) say for people what spec.membership and status.replicas
+	// say by ids. Nothing reads them.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	PrimaryNode string `json:"primaryNode,omitempty"`
+	// +kubebuilder:validation:MaxLength=2048
+	InSyncNodes string `json:"inSyncNodes,omitempty"`
+	// +kubebuilder:validation:MaxLength=2048
+	Rebuild string `json:"rebuild,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
 // Shard is a fixed part of a Volume: the unit of placement and replication.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:resource:scope=Cluster,shortName=shd,categories=shale
 // +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Volume",type=string,JSONPath=`.spec.volumeName`
+// +kubebuilder:printcolumn:name="Index",type=integer,JSONPath=`.spec.index`
+// +kubebuilder:printcolumn:name="Epoch",type=integer,JSONPath=`.spec.membership.epoch`
+// +kubebuilder:printcolumn:name="Primary",type=string,JSONPath=`.status.primaryNode`
+// +kubebuilder:printcolumn:name="InSync",type=string,JSONPath=`.status.inSyncNodes`
+// +kubebuilder:printcolumn:name="Rebuild",type=string,JSONPath=`.status.rebuild`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Healthy",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Healthy")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Healthy")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type Shard struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

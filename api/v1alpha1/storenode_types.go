@@ -5,26 +5,45 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // StoreNodeSpec is where a storenode can be reached; the object has the name of its Kubernetes node.
 type StoreNodeSpec struct {
 	// Addresses by transport: "tcp" → host:port.
+	//
+	// +kubebuilder:validation:MaxProperties=4
+	// +kubebuilder:validation:XValidation:rule="self.all(transport, transport in ['tcp', 'rdma'])",message="addresses has the keys tcp and rdma"
 	Addresses map[string]string `json:"addresses,omitempty"`
 }
 
-// StoreNodeStatus is the observed state of a storenode. Its liveness is the Lease NAME in Shale's namespace.
+// StoreNodeStatus is the observed state of a storenode. Its liveness is the Lease storenode-NAME in Shale's namespace.
+// The condition Ready is written by the operator, everything else by the storenode.
 type StoreNodeStatus struct {
-	ObservedGeneration int64  `json:"observedGeneration,omitempty"`
-	Version            string `json:"version,omitempty"`
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// +kubebuilder:validation:MaxLength=256
+	Version string `json:"version,omitempty"`
 	// Incarnation is drawn at each start of the process.
+	//
+	// +kubebuilder:validation:MaxLength=128
 	Incarnation string `json:"incarnation,omitempty"`
 	// Unreachable are the StoreNodes that this one, as a Backup of theirs, has not heard from for longer than the grace
 	// period, so that the operator may promote at once.
-	Unreachable []string           `json:"unreachable,omitempty"`
-	Conditions  []metav1.Condition `json:"conditions,omitempty"`
+	//
+	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:items:MaxLength=253
+	Unreachable []string `json:"unreachable,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
 // StoreNode is one storenode process on one Kubernetes node.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:resource:scope=Cluster,shortName=stn,categories=shale
 // +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.spec.addresses.tcp`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Unreachable",type=string,priority=1,JSONPath=`.status.unreachable`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type StoreNode struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
