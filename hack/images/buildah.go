@@ -24,17 +24,24 @@ func (b *builder) bake(ctx context.Context, r recipe, ref, archive string) error
 	if err != nil {
 		return err
 	}
-	local := "localhost/shale/built:" + r.name
+	// Without a name of its own, the image has in the archive only the one it is pushed under.
+	idFile := archive + ".id"
+	defer func() { _ = os.Remove(idFile) }()
 	err = b.buildah(ctx, "build", "--isolation", "chroot", "--file", filepath.Join(b.root, r.file), "--target", r.name,
-		"--build-arg", "BASE="+b.baseRef(), "--build-arg", "GO="+binariesRef, "--pull-never", "--tag", local, empty)
+		"--build-arg", "BASE="+b.baseRef(), "--build-arg", "GO="+binariesRef, "--pull-never", "--iidfile", idFile, empty)
 	if err != nil {
 		return err
 	}
-	if err := b.buildah(ctx, "push", "--quiet", local, "docker-archive:"+archive+":"+ref); err != nil {
+	id, err := os.ReadFile(idFile)
+	if err != nil {
+		return fmt.Errorf("read id of image: %w", err)
+	}
+	image := strings.TrimSpace(string(id))
+	if err := b.buildah(ctx, "push", "--quiet", image, "docker-archive:"+archive+":"+ref); err != nil {
 		return err
 	}
 	// The archive is what is kept; the storage would grow with every build. Stages may leave their containers.
-	return errors.Join(b.buildah(ctx, "rm", "--all"), b.buildah(ctx, "rmi", "--force", local, binariesRef))
+	return errors.Join(b.buildah(ctx, "rm", "--all"), b.buildah(ctx, "rmi", "--force", image, binariesRef))
 }
 
 // importBase makes an image of the base unless the storage has it.

@@ -212,26 +212,26 @@ func Down(ctx context.Context, dir string, log *slog.Logger) error {
 
 // stop ends all processes, frees loop devices and control groups, and keeps the directory.
 func (c *Cluster) stop(ctx context.Context) error {
-	owners := make([]loops.Owner, 0, len(c.nodes))
+	owned := make([]ownLoops, 0, len(c.nodes))
 	for _, n := range c.nodes {
-		owner, err := n.owner()
+		own, err := n.loops()
 		if err != nil {
 			return err
 		}
-		owners = append(owners, owner)
+		owned = append(owned, own)
 	}
 	if err := c.group.Kill(ctx); err != nil {
 		return err
 	}
-	failed := []error{c.detachAll(owners), c.group.Remove(), c.unmount()}
+	failed := []error{c.detachLoops(owned), c.group.Remove(), c.unmount()}
 	return errors.Join(failed...)
 }
 
-// detachAll frees the nodes' loop devices, and then orphans that came since the lab was made.
-func (c *Cluster) detachAll(owners []loops.Owner) error {
+// detachLoops frees the nodes' loop devices, and then orphans that came since the lab was made.
+func (c *Cluster) detachLoops(owned []ownLoops) error {
 	var failed []error
-	for _, owner := range owners {
-		failed = append(failed, detach(owner))
+	for _, own := range owned {
+		failed = append(failed, own.detach())
 	}
 	before := map[string]bool{}
 	for _, key := range c.store.read().Loops {

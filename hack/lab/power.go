@@ -18,15 +18,15 @@ import (
 func (n *Node) PowerOff(ctx context.Context) error {
 	c := n.cluster
 	c.log.Info("Powering off", "node", n.Name)
-	owner, err := n.owner()
+	own, err := n.loops()
 	if err != nil {
-		return err
+		return fmt.Errorf("power off %s: %w", n.Name, err)
 	}
 	group := c.group.Child(n.Name)
 	if err := group.Kill(ctx); err != nil {
 		return fmt.Errorf("power off %s: %w", n.Name, err)
 	}
-	if err := detach(owner); err != nil {
+	if err := own.detach(); err != nil {
 		return fmt.Errorf("power off %s: %w", n.Name, err)
 	}
 	if err := group.Remove(); err != nil {
@@ -35,26 +35,35 @@ func (n *Node) PowerOff(ctx context.Context) error {
 	return c.store.change(func(st *state) { delete(st.Holders, n.Name) })
 }
 
-// owner gathers how to tell the node's loop devices, while its processes still tell.
-func (n *Node) owner() (loops.Owner, error) {
+// ownLoops are a node's loop devices.
+type ownLoops struct {
+	owner loops.Owner
+	// known were attached when it was asked; what came later is found by its file system.
+	known []loops.Device
+}
+
+// loops gathers the node's loop devices while its processes and mounts still tell.
+func (n *Node) loops() (ownLoops, error) {
 	pids, err := n.cluster.group.Child(n.Name).Pids()
 	if err != nil {
-		return loops.Owner{}, err
+		return ownLoops{}, err
 	}
 	mounted := loops.MountedBy(pids)
 	for dev := range loops.MountedBy([]int{os.Getpid()}) {
 		delete(mounted, dev)
 	}
-	return loops.Owner{FileSystems: mounted, Root: n.Root()}, nil
+	owner := loops.Owner{FileSystems: mounted, Root: n.Root()}
+	all, err := loops.List()
+	return ownLoops{owner: owner, known: owner.Of(all)}, err
 }
 
-// detach frees an owner's loop devices, those on top first.
-func detach(owner loops.Owner) error {
+// detach frees them, those on top of others first, when the node is dead.
+func (o ownLoops) detach() error {
 	all, err := loops.List()
 	if err != nil {
 		return err
 	}
-	return detachAll(owner.Of(all))
+	return errors.Join(detachAll(o.known), detachAll(o.owner.Of(all)))
 }
 
 func detachAll(devices []loops.Device) error {
