@@ -1,0 +1,31 @@
+// Package failover decides, from observations, the next membership of a Shard, or refuses with a reason.
+//
+// It is pure: no I/O, clock, goroutine, lock or randomness. Its caller gathers what is known and writes a decision by
+// compare-and-swap on the Shard object, so a decision made from old observations fails instead of doing harm.
+//
+// # When is a Primary given up
+//
+// Data are safe whatever is decided here: a Primary serves only with the leases of its Backups, a Backup takes another
+// Primary only after its grace, and every message carries the Epoch. A wrong promotion costs a stall. So the question is
+// only how sure is sure enough, and these are the answers ([Decide]):
+//
+//   - The Lease of the Primary's storenode expired: nobody has seen it live for the Lease's duration. Promote.
+//   - An InSync Backup reports that it has not heard from the Primary's storenode for longer than the grace, and that
+//     storenode has missed a renewal of its Lease ([ReportTrust]). Two witnesses that cannot see each other agree:
+//     promote that Backup at once. It is one that reported, because its own grace is over; any other would first
+//     have to wait for its own.
+//   - A Backup reports, but the Lease is fresh: the storenode lives and only that link is cut. It will evict the Backup
+//     by itself, as it cannot have its lease. Promoting would stall a Shard that is about to be well: wait until
+//     the Lease says otherwise.
+//   - The Primary's own storenode says that its Replica failed. Promote.
+//   - The membership has no Primary. Promote.
+//
+// Only members of InSync are ever promoted, whoever else reports what: nobody else has every acknowledged write. If none
+// of them is on a live storenode, the answer is a refusal that names the nodes to bring back.
+//
+// # When is a Replica replaced
+//
+// [Repair] adds a Replica when one that is out of InSync has been lost for longer than a delay, and takes surplus ones
+// away once enough are InSync. It never evicts a dead Backup from InSync: that is the Primary's, which alone knows
+// what it has acknowledged. Each change of the Replicas is a new Epoch with the same Primary.
+package failover

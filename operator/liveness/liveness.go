@@ -1,0 +1,106 @@
+// Package liveness says which storenodes are alive, from their Leases as this process saw them change.
+//
+// A Lease is expired when it has not been seen to change for its duration, measured on the monotonic clock of this
+// process. The times inside a Lease are only compared for being different: clocks of two machines are never compared.
+// A storenode that was never heard of counts as alive for DefaultDuration from the first question, so that a new operator
+// does not promote anybody before it has watched for as long as an old one would have.
+//
+// Safe for concurrent use. Nothing survives a restart, which costs one Lease's duration.
+package liveness
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+// DefaultDuration is for a Lease that does not say its own; the storenodes say the same.
+const DefaultDuration = 4 * time.Second
+
+// State of one storenode.
+type State struct {
+	// Alive: its Lease is not expired.
+	Alive bool
+	// Heard: a Lease of it was seen.
+	Heard bool
+	// Age since the Lease was last seen to change.
+	Age time.Duration
+	// Left until it expires; 0 when it has.
+	Left time.Duration
+	// DeadFor since it expired, AliveFor since it last came to life; one of them is 0.
+	DeadFor, AliveFor time.Duration
+}
+
+// Tracker remembers when each Lease was seen to change. Use New.
+type Tracker struct {
+	clock clock.PassiveClock
+
+	mu sync.Mutex
+	// nodes is bounded by the nodes of the cluster, past ones included.
+	nodes map[string]*node
+}
+
+type node struct {
+	heard    bool
+	holder   string
+	renewed  time.Time
+	duration time.Duration
+	// changed is when the Lease was last seen to change, born when the storenode last came to life.
+	changed, born time.Time
+}
+
+// New makes a Tracker.
+func New(c clock.PassiveClock) *Tracker { return &Tracker{clock: c, nodes: map[string]*node{}} }
+
+// Renewal is what a Lease says.
+type Renewal struct {
+	Holder   string
+	Renewed  time.Time
+	Duration time.Duration
+}
+
+// Observe takes note of a Lease as it is now, and reports whether the storenode has just come to life.
+func (t *Tracker) Observe(name string, r Renewal) (born bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.clock.Now()
+	n := t.nodes[name]
+	if n == nil {
+		n = &node{duration: DefaultDuration}
+		t.nodes[name] = n
+	}
+	if n.heard && n.holder == r.Holder && n.renewed.Equal(r.Renewed) {
+		return false
+	}
+	born = !n.heard || n.left(now) <= 0
+	if born {
+		n.born = now
+	}
+	n.heard, n.holder, n.renewed, n.changed = true, r.Holder, r.Renewed, now
+	if r.Duration > 0 {
+		n.duration = r.Duration
+	}
+	return born
+}
+
+// State of one storenode now.
+func (t *Tracker) State(name string) State {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.clock.Now()
+	n := t.nodes[name]
+	if n == nil {
+		n = &node{duration: DefaultDuration, changed: now, born: now}
+		t.nodes[name] = n
+	}
+	s := State{Heard: n.heard, Age: now.Sub(n.changed)}
+	if left := n.left(now); left > 0 {
+		s.Alive, s.Left, s.AliveFor = true, left, now.Sub(n.born)
+	} else {
+		s.DeadFor = -left
+	}
+	return s
+}
+
+func (n *node) left(now time.Time) time.Duration { return n.duration - now.Sub(n.changed) }

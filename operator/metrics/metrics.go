@@ -1,0 +1,77 @@
+// Package metrics counts what the operator decides. docs/operate/metrics.md explains each to people.
+//
+// Gauges are of objects that are in a state now; they are kept as sets by name, so that looking at an object twice
+// counts it once. Safe for concurrent use.
+package metrics
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics of one operator.
+type Metrics struct {
+	// Failovers by cause, Replacements and Removals of Replicas, Placements that found no room, Conflicts of
+	// compare-and-swap that somebody else won.
+	Failovers    *prometheus.CounterVec
+	Replacements prometheus.Counter
+	Removals     prometheus.Counter
+	NoRoom       prometheus.Counter
+	Conflicts    prometheus.Counter
+	// Unavailable and Degraded are Shards, Down is storenodes.
+	Unavailable, Degraded, Down *Set
+}
+
+// New registers the metrics.
+func New(r prometheus.Registerer) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	m := &Metrics{
+		Failovers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "shale_operator_failovers_total", Help: "Primaries replaced by a Backup, by cause.",
+		}, []string{"cause"}),
+		Replacements: counter("shale_operator_replacements_total", "Replicas placed instead of lost ones."),
+		Removals:     counter("shale_operator_removals_total", "Surplus Replicas taken away."),
+		NoRoom:       counter("shale_operator_no_room_total", "Placements that found no room."),
+		Conflicts:    counter("shale_operator_conflicts_total", "Membership changes that somebody else won."),
+		Unavailable:  newSet("shale_operator_unavailable_shards", "Shards without a Primary that can serve."),
+		Degraded:     newSet("shale_operator_degraded_shards", "Shards with fewer InSync Replicas than wanted."),
+		Down:         newSet("shale_operator_down_storenodes", "StoreNodes whose Lease has expired."),
+	}
+	r.MustRegister(m.Failovers, m.Replacements, m.Removals, m.NoRoom, m.Conflicts, m.Unavailable, m.Degraded, m.Down)
+	return m
+}
+
+// Set is a gauge of the names in it.
+type Set struct {
+	prometheus.GaugeFunc
+
+	mu sync.Mutex
+	// names is bounded by the objects there are.
+	names map[string]struct{}
+}
+
+func newSet(name, help string) *Set {
+	s := &Set{names: map[string]struct{}{}}
+	s.GaugeFunc = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, s.size)
+	return s
+}
+
+func (s *Set) size() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return float64(len(s.names))
+}
+
+// Put says whether name is in the set.
+func (s *Set) Put(name string, in bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if in {
+		s.names[name] = struct{}{}
+	} else {
+		delete(s.names, name)
+	}
+}
