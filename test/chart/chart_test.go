@@ -6,10 +6,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,8 +43,9 @@ type object struct {
 
 	Rules []rbacv1.PolicyRule `json:"rules"`
 	Spec  struct {
-		Selector *metav1.LabelSelector  `json:"selector"`
-		Template corev1.PodTemplateSpec `json:"template"`
+		Selector *metav1.LabelSelector     `json:"selector"`
+		Template corev1.PodTemplateSpec    `json:"template"`
+		Strategy appsv1.DeploymentStrategy `json:"strategy"`
 	} `json:"spec"`
 }
 
@@ -94,14 +97,16 @@ func TestTheChartLints(t *testing.T) {
 
 func TestTheSchemaRefusesWhatWouldBeIgnoredOrCannotWork(t *testing.T) {
 	for value, names := range map[string]string{
-		"storeNode.port=1":       "storeNode",
-		"storenode.prot=1":       "prot",
-		"storenode.port=0":       "port",
-		"image.pullPolicy=Maybe": "pullPolicy",
-		"kubeletDir=var":         "kubeletDir",
-		"imageRegistry=reg/":     "imageRegistry",
-		"storageClasses[0].name=a,storageClasses[0].parameters.pool=p,storageClasses[0].parameters.stripe=4": "stripe",
-		"storageClasses[0].name=a,storageClasses[0].parameters.replicas=3":                                   "pool",
+		"storeNode.port=1":               "storeNode",
+		"storenode.prot=1":               "prot",
+		"storenode.port=0":               "port",
+		"image.pullPolicy=Maybe":         "pullPolicy",
+		"kubeletDir=var":                 "kubeletDir",
+		"imageRegistry=reg/":             "imageRegistry",
+		"sidecars.retryIntervalMax=soon": "retryIntervalMax",
+		"storageClasses[0].name=a,storageClasses[0].volumeBindingMode=Never,storageClasses[0].parameters.pool=p": "Mode",
+		"storageClasses[0].name=a,storageClasses[0].parameters.pool=p,storageClasses[0].parameters.stripe=4":     "stripe",
+		"storageClasses[0].name=a,storageClasses[0].parameters.replicas=3":                                       "pool",
 	} {
 		_, err := helm(t, "template", "shale", directory, "--set", value)
 		if err == nil || !strings.Contains(err.Error(), names) {
@@ -217,5 +222,82 @@ func TestImagesComeFromTheRegistryGiven(t *testing.T) {
 				t.Errorf("%s: image %s", o.Name, c.Image)
 			}
 		}
+	}
+}
+
+// TestPodsOnTheHostsNetworkDoNotFightOverPorts: all ports of the chart differ, and an old pod ends before its successor.
+func TestPodsOnTheHostsNetworkDoNotFightOverPorts(t *testing.T) {
+	owner := map[string]string{}
+	for _, o := range render(t, "operator.hostNetwork=true", "controller.hostNetwork=true") {
+		if !o.isWorkload() {
+			continue
+		}
+		if o.Kind == "Deployment" && (o.Spec.Strategy.RollingUpdate == nil || o.Spec.Strategy.RollingUpdate.MaxSurge.IntVal != 0) {
+			t.Errorf("%s: a second pod may start before the first has ended", o.Name)
+		}
+		for _, c := range o.Spec.Template.Spec.Containers {
+			for _, a := range c.Args {
+				if port := portFlag.FindStringSubmatch(a); port != nil {
+					if other := owner[port[1]]; other != "" {
+						t.Errorf("port %s of %s is also %s's", port[1], c.Name, other)
+					}
+					owner[port[1]] = o.Name + "/" + c.Name
+				}
+			}
+		}
+	}
+	if len(owner) < 8 {
+		t.Errorf("found the ports %v only: the search is broken", owner)
+	}
+}
+
+var portFlag = regexp.MustCompile(`^--(?:metrics-addr|health-addr|http-endpoint|port)=.*?([0-9]+)$`)
+
+// TestEachContainerIsProbedWhereItListens: a probe of a port that nobody serves would restart the container for ever.
+func TestEachContainerIsProbedWhereItListens(t *testing.T) {
+	for _, o := range render(t) {
+		if !o.isWorkload() {
+			continue
+		}
+		for _, c := range o.Spec.Template.Spec.Containers {
+			if c.LivenessProbe == nil {
+				t.Errorf("%s/%s has no liveness probe", o.Name, c.Name)
+				continue
+			}
+			for _, probe := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} {
+				if probe == nil {
+					continue
+				}
+				port := ":" + probe.HTTPGet.Port.String()
+				if !slices.ContainsFunc(c.Args, func(a string) bool { return strings.HasSuffix(a, port) }) {
+					t.Errorf("%s/%s: nothing listens on %s", o.Name, c.Name, port)
+				}
+			}
+		}
+	}
+}
+
+func TestTheProvisionerCanTellHowMuchRoomThereIs(t *testing.T) {
+	all := render(t)
+	for _, c := range find(t, all, "Deployment", "shale-controller").Spec.Template.Spec.Containers {
+		if c.Name != "provisioner" {
+			continue
+		}
+		var names []string
+		for _, e := range c.Env {
+			names = append(names, e.Name)
+		}
+		if !slices.Contains(c.Args, "--enable-capacity") || !slices.Contains(names, "POD_NAME") ||
+			!slices.Contains(names, "NAMESPACE") {
+			t.Errorf("args %v, env %v", c.Args, names)
+		}
+	}
+	may := func(resource, verb string) bool {
+		return slices.ContainsFunc(find(t, all, "Role", "shale-controller-leases").Rules, func(r rbacv1.PolicyRule) bool {
+			return slices.Contains(r.Resources, resource) && slices.Contains(r.Verbs, verb)
+		})
+	}
+	if !may("csistoragecapacities", "create") || !may("pods", "get") || !may("replicasets", "get") {
+		t.Error("it has no right to write CSIStorageCapacity objects or to find their owner")
 	}
 }

@@ -2,6 +2,7 @@ package chart
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,32 +12,52 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write config/install/shale.yaml anew")
+var rewrite = flag.Bool("rewrite", false, "write the rendered manifests anew: config/install/shale.yaml and testdata")
 
 const (
-	manifests   = "../../config/install/shale.yaml"
 	definitions = "../../config/crd"
-	header      = "# What charts/shale renders with its default values. `go test ./test/chart -rewrite` writes it anew.\n"
+	header      = "# What charts/shale renders with %s. `go test ./test/chart -rewrite` writes it anew.\n"
 )
 
-// TestTheManifestsAreWhatTheChartRenders is the golden test of the chart too: a change of a template shows here.
+// renderings are the golden files: what the chart renders with each set of values.
+var renderings = []struct {
+	values, file string
+	args         []string
+}{
+	{values: "its default values", file: "../../config/install/shale.yaml"},
+	{
+		values: "testdata/lab.values.yaml", file: "testdata/lab.yaml",
+		args: []string{"--values", "testdata/lab.values.yaml"},
+	},
+	{
+		values: "testdata/datacentre.values.yaml", file: "testdata/datacentre.yaml",
+		args: []string{"--values", "testdata/datacentre.values.yaml"},
+	},
+}
+
+// TestTheManifestsAreWhatTheChartRenders is the golden test of the chart: a change of a template shows here.
 func TestTheManifestsAreWhatTheChartRenders(t *testing.T) {
-	rendered, err := helm(t, "template", "shale", directory, "--namespace", "shale-system")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rendered = header + rendered
-	if *rewrite {
-		if err := os.WriteFile(manifests, []byte(rendered), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	have, err := os.ReadFile(manifests)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(have), rendered); diff != "" {
-		t.Errorf("config/install/shale.yaml is not what the chart renders; look at it, then run with -rewrite:\n%s", diff)
+	for _, r := range renderings {
+		t.Run(filepath.Base(r.file), func(t *testing.T) {
+			args := append([]string{"template", "shale", directory, "--namespace", "shale-system"}, r.args...)
+			rendered, err := helm(t, args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rendered = fmt.Sprintf(header, r.values) + rendered
+			if *rewrite {
+				if err := os.WriteFile(r.file, []byte(rendered), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			have, err := os.ReadFile(r.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(have), rendered); diff != "" {
+				t.Errorf("%s is not what the chart renders; look at it, then run with -rewrite:\n%s", r.file, diff)
+			}
+		})
 	}
 }
 

@@ -38,3 +38,39 @@ livenessProbe:
   periodSeconds: 10
   failureThreshold: 6
 {{- end }}
+
+{{/* (dict "port" n "path" "/readyz" "host" "") */}}
+{{- define "shale.ready" -}}
+readinessProbe:
+  httpGet: {path: {{ .path | default "/healthz" }}, port: {{ .port }}{{ with .host }}, host: {{ . }}{{ end }}}
+  periodSeconds: 2
+{{- end }}
+
+{{/* How a Deployment is renewed: two pods on the host's network would fight over its ports. */}}
+{{- define "shale.strategy" -}}
+strategy:
+  type: RollingUpdate
+  rollingUpdate: {{ if .hostNetwork }}{maxSurge: 0, maxUnavailable: 1}{{ else }}{maxSurge: 1, maxUnavailable: 0}{{ end }}
+{{- end }}
+
+{{/* What both sidecars are given: (dict "root" $ "port" n) */}}
+{{- define "shale.sidecarArgs" -}}
+- --csi-address=/csi/csi.sock
+- --leader-election
+- --leader-election-namespace={{ .root.Release.Namespace }}
+- --http-endpoint=:{{ .port }}
+- --kube-api-qps=50
+- --kube-api-burst=100
+- --retry-interval-start={{ .root.Values.sidecars.retryIntervalStart }}
+- --retry-interval-max={{ .root.Values.sidecars.retryIntervalMax }}
+- --timeout=30s
+{{- end }}
+
+{{- define "shale.sidecarLive" -}}
+livenessProbe:
+  httpGet: {path: /healthz/leader-election, port: {{ .port }}}
+  initialDelaySeconds: 10
+  periodSeconds: 20
+  timeoutSeconds: 10
+  failureThreshold: 3
+{{- end }}
