@@ -1,0 +1,143 @@
+package story
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// claims of the story, each with a pod that writes and one that checks.
+var claims = []string{"files", "raw"}
+
+// podValues is one pod of manifests/pods.yaml.
+type podValues struct {
+	Name, Claim, NotOn, Args string
+	Raw                      bool
+}
+
+// tally is the part of verifier's output that is wanted.
+type tally struct {
+	Acknowledged       int64 `json:"acknowledged"`
+	LongestWriteMillis int64 `json:"longestWriteMillis"`
+	Blocks             int   `json:"blocks"`
+	Lost               int   `json:"lost"`
+}
+
+func (s *Story) claim(ctx context.Context) error {
+	began := time.Now()
+	if err := s.apply(ctx, "claims.yaml", nil); err != nil {
+		return err
+	}
+	for _, name := range claims {
+		err := s.until(ctx, 60*time.Second, "claim "+name+" to be bound", func(ctx context.Context) error {
+			var c corev1.PersistentVolumeClaim
+			if err := s.get(ctx, &c, "pvc", name); err != nil {
+				return err
+			}
+			if c.Status.Phase != corev1.ClaimBound {
+				return fmt.Errorf("it is %s", c.Status.Phase)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.Facts.Bound = time.Since(began)
+	s.Say("   bound after %s", s.Facts.Bound.Round(10*time.Millisecond))
+	return s.show(ctx, "volumes,shards")
+}
+
+func pathOf(claim string) string {
+	if claim == "raw" {
+		return "/dev/data"
+	}
+	return "/data/blocks"
+}
+
+func (s *Story) startWriters(ctx context.Context) error {
+	began := time.Now()
+	if err := os.MkdirAll(s.LogDir, 0o755); err != nil {
+		return fmt.Errorf("make log directory: %w", err)
+	}
+	var pods []podValues
+	for _, name := range claims {
+		if err := os.RemoveAll(filepath.Join(s.LogDir, name+".log")); err != nil {
+			return fmt.Errorf("remove old log: %w", err)
+		}
+		pods = append(pods, podValues{
+			Name: "write-" + name, Claim: name, Raw: name == "raw",
+			Args: args("write", "--path", pathOf(name), "--log", "/log/"+name+".log",
+				"--size", fmt.Sprint(160<<20), "--depth", "8", "--pace", "2ms"),
+		})
+	}
+	if err := s.applyPods(ctx, pods); err != nil {
+		return err
+	}
+	for _, name := range claims {
+		if err := s.untilAcknowledged(ctx, "write-"+name, 200); err != nil {
+			return err
+		}
+	}
+	s.Facts.Writing = time.Since(began)
+	s.Say("   both pods write, %s after they were applied", s.Facts.Writing.Round(10*time.Millisecond))
+	return nil
+}
+
+// untilAcknowledged waits until a writer has so many acknowledged writes.
+func (s *Story) untilAcknowledged(ctx context.Context, pod string, count int64) error {
+	what := fmt.Sprintf("pod %s to have %d writes acknowledged", pod, count)
+	return s.until(ctx, 90*time.Second, what, func(ctx context.Context) error {
+		t, err := s.tally(ctx, pod)
+		if err != nil {
+			return err
+		}
+		if t.Acknowledged < count {
+			return fmt.Errorf("it has %d", t.Acknowledged)
+		}
+		return nil
+	})
+}
+
+// tally is the last line that a pod printed. A pod that failed will print no other.
+func (s *Story) tally(ctx context.Context, pod string) (tally, error) {
+	var p corev1.Pod
+	if err := s.get(ctx, &p, "pod", pod); err != nil {
+		return tally{}, err
+	}
+	out, err := s.Kubectl(ctx, nil, "logs", "--tail=5", pod)
+	if p.Status.Phase == corev1.PodFailed {
+		return tally{}, fmt.Errorf("pod %s has failed and says %q: %w", pod, out, errGiveUp)
+	}
+	if err != nil {
+		return tally{}, err
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	var t tally
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &t); err != nil {
+		return tally{}, fmt.Errorf("read output of pod %s: %w", pod, err)
+	}
+	return t, nil
+}
+
+func (s *Story) applyPods(ctx context.Context, pods []podValues) error {
+	return s.apply(ctx, "pods.yaml", struct {
+		Pods          []podValues
+		Image, LogDir string
+	}{pods, s.Image, s.LogDir})
+}
+
+// args is a list in YAML's flow style.
+func args(words ...string) string {
+	quoted, err := json.Marshal(words)
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	return string(quoted)
+}
