@@ -1,0 +1,84 @@
+package client
+
+import (
+	"fmt"
+
+	"github.com/shale-storage/shale/storenode/transport"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+// answered takes the answer to a part. An answer by another connection than the last is as good if it is an outcome:
+// whoever gave it was allowed to at that moment. If it is none, the part is on its way elsewhere already.
+func (v *Volume) answered(l *link, f *transport.Frame) error {
+	s := &v.shards[f.Shard.Index]
+	p := s.find(f.Request)
+	if p == nil {
+		return nil // answered before, by another way
+	}
+	if f.Opcode != p.request.Op.opcode() {
+		return fmt.Errorf("answer by operation %d: %w", f.Opcode, errRole)
+	}
+	switch f.Status {
+	case wire.StatusOK:
+		return v.succeeded(p, f)
+	case wire.StatusStaleEpoch, wire.StatusNotPrimary:
+		return v.redirected(l, s, p, f)
+	case wire.StatusNotFound:
+		if p.link == l {
+			s.later(p, "the storenode has no such replica")
+		}
+	case wire.StatusBusy:
+		v.o.Metrics.Busy.Add(1)
+		if p.link == l {
+			s.later(p, "the primary is busy or not ready")
+		}
+	case wire.StatusFenced:
+		v.o.Log.Warn("Fenced by a newer attachment", "volume", v.o.Volume, "generation", v.o.Generation)
+		v.end(ErrFenced)
+	case wire.StatusNoSpace:
+		v.finish(p, ErrNoSpace)
+	case wire.StatusIO:
+		v.finish(p, ErrIO)
+	case wire.StatusCorruption:
+		v.finish(p, ErrCorruption)
+	case wire.StatusInvalid:
+		v.finish(p, ErrInvalid)
+	default:
+		v.finish(p, fmt.Errorf("status %d: %w", f.Status, ErrInvalid))
+	}
+	return nil
+}
+
+// succeeded ends p, and puts what was read where it belongs.
+func (v *Volume) succeeded(p *part, f *transport.Frame) error {
+	r := p.request
+	if r.Op == OpRead {
+		if f.Payload == nil || f.Payload.Len() != p.length {
+			return fmt.Errorf("read of %d bytes answered with %d: %w", p.length, f.PayloadLength, errRole)
+		}
+		if p.length == r.Length {
+			r.Buffer, f.Payload = f.Payload, r.Buffer // the caller of this function releases the latter
+		} else {
+			copy(r.Buffer.Bytes()[p.at:p.at+p.length], f.Payload.Bytes())
+		}
+	}
+	v.finish(p, nil)
+	return nil
+}
+
+// redirected sends p to whom the answer names; if that is no news, a little later.
+func (v *Volume) redirected(l *link, s *shard, p *part, f *transport.Frame) error {
+	v.o.Metrics.Redirects.Add(1)
+	if p.link == l {
+		s.later(p, "the storenode is not primary, or not yet")
+	}
+	if f.Payload == nil {
+		return nil
+	}
+	r, err := wire.DecodeRecord(f.Payload.Bytes())
+	if err != nil {
+		return err
+	}
+	s.adopt(r, false)
+	return nil
+}

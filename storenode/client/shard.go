@@ -1,0 +1,255 @@
+package client
+
+import (
+	"slices"
+
+	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+// shard is one Shard: who serves it and what is in flight. Everything is under Volume.mu.
+type shard struct {
+	volume *Volume
+	index  uint32
+	// record is the newest known, primary where its Primary lives; nil if there is none or it lives nowhere.
+	record  membership.Record
+	primary *peer
+
+	// numbered holds the parts with a number, at number modulo window. Numbers in [lowest, next) may be there. Made at
+	// the first use.
+	numbered     []*part
+	lowest, next ident.RequestID
+	// outstanding counts numbered parts.
+	outstanding int
+	// queue holds parts that found no number.
+	queue partList
+
+	// written counts acknowledged changes; flushed is what it was when the newest acknowledged flush began.
+	written, flushed uint64
+	// unflushed: in Volume.unflushed. active: in Volume.active.
+	unflushed, active bool
+
+	// progress is the tick of the last outcome, or of the first part after idleness. asked: of the last question.
+	progress, asked int64
+	// reason why parts wait, for the log.
+	reason string
+}
+
+// add takes a new part.
+func (s *shard) add(p *part) {
+	if !s.active {
+		s.active = true
+		s.volume.active = append(s.volume.active, s)
+	}
+	if s.queue.head != nil || !s.number(p) {
+		s.queue.push(p)
+		return
+	}
+	s.send(p)
+}
+
+// number gives p a number, unless the window is full.
+func (s *shard) number(p *part) bool {
+	if s.next-s.lowest >= window {
+		return false
+	}
+	if s.numbered == nil {
+		s.numbered = make([]*part, window)
+	}
+	p.id = s.next
+	s.numbered[p.id%window] = p
+	s.next++
+	if s.outstanding == 0 {
+		s.progress = s.volume.now
+	}
+	s.outstanding++
+	return true
+}
+
+// find is the part with that number, or nil.
+func (s *shard) find(id ident.RequestID) *part {
+	if s.numbered == nil {
+		return nil
+	}
+	if p := s.numbered[id%window]; p != nil && p.id == id {
+		return p
+	}
+	return nil
+}
+
+// drop ends the use of p's number.
+func (s *shard) drop(p *part) {
+	s.numbered[p.id%window] = nil
+	s.outstanding--
+	for s.lowest < s.next && s.numbered[s.lowest%window] == nil {
+		s.lowest++
+	}
+}
+
+// pump numbers and sends what waits, as far as the window goes.
+func (s *shard) pump() {
+	for s.queue.head != nil && s.number(s.queue.head) {
+		s.send(s.queue.pop())
+	}
+}
+
+// send sends p to the Primary, and reports false if that is not possible now.
+func (s *shard) send(p *part) bool {
+	l := s.link()
+	if l == nil {
+		return false
+	}
+	v, r := s.volume, p.request
+	f := &v.frame
+	f.Payload = nil
+	if r.Op == OpWrite {
+		if f.Payload = v.payload(p); f.Payload == nil {
+			s.reason = "no memory for a part of a request"
+			return false
+		}
+	}
+	f.Header = wire.Header{
+		Opcode: r.Op.opcode(), Length: uint32(p.length), Request: p.id, Session: v.session,
+		Shard: ident.ShardID{Volume: v.o.Volume, Index: s.index}, Epoch: s.record.Epoch, Generation: v.o.Generation,
+		Offset: p.offset, Committed: ident.Seq(s.lowest),
+	}
+	if r.FUA {
+		f.Flags = wire.FlagFUA
+	}
+	if l.conn.Send(f) != nil {
+		return false // the connection is dead; its Closed will come
+	}
+	if p.sent != 0 {
+		v.o.Metrics.Resends.Add(1)
+	}
+	p.link, p.sent = l, v.now
+	v.touch(l)
+	return true
+}
+
+// link is the connection to the Primary, nil while there is none. It then sees to it that one is made.
+func (s *shard) link() *link {
+	switch {
+	case s.primary == nil:
+		s.reason = "no primary is known"
+		return nil
+	case s.primary.ready():
+		return s.primary.link
+	}
+	s.reason = "no connection to the primary"
+	s.primary.want()
+	return nil
+}
+
+// resume sends what is to be sent and due, in the order of the numbers.
+func (s *shard) resume() {
+	now, again := s.volume.now, lostBatch
+	for id := s.lowest; id < s.next; id++ {
+		p := s.find(id)
+		if p == nil {
+			continue
+		}
+		if p.link != nil && now-p.sent > lostTicks && again > 0 {
+			again--
+			p.link = nil
+		}
+		if p.link == nil && p.retry <= now && !s.send(p) {
+			return
+		}
+	}
+	s.pump()
+}
+
+// lost makes everything that was sent by l unsent.
+func (s *shard) lost(l *link) {
+	for id := s.lowest; id < s.next; id++ {
+		if p := s.find(id); p != nil && p.link == l {
+			p.link = nil
+		}
+	}
+}
+
+// later makes p wait after it was refused for now.
+func (s *shard) later(p *part, reason string) {
+	p.busy = min(p.busy+1, busyTicks)
+	p.link, p.retry = nil, s.volume.now+p.busy
+	s.reason = reason
+}
+
+// adopt takes a record that somebody told. A lower Epoch is ignored; the same one may only move Replicas, and is
+// believed in that only from who tells maps. It reports whether anything changed.
+func (s *shard) adopt(r membership.Record, tellsMaps bool) bool {
+	old := s.record
+	moved := tellsMaps && r.Epoch == old.Epoch && r.Primary == old.Primary && !slices.Equal(r.Replicas, old.Replicas)
+	if r.Epoch <= old.Epoch && !moved {
+		return false
+	}
+	s.record = r
+	s.resolve()
+	for id := s.lowest; id < s.next; id++ {
+		p := s.find(id)
+		if p == nil {
+			continue
+		}
+		p.retry, p.busy = 0, 0
+		if p.link != nil && p.link.peer != s.primary {
+			p.link = nil
+		}
+	}
+	s.resume()
+	return true
+}
+
+// resolve finds the place of the Primary.
+func (s *shard) resolve() {
+	s.primary = nil
+	if c, ok := s.record.Find(s.record.Primary); ok && c.Address != "" {
+		s.primary = s.volume.peerAt(c.Address)
+	}
+}
+
+// troubled says that somebody should be asked who the Primary is.
+func (s *shard) troubled() bool {
+	return s.outstanding > 0 && (s.primary == nil || s.primary.failures > 0 && !s.primary.ready() ||
+		s.volume.now-s.progress > quietTicks)
+}
+
+// stalled says that the Shard makes no progress.
+func (s *shard) stalled() bool { return s.outstanding > 0 && s.volume.now-s.progress > stallTicks }
+
+// idle says that nothing is in flight.
+func (s *shard) idle() bool { return s.outstanding == 0 && s.queue.head == nil }
+
+// payload is the memory to send for a part of a write, with a reference of its own; nil while there is none.
+func (v *Volume) payload(p *part) *buffer.Buffer {
+	r := p.request
+	if p.length == r.Length {
+		r.Buffer.Retain()
+		return r.Buffer
+	}
+	if p.copied == nil {
+		if v.copies > 0 && v.copies+p.length > v.copyLimit {
+			return nil
+		}
+		b := v.o.Pool.Get(p.length)
+		if b == nil {
+			return nil
+		}
+		copy(b.Bytes(), r.Buffer.Bytes()[p.at:])
+		v.copies += b.Cap()
+		p.copied = b
+	}
+	p.copied.Retain()
+	return p.copied
+}
+
+// dropCopy gives the memory of payload back.
+func (v *Volume) dropCopy(p *part) {
+	if p.copied != nil {
+		v.copies -= p.copied.Cap()
+		p.copied.Release()
+		p.copied = nil
+	}
+}
