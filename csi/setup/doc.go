@@ -3,7 +3,7 @@
 //
 //	shale-csi controller   CSI Identity and Controller, beside the provisioner and attacher sidecars
 //	shale-csi node         CSI Identity and Node, on every node that uses Volumes
-//	shale-csi initiator    the owner of the attached devices; only if the program was built with a volume client
+//	shale-csi initiator    the owner of the attached devices, on every node that uses Volumes
 //
 // # Failure
 //

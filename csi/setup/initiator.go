@@ -3,36 +3,42 @@ package setup
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/shale-storage/shale/csi/attach"
 	"github.com/shale-storage/shale/csi/attach/loop"
+	"github.com/shale-storage/shale/csi/attach/volume"
 	"github.com/shale-storage/shale/csi/initiator"
 	"github.com/shale-storage/shale/csi/initiator/api"
+	"github.com/shale-storage/shale/storenode/client"
 )
 
 type initiatorFlags struct {
 	socket, node, stateDir, linkDir string
 	maxVolumes                      int
+	// memory of each Volume, in MiB.
+	memory int
 }
 
-func newInitiator(p *process, o Options) *cobra.Command {
+func newInitiator(p *process) *cobra.Command {
 	var f initiatorFlags
 	c := &cobra.Command{
 		Use: "initiator", Short: "Own the block devices of attached Volumes", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return p.runInitiator(c.Context(), f, o.Open) },
+		RunE: func(c *cobra.Command, _ []string) error { return p.runInitiator(c.Context(), f) },
 	}
 	c.Flags().StringVar(&f.socket, "socket", "/run/shale/initiator.sock", "socket for the node plugin")
 	c.Flags().StringVar(&f.node, "node", "", "name of this Kubernetes node (required)")
 	c.Flags().StringVar(&f.stateDir, "state-dir", "/run/shale/loop", "where the frontends keep what they mount")
 	c.Flags().StringVar(&f.linkDir, "link-dir", "/dev/shale", "directory of stable names of the devices")
 	c.Flags().IntVar(&f.maxVolumes, "max-volumes", 128, "volumes that may be attached at a time")
+	c.Flags().IntVar(&f.memory, "volume-memory", 64, "MiB that the payloads of one attached volume may take")
 	_ = c.MarkFlagRequired("node")
 	return c
 }
 
-func (p *process) runInitiator(ctx context.Context, f initiatorFlags, open initiator.Opener) error {
+func (p *process) runInitiator(ctx context.Context, f initiatorFlags) error {
 	frontend, err := loop.New(loop.Options{StateDir: f.stateDir, LinkDir: f.linkDir, Log: p.log})
 	if err != nil {
 		return fmt.Errorf("make loop frontend: %w", err)
@@ -40,15 +46,25 @@ func (p *process) runInitiator(ctx context.Context, f initiatorFlags, open initi
 	if err := frontend.Probe(); err != nil {
 		return fmt.Errorf("probe loop frontend: %w", err)
 	}
-	client := api.NewClient(f.socket)
-	alive := func(ctx context.Context) error { _, err := client.Health(ctx); return err }
+	volumes, err := client.NewProcess(client.ProcessOptions{
+		Node: f.node, Memory: f.memory << 20, AfterFunc: afterFunc, Log: p.log,
+	})
+	if err != nil {
+		return fmt.Errorf("make volume client: %w", err)
+	}
+	registerVolumes(p.metrics, volumes.Metrics())
+	self := api.NewClient(f.socket)
+	alive := func(ctx context.Context) error { _, err := self.Health(ctx); return err }
 	return together(ctx,
 		func(ctx context.Context) error {
 			return initiator.Run(ctx, initiator.Options{
-				Socket: f.socket, Node: f.node, Frontends: []attach.Frontend{frontend}, Open: open,
-				MaxVolumes: f.maxVolumes, Log: p.log,
+				Socket: f.socket, Node: f.node, Frontends: []attach.Frontend{frontend},
+				Open: volume.Opener(volumes), MaxVolumes: f.maxVolumes, Log: p.log,
 			})
 		},
 		func(ctx context.Context) error { return serveHealth(ctx, p.health, p.metrics, alive) },
 	)
 }
+
+// afterFunc is the real clock.
+func afterFunc(d time.Duration, f func()) client.Timer { return time.AfterFunc(d, f) }

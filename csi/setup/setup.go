@@ -7,15 +7,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
-
-	"github.com/shale-storage/shale/csi/initiator"
 )
 
 // Options are what the program itself gives.
 type Options struct {
 	Version string
-	// Open opens Volumes at the storenodes. Without it there is no initiator command.
-	Open initiator.Opener
 }
 
 // process is what each command has.
@@ -38,10 +34,7 @@ func New(o Options) *cobra.Command {
 	root.PersistentPreRun = func(*cobra.Command, []string) {
 		p.log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
-	root.AddCommand(newController(p, o), newNode(p, o))
-	if o.Open != nil {
-		root.AddCommand(newInitiator(p, o))
-	}
+	root.AddCommand(newController(p, o), newNode(p, o), newInitiator(p))
 	return root
 }
 

@@ -3,6 +3,7 @@ package setup
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	registerv1 "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/shale-storage/shale/csi/driver"
+	"github.com/shale-storage/shale/storenode/client"
 )
 
 func newProcess() *process {
@@ -102,12 +104,23 @@ func TestAPanicAnswersInternalAndIsCounted(t *testing.T) {
 	}
 }
 
-func TestTheInitiatorCommandNeedsAVolumeClient(t *testing.T) {
-	has := func(o Options) bool {
-		c, _, err := New(o).Find([]string{"initiator"})
-		return err == nil && c.Name() == "initiator"
+func TestTheInitiatorExportsTheVolumeClientsMetrics(t *testing.T) {
+	metrics := prometheus.NewPedanticRegistry()
+	registerVolumes(metrics, &client.Metrics{})
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if has(Options{}) {
-		t.Error("there is an initiator that could open nothing")
+	documented, err := os.ReadFile("../../docs/operate/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if !strings.Contains(string(documented), "`"+f.GetName()+"`") {
+			t.Errorf("%s is not documented", f.GetName())
+		}
+	}
+	if len(families) < 9 {
+		t.Errorf("%d metrics", len(families))
 	}
 }

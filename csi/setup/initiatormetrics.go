@@ -1,0 +1,41 @@
+package setup
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/shale-storage/shale/storenode/client"
+)
+
+// registerVolumes exports what the volume client counts.
+func registerVolumes(r prometheus.Registerer, m *client.Metrics) {
+	count := func(name, help string, value func() float64) {
+		r.MustRegister(prometheus.NewCounterFunc(
+			prometheus.CounterOpts{Name: "shale_initiator_" + name, Help: help}, value))
+	}
+	now := func(name, help string, value func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "shale_initiator_" + name, Help: help}, value))
+	}
+	for op, name := range map[client.Op]string{
+		client.OpRead: "read", client.OpWrite: "write", client.OpFlush: "flush", client.OpDiscard: "discard",
+		client.OpWriteZeroes: "write_zeroes",
+	} {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "shale_initiator_requests_total", Help: "Requests that devices of volumes have made, by operation.",
+			ConstLabels: prometheus.Labels{"operation": name},
+		}, func() float64 { return float64(m.Requests[op].Load()) }))
+	}
+	count("failed_requests_total", "Requests that ended with an error.",
+		func() float64 { return float64(m.Failed.Load()) })
+	count("resends_total", "Parts of requests that were sent again.",
+		func() float64 { return float64(m.Resends.Load()) })
+	count("redirects_total", "Answers that named another primary or epoch.",
+		func() float64 { return float64(m.Redirects.Load()) })
+	count("busy_total", "Answers that asked to try again.", func() float64 { return float64(m.Busy.Load()) })
+	count("map_questions_total", "Questions for the map of an attached volume.",
+		func() float64 { return float64(m.Asked.Load()) })
+	count("stalled_seconds_total", "Time in which volumes with requests in flight made no progress.", m.StalledSeconds)
+	now("stalled_volumes", "Volumes that make no progress now.", func() float64 { return float64(m.Stalled.Load()) })
+	now("requests_in_flight", "Requests in flight now.", func() float64 { return float64(m.InFlight.Load()) })
+	now("connections", "Connections to storenodes that are in use.",
+		func() float64 { return float64(m.Connections.Load()) })
+}
