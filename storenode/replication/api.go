@@ -1,11 +1,22 @@
 package replication
 
 import (
+	"errors"
 	"time"
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/wire"
+)
+
+// Errors that drivers tell apart.
+var (
+	// ErrStaleRecord refuses a Record older than the newest known: the keeper of records was set back.
+	ErrStaleRecord = errors.New("record is older than what the replica has seen")
+	// ErrNoSpace, ErrCorruption and ErrBusy are what Op.Err may be besides a failed Device.
+	ErrNoSpace    = errors.New("no space on device")
+	ErrCorruption = errors.New("checksum mismatch")
+	ErrBusy       = errors.New("no memory for now")
 )
 
 // Instant is a reading of the storenode's monotonic clock: nanoseconds since some moment before its start.
@@ -61,7 +72,12 @@ type Op struct {
 	// Slot is the driver's: it may keep its own record here from one use of the Op to the next.
 	Slot any
 
-	next, previous *Op
+	// owner is told of the end; nil when what it was for is over. next links free ones.
+	owner opOwner
+	// request is what a Backup answers when the Op has ended, follows which of its followings it belongs to.
+	request wire.Header
+	follows uint64
+	next    *Op
 }
 
 // Environment is what a Machine may ask of the storenode around it; answered at once, from memory.
@@ -127,7 +143,7 @@ const (
 	// MaxOps bounds the client operations of a Shard that are in flight or wait; more are answered StatusBusy.
 	MaxOps = 512
 	// MaxWindow bounds how far Seq runs ahead of Committed.
-	MaxWindow = 1024
+	MaxWindow = 128
 	// MaxSessions bounds the client sessions that are remembered; the one unused for longest is forgotten.
 	MaxSessions = 16
 	// SessionWindow is how many request ids of one session may be outstanding in a Shard.

@@ -1,0 +1,268 @@
+package replication
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/replication/mutant"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+// settleCopies bounds the ranges that are made equal at a time.
+const settleCopies = 8
+
+// claim is the way from the Record to serving.
+type claim struct {
+	// tails of the other members, own that of this Replica.
+	tails, own []wire.TailRecord
+	digests    []wire.ExtentDigest
+	// spans are the ranges that may differ, next the first that was not begun; copies are in flight.
+	spans        []span
+	next, copies int
+	flushing     bool
+	flushed      bool
+	handover     bool
+}
+
+// span is a range of the Shard within one Extent, in bytes.
+type span struct{ from, to int64 }
+
+// claimOn goes on with the claim as far as it can.
+func (m *Machine) claimOn() {
+	if m.stage == stagePromised && !m.owing() && m.persisted >= m.record.Epoch && m.inFlight == 0 {
+		m.reignBegins()
+	}
+	if m.stage == stageAsking && m.allAnswered() && m.sameLoss() {
+		m.compareTails()
+	}
+	if m.stage == stageSettling {
+		m.settle()
+	}
+}
+
+// reignBegins asks all InSync Replicas for their tails.
+func (m *Machine) reignBegins() {
+	m.reign, m.stage, m.attempts = m.record.Epoch, stageAsking, 0
+	m.claim = claim{tails: m.claim.tails[:0], own: m.claim.own[:0], digests: m.claim.digests[:0], spans: m.claim.spans[:0]}
+	m.sessions.forget()
+	m.doomed, m.unreadable = 0, false
+	for i := range m.members {
+		b := &m.members[i]
+		*b = member{
+			id: b.id, bit: b.bit, inSync: b.inSync, connected: b.connected, since: m.patience, lapsed: none, asked: m.patience,
+		}
+		if b.inSync {
+			b.state = memberAsked
+		}
+	}
+	m.count()
+	for i := range m.members {
+		m.reach(&m.members[i])
+	}
+}
+
+// goOn is a new Epoch of the same reign.
+func (m *Machine) goOn() {
+	m.claim.handover = false
+	for i := range m.members {
+		b := &m.members[i]
+		if b.id == 0 {
+			continue
+		}
+		b.proposed = false
+		switch {
+		case b.inSync && b.state != memberFollowing && b.state != memberAsked:
+			b.failed = true // somebody else put it there; it must be evicted to be brought in sync
+		case b.inSync:
+			b.join = join{}
+		case b.state != memberOut && (!b.join.active || b.failed):
+			m.drop(b)
+		}
+	}
+	m.count()
+	for i := range m.members {
+		m.reach(&m.members[i])
+	}
+	var next *operation
+	for o := m.order.first; o != nil; o = next {
+		next = o.next
+		m.progress(o)
+	}
+}
+
+// stepDown ends the reign: clients are sent to the next Primary, local Ops are left to end by themselves.
+func (m *Machine) stepDown() {
+	if m.stage == stageServing {
+		m.known = max(m.known, m.sequence.floor)
+	}
+	m.abandon()
+}
+
+// abandon ends all operations; none is acknowledged any more.
+func (m *Machine) abandon() {
+	var next *operation
+	for o := m.order.first; o != nil; o = next {
+		next = o.next
+		if o.op != nil {
+			o.op.owner = nil
+		}
+		m.answer(o, wire.StatusNotPrimary, nil)
+		if o.payload != nil {
+			o.payload.Release()
+		}
+		if o.kind == kindCopy && o.steps.joiner != nil {
+			m.env.ReleaseRebuild()
+		}
+	}
+	m.order = order{}
+	m.sessions.forget()
+	m.reign, m.claim.handover = 0, false
+	for i := range m.members {
+		b := &m.members[i]
+		b.state, b.failed, b.proposed, b.join = memberOut, false, false, join{}
+	}
+	m.count()
+}
+
+// tailAnswered takes the tail of a member, which follows from now on.
+func (m *Machine) tailAnswered(b *member, h *wire.Header, p Payload) {
+	if b.state != memberAsked {
+		return
+	}
+	if h.Status != wire.StatusOK || p == nil {
+		b.askAgain = true // it may not have its Device yet; the deadline ends this
+		return
+	}
+	tails, err := wire.DecodeTail(m.env.Bytes(p), m.claim.tails)
+	if err != nil {
+		m.fail(b)
+		return
+	}
+	m.claim.tails = tails
+	b.lastSeq, b.committed, b.powerLost = h.Seq, h.Committed, h.Flags&wire.FlagPowerLost != 0
+	b.state = memberFollowing
+	m.raise(h.Generation)
+	m.count()
+}
+
+func (m *Machine) allAnswered() bool {
+	for i := range m.members {
+		if b := &m.members[i]; b.id != 0 && b.inSync && (b.state != memberFollowing || b.failed) {
+			return false
+		}
+	}
+	return true
+}
+
+// sameLoss reports whether the members may go on together. Where power was lost, writes may be missing of which no tail
+// tells: a Replica to which that happened is only good if it happened to all, and then one alone.
+func (m *Machine) sameLoss() bool {
+	together := true
+	for i := range m.members {
+		b := &m.members[i]
+		switch {
+		case b.id == 0 || !b.inSync:
+		case m.powerLost && !b.powerLost:
+			m.claim.handover = true
+			return false
+		case b.powerLost:
+			b.failed, together = true, false
+		}
+	}
+	return together
+}
+
+// compareTails finds the ranges that may differ: those of writes above what is known to be everywhere. The window bounds
+// how far that can be behind.
+func (m *Machine) compareTails() {
+	last, committed := m.env.LastSeq(), m.known
+	m.each(m.targets, func(b *member) {
+		last, committed = max(last, b.lastSeq), max(committed, b.committed)
+	})
+	floor := committed
+	if last > MaxWindow {
+		floor = max(floor, last-MaxWindow)
+	}
+	m.sequence.begin(last)
+	m.stage = stageSettling
+	if m.targets == 0 || mutant.Now == mutant.SkipReconcile {
+		m.claim.flushed = true
+		return
+	}
+	m.claim.own = m.env.Tail(m.claim.own[:0])
+	m.claim.spans = m.spans(m.claim.spans[:0], m.claim.own, floor)
+	m.claim.spans = m.spans(m.claim.spans, m.claim.tails, floor)
+	m.claim.spans = merge(m.claim.spans)
+	m.claim.flushed = len(m.claim.spans) == 0
+}
+
+// spans cuts the ranges of records above floor at Extents.
+func (m *Machine) spans(into []span, tail []wire.TailRecord, floor ident.Seq) []span {
+	for _, t := range tail {
+		if t.Seq <= floor || t.Offset > uint64(m.c.Size) {
+			continue
+		}
+		from, to := int64(t.Offset), min(int64(t.Offset)+int64(t.Length), m.c.Size)
+		for from < to {
+			end := min(to, (from/extentSize+1)*extentSize)
+			into = append(into, span{from, end})
+			from = end
+		}
+	}
+	return into
+}
+
+// merge sorts spans and joins those that overlap or touch within an Extent.
+func merge(spans []span) []span {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	kept := spans[:0]
+	for _, s := range spans {
+		if n := len(kept); n > 0 && s.from <= kept[n-1].to && s.from/extentSize == kept[n-1].from/extentSize {
+			kept[n-1].to = max(kept[n-1].to, s.to)
+			continue
+		}
+		kept = append(kept, s)
+	}
+	return kept
+}
+
+// settle makes the ranges equal on all members to what is here, flushes, and begins to serve.
+func (m *Machine) settle() {
+	c := &m.claim
+	if m.unreadable {
+		c.handover = m.heir() != nil
+		return
+	}
+	for c.next < len(c.spans) && c.copies < settleCopies {
+		s := c.spans[c.next]
+		c.next++
+		c.copies++
+		m.order.insert(m.newCopy(s.from, int(s.to-s.from), nil))
+	}
+	switch {
+	case c.next < len(c.spans) || c.copies > 0:
+	case !c.flushing && !c.flushed:
+		c.flushing = true
+		o := m.order.get()
+		o.kind, o.internal = kindFlush, true
+		m.order.insert(o)
+	case c.flushed:
+		m.stage, m.powerLost = stageServing, false
+	}
+}
+
+// heir is another member that may be Primary in place of this Replica, nil if there is none.
+func (m *Machine) heir() *member {
+	var found *member
+	for i := range m.members {
+		b := &m.members[i]
+		if b.id == 0 || !b.inSync || b.failed || b.state != memberFollowing || !b.connected {
+			continue
+		}
+		if found == nil || found.powerLost && !b.powerLost {
+			found = b
+		}
+	}
+	return found
+}

@@ -1,0 +1,198 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/replication/mutant"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+// ErrUnsound refuses a Record that contradicts itself.
+var ErrUnsound = errors.New("record contradicts itself")
+
+// debt is the promise to a former Primary, as this storenode answered its heartbeats: until then no other is served.
+type debt struct {
+	// to is 0 when nobody knows to whom.
+	to    ident.ReplicaID
+	until Instant
+	// epoch of the Record that ended its reign.
+	epoch ident.Epoch
+}
+
+// Adopt takes a Record that is in force. The one known already changes at most addresses; an older one is refused with
+// ErrStaleRecord.
+func (m *Machine) Adopt(now Instant, r membership.Record) error {
+	m.at(now)
+	if r.Epoch < m.record.Epoch {
+		return fmt.Errorf("epoch %d after %d: %w", r.Epoch, m.record.Epoch, ErrStaleRecord)
+	}
+	if err := sound(r); err != nil {
+		return err
+	}
+	if r.Epoch == m.record.Epoch {
+		m.confirmed(r)
+	} else {
+		m.adopt(r)
+	}
+	m.advance()
+	return nil
+}
+
+// sound reports what is wrong with a Record.
+func sound(r membership.Record) error {
+	bad := func(what string) error { return fmt.Errorf("epoch %d: %s: %w", r.Epoch, what, ErrUnsound) }
+	if len(r.Replicas) > membership.MaxReplicas || len(r.InSync) > membership.MaxReplicas {
+		return bad("too many replicas")
+	}
+	if r.Primary != 0 && !r.IsInSync(r.Primary) {
+		return bad("primary is not in sync")
+	}
+	for _, id := range r.InSync {
+		if !r.Has(id) {
+			return bad("a replica in sync is none of the replicas")
+		}
+	}
+	return nil
+}
+
+// confirmed takes the Record that is known as the one in force.
+func (m *Machine) confirmed(r membership.Record) {
+	if !slices.Equal(r.InSync, m.record.InSync) || r.Primary != m.record.Primary {
+		return // two Records of one Epoch: the keeper broke its word, and ours is the one that was remembered
+	}
+	m.record.Replicas = r.Replicas
+	m.seat(m.record)
+	if m.stage == stageIdle && r.Primary == m.self && r.Epoch > 0 {
+		m.stage = stageRenewing
+		m.oweVaguely()
+	}
+}
+
+// adopt takes a newer Record, in whatever stage.
+func (m *Machine) adopt(r membership.Record) {
+	old := m.record
+	m.record = membership.Record{
+		Epoch: r.Epoch, Primary: r.Primary, InSync: slices.Clone(r.InSync), Replicas: slices.Clone(r.Replicas),
+	}
+	m.changed = m.record
+	m.out.Record = &m.changed
+	m.owe(old)
+	goesOn := m.reigning() && r.Primary == m.self
+	if m.reigning() && !goesOn {
+		m.stepDown()
+	}
+	m.proposal = proposal{}
+	m.out.Propose = nil
+	wasInSync := old.IsInSync(m.self)
+	m.seat(m.record)
+	for i := range m.members {
+		m.members[i].told = false
+	}
+	switch {
+	case goesOn:
+		m.goOn()
+	case r.Primary == m.self:
+		m.unfollow()
+		m.stage = stagePromised
+	default:
+		m.followOn(wasInSync)
+	}
+}
+
+// owe notes what was promised to the Primary that a Record has superseded.
+func (m *Machine) owe(old membership.Record) {
+	if old.Epoch == 0 && m.record.Epoch > 1 {
+		m.vague = true
+	}
+	if m.record.Primary == m.self && m.vague {
+		m.oweVaguely()
+	}
+	m.owing()
+	p := old.Primary
+	if p == 0 || p == m.self || p == m.record.Primary {
+		return
+	}
+	m.owed = append(m.owed, debt{to: p, until: m.env.Promised(p).After(m.c.Timing.Grace), epoch: m.record.Epoch})
+}
+
+// oweVaguely takes it that any other Replica, of this Record or an earlier one, may serve under our promise.
+func (m *Machine) oweVaguely() {
+	if !m.vague {
+		return
+	}
+	m.vague = false
+	until := m.env.Promised(0)
+	others := false
+	for _, c := range m.record.Replicas {
+		if c.ID != m.self {
+			until, others = max(until, m.env.Promised(c.ID)), true
+		}
+	}
+	if others {
+		m.owed = append(m.owed, debt{until: until.After(m.c.Timing.Grace), epoch: m.record.Epoch})
+	}
+}
+
+// owing reports whether a promise still binds.
+func (m *Machine) owing() bool {
+	m.owed = slices.DeleteFunc(m.owed, func(d debt) bool { return d.until <= m.now })
+	return len(m.owed) > 0 && mutant.Now != mutant.SkipPromise
+}
+
+// toldRecord takes a Record from another Replica, or its answer to ours.
+func (m *Machine) toldRecord(h *wire.Header, p Payload) {
+	r, ok := m.take(p)
+	if h.IsReply() {
+		if ok && h.Status != wire.StatusOK {
+			m.learn(r)
+		}
+		if h.Status == wire.StatusOK {
+			m.owed = slices.DeleteFunc(m.owed, func(d debt) bool { return d.to == h.From && d.epoch <= h.Epoch })
+		}
+		return
+	}
+	if ok {
+		m.learn(r)
+	}
+	answer := wire.Header{
+		Opcode: wire.OpRecord, Flags: wire.FlagReply, Epoch: m.record.Epoch, To: h.From,
+		Request: h.Request, Session: h.Session,
+	}
+	if ok && r.Epoch < m.record.Epoch {
+		m.refuse(answer, wire.StatusStaleEpoch)
+		return
+	}
+	m.send(answer, nil)
+}
+
+// take decodes a Record that came with a message, and releases it.
+func (m *Machine) take(p Payload) (membership.Record, bool) {
+	if p == nil {
+		return membership.Record{}, false
+	}
+	r, err := wire.DecodeRecord(m.env.Bytes(p))
+	p.Release()
+	return r, err == nil
+}
+
+// learn adopts a Record if it is newer.
+func (m *Machine) learn(r membership.Record) {
+	if r.Epoch > m.record.Epoch && sound(r) == nil {
+		m.adopt(r)
+	}
+}
+
+// refuse answers with our own Record, so that the other side learns it.
+func (m *Machine) refuse(h wire.Header, status wire.Status) {
+	h.Status = status
+	m.send(h, m.encodedRecord())
+}
+
+func (m *Machine) encodedRecord() Payload {
+	m.scratch = wire.AppendRecord(m.scratch[:0], m.record)
+	return m.env.Encode(m.scratch)
+}

@@ -1,0 +1,295 @@
+package replication
+
+import (
+	"errors"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/replication/mutant"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+// begin starts the operations whose turn it is, in order.
+func (m *Machine) begin() {
+	for o := m.order.head; o != nil; o = m.order.head {
+		if !m.mayBegin(o) {
+			return
+		}
+		m.order.pop()
+		m.run(o)
+	}
+}
+
+func (m *Machine) mayBegin(o *operation) bool {
+	if !o.internal && (m.stage != stageServing || m.broken && m.heir() != nil || !m.serving()) {
+		return false
+	}
+	return o.kind == kindRead || m.sequence.room(o.numbers())
+}
+
+// numbers is how many Seqs an operation takes: as many as the records it leaves in a Store's tail.
+func (o *operation) numbers() int {
+	if o.kind == kindWrite && o.offset/extentSize != (o.offset+int64(o.length)-1)/extentSize {
+		return 2
+	}
+	return 1
+}
+
+func (m *Machine) run(o *operation) {
+	o.state, o.sent = opRunning, m.patience
+	op := Op{
+		FUA: o.fua, Offset: o.offset, Length: o.length, Epoch: m.record.Epoch,
+	}
+	switch o.kind {
+	case kindRead:
+		op.Kind, op.Epoch = Read, 0
+		o.op = m.store(o, op)
+		return
+	case kindCopy:
+		m.sequence.take(o, 1)
+		o.state = opCopying
+		m.step(o)
+		return
+	case kindWrite:
+		op.Kind, op.Payload = Write, o.payload
+	case kindDiscard:
+		op.Kind = Discard
+	case kindZeroes:
+		op.Kind = WriteZeroes
+	case kindFlush:
+		op.Kind = Flush
+	}
+	m.sequence.take(o, o.numbers())
+	op.Seq = o.seq
+	o.pending = m.targets
+	if o.steps.joiner != nil {
+		o.pending &= o.steps.joiner.bit
+	}
+	o.op = m.store(o, op)
+	m.each(o.pending, func(b *member) { m.sendTo(o, b) })
+}
+
+// sendTo sends a member what an operation now waits for, if it is connected; else that is done when it is again.
+func (m *Machine) sendTo(o *operation, b *member) {
+	if !b.connected {
+		return
+	}
+	h := wire.Header{
+		Session: ident.SessionID(m.reign), Request: ident.RequestID(b.attempt),
+		Epoch: m.record.Epoch, Seq: o.seq, To: b.id,
+	}
+	p := o.payload
+	if o.state == opCopying {
+		h.Opcode, h.Committed, h.Generation = wire.OpRebuildDiscard, ident.Seq(o.steps.epoch), ident.Generation(o.steps.number)
+		h.Offset, h.Length = uint64(o.offset+o.steps.at), uint32(o.steps.length)
+		if o.steps.written {
+			h.Opcode = wire.OpRebuildWrite
+		}
+	} else {
+		h.Offset, h.Length, h.Generation, h.Snapshot = uint64(o.offset), uint32(o.length), m.generation, o.header.Snapshot
+		h.Committed = m.sequence.floor
+		h.Opcode = replicated(o.kind)
+		if o.fua {
+			h.Flags = wire.FlagFUA
+		}
+	}
+	if p != nil {
+		p.Retain()
+		h.PayloadLength = h.Length
+	}
+	m.send(h, p)
+}
+
+func replicated(k opKind) wire.Opcode {
+	switch k {
+	case kindWrite:
+		return wire.OpReplWrite
+	case kindDiscard:
+		return wire.OpReplDiscard
+	case kindZeroes:
+		return wire.OpReplWriteZeroes
+	default:
+		return wire.OpReplFlush
+	}
+}
+
+// stored implements opOwner: the end of the local Op.
+func (o *operation) stored(m *Machine, op *Op) {
+	o.op = nil
+	switch {
+	case o.state == opCopying:
+		m.stepRead(o, op)
+		return
+	case o.kind == kindRead:
+		m.read(o, op)
+		return
+	case op.Err == nil:
+	case errors.Is(op.Err, ErrNoSpace):
+		o.status = wire.StatusNoSpace
+	default:
+		o.status, m.broken = wire.StatusIO, true
+	}
+	m.progress(o)
+}
+
+// read answers a read, if the leases held to its end; else it is done again when they do.
+func (m *Machine) read(o *operation, op *Op) {
+	status := wire.StatusOK
+	switch {
+	case op.Err == nil && !m.serving():
+		m.order.push(o)
+		return
+	case op.Err == nil:
+	case errors.Is(op.Err, ErrBusy):
+		status = wire.StatusBusy
+	case errors.Is(op.Err, ErrCorruption):
+		status = wire.StatusCorruption
+	default:
+		m.broken = true
+		if m.heir() != nil {
+			m.order.push(o) // the next Primary has it
+			return
+		}
+		status = wire.StatusIO
+	}
+	p := op.Payload
+	op.Payload = nil
+	m.answer(o, status, p)
+	m.finish(o)
+}
+
+// progress looks what an operation still waits for.
+func (m *Machine) progress(o *operation) {
+	if o.op != nil || o.kind == kindRead {
+		return
+	}
+	switch o.state {
+	case opWaiting, opQueued:
+	case opCopying:
+		if o.pending == 0 && !o.steps.retry {
+			m.stepDone(o)
+		}
+	case opRunning:
+		m.progressWrite(o)
+	}
+}
+
+// progressWrite answers a write, discard, zeroes or flush when all that are needed have it, and ends it when all targets
+// have.
+func (m *Machine) progressWrite(o *operation) {
+	switch o.status {
+	case wire.StatusOK:
+		m.each(o.refused, m.fail)
+		if o.pending&m.need == 0 || mutant.Now == mutant.AckEarly {
+			m.answer(o, wire.StatusOK, nil)
+		}
+	case wire.StatusNoSpace:
+		o.pending &^= o.refused
+		if o.pending == 0 {
+			m.undo(o)
+		}
+		return
+	default:
+		// The content here is not known. Another member is to be Primary; without one, nobody else may keep it.
+		m.each(o.pending, m.fail)
+		if m.need != 0 {
+			return
+		}
+		m.answer(o, o.status, nil)
+	}
+	if o.pending == 0 {
+		m.finish(o)
+	}
+}
+
+// finish ends an operation.
+func (m *Machine) finish(o *operation) {
+	if o.seqs > 0 {
+		m.sequence.done(o)
+	}
+	if o.payload != nil {
+		o.payload.Release()
+		o.payload = nil
+	}
+	if o.internal {
+		m.internalDone(o)
+	}
+	m.order.remove(o)
+}
+
+// reply takes an answer of a member.
+func (m *Machine) reply(h *wire.Header, p Payload) {
+	if h.Status == wire.StatusStaleEpoch || h.Status == wire.StatusNotPrimary {
+		if r, ok := m.take(p); ok {
+			m.learn(r)
+		}
+		p = nil
+	}
+	b := m.member(h.From)
+	if b != nil && m.reigning() && h.Session == ident.SessionID(m.reign) && h.Request == ident.RequestID(b.attempt) {
+		switch h.Opcode {
+		case wire.OpTail:
+			m.tailAnswered(b, h, p)
+		case wire.OpRebuildStart:
+			m.joinAnswered(b, h)
+		case wire.OpChecksum:
+			m.digestsAnswered(b, h, p)
+		default:
+			m.acknowledged(b, h)
+		}
+	}
+	if p != nil {
+		p.Release()
+	}
+}
+
+// acknowledged takes the answer to what was replicated or copied.
+func (m *Machine) acknowledged(b *member, h *wire.Header) {
+	o := m.sequence.find(h.Seq)
+	if o == nil || o.pending&b.bit == 0 || b.state != memberFollowing {
+		return
+	}
+	copied := h.Opcode == wire.OpRebuildWrite || h.Opcode == wire.OpRebuildDiscard
+	if copied != (o.state == opCopying) || copied && uint64(h.Generation) != o.steps.number {
+		return // of an earlier step
+	}
+	switch h.Status {
+	case wire.StatusOK:
+		o.pending &^= b.bit
+	case wire.StatusBusy, wire.StatusStaleEpoch, wire.StatusNotPrimary:
+		o.again |= b.bit
+		return
+	case wire.StatusNoSpace:
+		if o.state == opCopying {
+			m.fail(b)
+			return
+		}
+		o.refused |= b.bit
+	default:
+		m.fail(b)
+		return
+	}
+	m.progress(o)
+}
+
+// again sends once more what was not taken, at a Tick.
+func (m *Machine) again() {
+	for i := range m.members {
+		b := &m.members[i]
+		if b.id == 0 || !b.connected {
+			continue
+		}
+		m.tellRecord(b)
+		if b.askAgain {
+			b.askAgain = false
+			m.reach(b)
+		}
+	}
+	for o := m.order.first; o != nil; o = o.next {
+		again := o.again & o.pending
+		o.again = 0
+		m.each(again, func(b *member) { m.sendTo(o, b) })
+		if o.state == opCopying && o.steps.retry {
+			m.readStep(o)
+		}
+	}
+}
