@@ -73,9 +73,7 @@ func (c *Controller) CreateVolume(
 	if err := c.volumes.WaitReady(waiting, want.id); err != nil {
 		return nil, c.notReady(ctx, want.id, err)
 	}
-	return &csi.CreateVolumeResponse{
-		Volume: &csi.Volume{VolumeId: want.id, CapacityBytes: v.Spec.SizeBytes},
-	}, nil
+	return &csi.CreateVolumeResponse{Volume: csiVolume(v)}, nil
 }
 
 // create returns the Volume, which may be there from an earlier call.

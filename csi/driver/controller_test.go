@@ -316,7 +316,11 @@ func TestMalformedControllerRequestsNameTheField(t *testing.T) {
 		r := createRequest("pvc-1")
 		change(r)
 		_, err := x.CreateVolume(t.Context(), r)
-		wantStatus(t, field, err, codes.InvalidArgument)
+		code := codes.InvalidArgument
+		if field == "capacity_range" {
+			code = codes.OutOfRange
+		}
+		wantStatus(t, field, err, code)
 		if !strings.Contains(status.Convert(err).Message(), field) {
 			t.Errorf("%v does not name %s", err, field)
 		}
@@ -371,5 +375,32 @@ func TestCapacityIsWhatFitsWithoutTwoReplicasOnOneNode(t *testing.T) {
 		if err != nil || r.GetAvailableCapacity() != want {
 			t.Errorf("%s replicas: %d, %v; want %d", replicas, r.GetAvailableCapacity(), err, want)
 		}
+	}
+}
+
+func TestVolumesAreForNodesWithThePlugin(t *testing.T) {
+	x := newControllerFixture(t)
+	x.startOperator(t)
+	elsewhere := &csi.Topology{Segments: map[string]string{TopologyKey: "no"}}
+	zone := &csi.Topology{Segments: map[string]string{"zone": "z"}}
+	r := createRequest("pvc-1")
+	r.AccessibilityRequirements = &csi.TopologyRequirement{Requisite: []*csi.Topology{elsewhere}}
+	_, err := x.CreateVolume(t.Context(), r)
+	wantStatus(t, "a place without the plugin", err, codes.ResourceExhausted)
+	if !strings.Contains(err.Error(), "accessibility_requirements") {
+		t.Errorf("%v does not name the field", err)
+	}
+	r.AccessibilityRequirements = &csi.TopologyRequirement{
+		Requisite: []*csi.Topology{elsewhere, {Segments: Topology()}}, Preferred: []*csi.Topology{zone},
+	}
+	made, err := x.CreateVolume(t.Context(), r)
+	if err != nil || made.GetVolume().GetAccessibleTopology()[0].GetSegments()[TopologyKey] != TopologyValue {
+		t.Errorf("got %v, %v", made, err)
+	}
+	room, err := x.GetCapacity(t.Context(), &csi.GetCapacityRequest{
+		Parameters: r.GetParameters(), AccessibleTopology: elsewhere,
+	})
+	if err != nil || room.GetAvailableCapacity() != 0 {
+		t.Errorf("got %v, %v", room, err)
 	}
 }

@@ -105,8 +105,8 @@ func (c *Controller) GetCapacity(
 	if len(r.GetVolumeCapabilities()) > 0 && checkCapabilities(r.GetVolumeCapabilities()) != nil {
 		return &csi.GetCapacityResponse{}, nil //nolint:nilerr // of what cannot be had there is room for none
 	}
-	if len(r.GetParameters()) == 0 {
-		return &csi.GetCapacityResponse{}, nil // without a Pool there is room for nothing
+	if !reaches(r.GetAccessibleTopology()) {
+		return &csi.GetCapacityResponse{}, nil
 	}
 	var p params.Volume
 	var err error
@@ -123,7 +123,7 @@ func (c *Controller) GetCapacity(
 }
 
 func csiVolume(v *v1alpha1.Volume) *csi.Volume {
-	return &csi.Volume{VolumeId: v.Name, CapacityBytes: v.Spec.SizeBytes}
+	return &csi.Volume{VolumeId: v.Name, CapacityBytes: v.Spec.SizeBytes, AccessibleTopology: accessible()}
 }
 
 func nodesOf(v *v1alpha1.Volume) []string {

@@ -59,6 +59,10 @@ func parseCreate(r *csi.CreateVolumeRequest) (creation, error) {
 	if len(r.GetMutableParameters()) > 0 {
 		return creation{}, fmt.Errorf("mutable_parameters: are not supported")
 	}
+	if !anyReaches(r.GetAccessibilityRequirements()) {
+		return creation{}, status.Errorf(codes.ResourceExhausted,
+			"accessibility_requirements: volumes can be used only where %s is %s", TopologyKey, TopologyValue)
+	}
 	p, err := params.Parse(r.GetParameters())
 	if err != nil {
 		return creation{}, err
@@ -66,7 +70,7 @@ func parseCreate(r *csi.CreateVolumeRequest) (creation, error) {
 	want := r.GetCapacityRange()
 	size, err := p.Size(want.GetRequiredBytes(), want.GetLimitBytes())
 	if err != nil {
-		return creation{}, err
+		return creation{}, status.Error(codes.OutOfRange, err.Error())
 	}
 	return creation{
 		id: id, volume: p, size: size, required: want.GetRequiredBytes(), limit: want.GetLimitBytes(), name: r.GetName(),
@@ -131,8 +135,13 @@ func checkCapability(c *csi.VolumeCapability) error {
 	return nil
 }
 
-// invalid answers a request that no repetition makes better.
-func invalid(err error) error { return status.Error(codes.InvalidArgument, err.Error()) }
+// invalid answers a request that no repetition makes better; an error that has a code of its own keeps it.
+func invalid(err error) error {
+	if _, coded := status.FromError(err); coded {
+		return err
+	}
+	return status.Error(codes.InvalidArgument, err.Error())
+}
 
 // checkID answers a volume id that is missing, or that no volume can have.
 func checkID(id string) error {

@@ -31,16 +31,20 @@ func (i *Identity) GetPluginInfo(
 	return &csi.GetPluginInfoResponse{Name: Name, VendorVersion: i.version}, nil
 }
 
-// GetPluginCapabilities says that there is a controller. There are no topology constraints: a Volume can be used on
-// every node that reaches the storenodes.
+// GetPluginCapabilities says that there is a controller, and that a Volume can be used on nodes with the plugin alone.
 func (i *Identity) GetPluginCapabilities(
 	context.Context, *csi.GetPluginCapabilitiesRequest,
 ) (*csi.GetPluginCapabilitiesResponse, error) {
-	return &csi.GetPluginCapabilitiesResponse{Capabilities: []*csi.PluginCapability{{
-		Type: &csi.PluginCapability_Service_{Service: &csi.PluginCapability_Service{
-			Type: csi.PluginCapability_Service_CONTROLLER_SERVICE,
-		}},
-	}}}, nil
+	out := &csi.GetPluginCapabilitiesResponse{}
+	for _, kind := range []csi.PluginCapability_Service_Type{
+		csi.PluginCapability_Service_CONTROLLER_SERVICE,
+		csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS,
+	} {
+		out.Capabilities = append(out.Capabilities, &csi.PluginCapability{
+			Type: &csi.PluginCapability_Service_{Service: &csi.PluginCapability_Service{Type: kind}},
+		})
+	}
+	return out, nil
 }
 
 // Probe asks whether the process can work.

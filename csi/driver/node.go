@@ -50,7 +50,7 @@ type NodeOptions struct {
 	Node string
 	// MaxVolumes bounds the volumes that the scheduler puts on this node.
 	MaxVolumes int64
-	// Topology of this node; nil if the storage is the same from everywhere.
+	// Topology of this node; nil tells none.
 	Topology  map[string]string
 	Initiator Initiator
 	Mounter   Mounter

@@ -111,7 +111,7 @@ func TestSanity(t *testing.T) {
 	csi.RegisterIdentityServer(plugin, NewIdentity("test", func(context.Context) error { return nil }))
 	csi.RegisterControllerServer(plugin, NewController(volumes.New(cluster.api), &keylock.Locks{}))
 	csi.RegisterNodeServer(plugin, NewNode(NodeOptions{
-		Node: "n1", MaxVolumes: 16, Initiator: devices, Mounter: mounter.New(), Locks: &keylock.Locks{},
+		Node: "n1", MaxVolumes: 16, Topology: Topology(), Initiator: devices, Mounter: mounter.New(), Locks: &keylock.Locks{},
 	}))
 	served := make(chan error, 1)
 	go func() { served <- plugin.Serve(listener) }()

@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // The keys.
@@ -111,6 +112,9 @@ func written() string {
 func readPool(v *Volume, value string) error {
 	if value == "" {
 		return fmt.Errorf("is empty: name the Pool that gives the Devices")
+	}
+	if wrong := validation.IsDNS1123Subdomain(value); len(wrong) > 0 {
+		return fmt.Errorf("%q is not the name of a Pool: %s", value, wrong[0])
 	}
 	v.Pool = value
 	return nil

@@ -37,6 +37,7 @@ func TestARefusalNamesTheKeyAndTheValue(t *testing.T) {
 		"unknown key":           {"replica", "3", []string{`"replica"`, "replicas"}},
 		"wrong case":            {"Pool", "fast", []string{`"Pool"`}},
 		"empty pool":            {KeyPool, "", []string{"pool"}},
+		"impossible pool":       {KeyPool, "Fast Pool", []string{"pool", `"Fast Pool"`}},
 		"no replicas":           {KeyReplicas, "0", []string{"replicas", `"0"`, "1 to 5"}},
 		"too many replicas":     {KeyReplicas, "6", []string{"replicas", `"6"`}},
 		"replicas overflow":     {KeyReplicas, "4294967297", []string{"replicas"}},

@@ -52,7 +52,8 @@ func (p *process) runNode(ctx context.Context, f nodeFlags, version string) erro
 	plugin := newPlugin(p.log, newCallSeconds(p.metrics))
 	csi.RegisterIdentityServer(plugin, driver.NewIdentity(version, ready))
 	csi.RegisterNodeServer(plugin, driver.NewNode(driver.NodeOptions{
-		Node: f.node, MaxVolumes: f.maxVolumes, Initiator: initiator, Mounter: mounter.New(), Locks: &keylock.Locks{},
+		Node: f.node, MaxVolumes: f.maxVolumes, Topology: driver.Topology(),
+		Initiator: initiator, Mounter: mounter.New(), Locks: &keylock.Locks{},
 	}))
 	p.log.Info("CSI node plugin is up", "endpoint", f.endpoint, "node", f.node, "version", version)
 	// The plugin lives as long as it serves: one that waits for the initiator must not be restarted for it.

@@ -1,4 +1,4 @@
-package v1alpha1_test
+package definitions
 
 import (
 	"testing"
@@ -137,7 +137,7 @@ func TestAPoolHasTheUsualEngineAndPromisesNoMoreThanThereIs(t *testing.T) {
 	p := &v1alpha1.Pool{ObjectMeta: meta("defaults"), Spec: v1alpha1.PoolSpec{
 		DeviceSelector: v1alpha1.DeviceSelector{Paths: []string{"/dev/sdz"}},
 	}}
-	if err := api.Create(t.Context(), p); err != nil {
+	if err := server.Create(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
 	if p.Spec.Engine != "uring" || p.Spec.OvercommitPercent != 100 {

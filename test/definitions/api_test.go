@@ -1,4 +1,4 @@
-package v1alpha1_test
+package definitions
 
 import (
 	"context"
@@ -8,19 +8,18 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/go-logr/logr"
-
 	"github.com/shale-storage/shale/api/v1alpha1"
 )
 
-// api is a real API server with the definitions of config/crd; nil where there is none to start.
-var api client.WithWatch
+// server is a real API server with the definitions of config/crd; nil where there is none to start.
+var server client.WithWatch
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -49,7 +48,7 @@ func run(m *testing.M) int {
 		slog.Error("No scheme", "error", err)
 		return 1
 	}
-	if api, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
+	if server, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
 		slog.Error("No client", "error", err)
 		return 1
 	}
@@ -58,7 +57,7 @@ func run(m *testing.M) int {
 
 func needsAPI(t *testing.T) {
 	t.Helper()
-	if api == nil {
+	if server == nil {
 		t.Skip("KUBEBUILDER_ASSETS names no etcd and kube-apiserver; `make unit` builds them")
 	}
 }
@@ -77,12 +76,12 @@ func (c *change[T]) try(ctx context.Context, o T) error {
 	if c.from != nil {
 		c.from(o)
 	}
-	err := api.Create(ctx, o)
+	err := server.Create(ctx, o)
 	if c.to == nil || err != nil {
 		return err
 	}
 	c.to(o)
-	return api.Update(ctx, o)
+	return server.Update(ctx, o)
 }
 
 func (c *change[T]) check(t *testing.T, o T) {
