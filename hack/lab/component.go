@@ -67,9 +67,9 @@ func (w where) start(ctx context.Context, name string, argv ...string) (*compone
 	return c, nil
 }
 
-// await asks until ready says nil. It fails when the component ends, or after the limit.
-func (c *component) await(ctx context.Context, limit time.Duration, ready func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// await asks until ready says nil. It fails when the component ends, or after startWithin.
+func (c *component) await(ctx context.Context, ready func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
 	for {
 		asked, stop := context.WithTimeout(ctx, answerWithin)

@@ -70,7 +70,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if err := server.await(ctx, startWithin, c.healthy(apiServer+"/readyz")); err != nil {
+	if err := server.await(ctx, c.healthy(apiServer+"/readyz")); err != nil {
 		select {
 		case <-etcd.exited:
 			return fmt.Errorf("start etcd: it ended: %w%s", etcd.err, etcd.told())
@@ -87,10 +87,10 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := manager.await(ctx, startWithin, c.healthy("https://127.0.0.1:10257/healthz")); err != nil {
+	if err := manager.await(ctx, c.healthy("https://127.0.0.1:10257/healthz")); err != nil {
 		return err
 	}
-	return scheduler.await(ctx, startWithin, c.healthy("https://127.0.0.1:10259/healthz"))
+	return scheduler.await(ctx, c.healthy("https://127.0.0.1:10259/healthz"))
 }
 
 func (c *Cluster) etcdLine() []string {

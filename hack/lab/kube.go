@@ -75,7 +75,8 @@ type nodeLease struct {
 // lost its power may still call it ready.
 func (n *Node) readySince(ctx context.Context, began time.Time) error {
 	var lease nodeLease
-	if err := n.cluster.get(ctx, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"+n.Name, &lease); err != nil {
+	const leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"
+	if err := n.cluster.get(ctx, leases+n.Name, &lease); err != nil {
 		return err
 	}
 	if lease.Spec.RenewTime.Before(began) {

@@ -181,7 +181,7 @@ func (n *Node) startContainerd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = containerd.await(ctx, startWithin, func(ctx context.Context) error {
+	err = containerd.await(ctx, func(ctx context.Context) error {
 		_, err := n.ctr(ctx, "version")
 		return err
 	})
@@ -202,7 +202,7 @@ func (n *Node) startKubelet(ctx context.Context) error {
 		return err
 	}
 	ready := func(ctx context.Context) error { return n.readySince(ctx, began) }
-	if err := kubelet.await(ctx, startWithin, ready); err != nil {
+	if err := kubelet.await(ctx, ready); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
 	n.cluster.log.Info("Node is ready", "node", n.Name, "address", n.IP(), "zone", n.Zone(), "seconds", seconds(began))

@@ -229,7 +229,8 @@ func (g Group) strike(ctx context.Context) {
 	if freezer != "" && os.WriteFile(freezer, []byte("FROZEN"), 0) == nil {
 		awaitFrozen(ctx, freezer)
 	}
-	pids, _ := g.Pids() //nolint:errcheck // what is not found now is found by the next round
+	// What is not found now is found by the next round.
+	pids, _ := g.Pids()
 	for _, pid := range pids {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
