@@ -83,6 +83,9 @@ type Load struct {
 func (i *Inventory) Load(ctx context.Context, d *v1alpha1.Device) (Load, error) {
 	i.pass.Lock()
 	defer i.pass.Unlock()
+	if err := i.sweepLocked(ctx); err != nil {
+		return Load{}, err
+	}
 	return i.loadLocked(ctx, d)
 }
 

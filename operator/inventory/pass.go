@@ -2,6 +2,9 @@ package inventory
 
 import (
 	"context"
+	"fmt"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/placement"
@@ -95,28 +98,18 @@ func (p *Pass) Forget(shard string, replicas []v1alpha1.ShardReplica) {
 
 // sweepLocked drops what the cache shows by now, and what must have failed.
 func (i *Inventory) sweepLocked(ctx context.Context) error {
-	onDevice := map[string]map[ledgerKey]bool{}
 	for key, e := range i.ledger {
 		if i.clock.Since(e.at) > ledgerFor {
 			delete(i.ledger, key)
 			continue
 		}
-		seen := onDevice[e.device]
-		if seen == nil {
-			seen = map[ledgerKey]bool{}
-			shards, err := i.ShardsOnDevice(ctx, e.device)
-			if err != nil {
-				return err
-			}
-			for j := range shards {
-				for _, r := range shards[j].Spec.Replicas {
-					seen[ledgerKey{shards[j].Name, r.ID}] = true
-				}
-			}
-			onDevice[e.device] = seen
-		}
-		if seen[key] {
+		var shard v1alpha1.Shard
+		err := i.api.Get(ctx, client.ObjectKey{Name: key.shard}, &shard, client.UnsafeDisableDeepCopy)
+		switch {
+		case err == nil && shard.Spec.NextReplicaID > key.replica:
 			delete(i.ledger, key)
+		case client.IgnoreNotFound(err) != nil:
+			return fmt.Errorf("get shard %s: %w", key.shard, err)
 		}
 	}
 	return nil

@@ -1,0 +1,113 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/failover"
+	"github.com/shale-storage/shale/operator/placement"
+)
+
+// create brings a Shard of Epoch 0 into service once all its Replicas are Created, and moves those that will not be.
+func (r *Reconciler) create(ctx context.Context, s *scope) error {
+	if s.volume == nil || !s.volume.DeletionTimestamp.IsZero() {
+		return nil // it is about to be deleted
+	}
+	var refused, kept []int64
+	created := 0
+	for _, replica := range s.seen.Replicas {
+		report := s.reports[replica.ID]
+		switch {
+		case replica.Failed, replica.Gone, !s.alive[replica.Node].Alive:
+			refused = append(refused, replica.ID)
+			continue
+		case report != nil:
+			created++
+		}
+		kept = append(kept, replica.ID)
+	}
+	missing := s.seen.Wanted - len(kept)
+	switch {
+	case missing > 0:
+		return r.move(ctx, s, refused, kept)
+	case created < len(kept):
+		return nil
+	}
+	return r.activate(ctx, s)
+}
+
+// move replaces Replicas that were refused. Nothing was written to them, so they are simply taken off.
+func (r *Reconciler) move(ctx context.Context, s *scope, refused, kept []int64) error {
+	placed, err := r.place(ctx, s, s.seen.Wanted-len(kept), kept)
+	if no, ok := errors.AsType[*placement.NoRoomError](err); ok {
+		s.noRoom = no.Message
+		s.lookAgain(retryRoom)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	next := s.shard.DeepCopy()
+	for _, id := range refused {
+		displace(next, id)
+	}
+	next.Spec.Replicas = append(next.Spec.Replicas, placed...)
+	next.Spec.NextReplicaID += int64(len(placed))
+	if err := r.write(ctx, s, next, "move replicas of"); err != nil {
+		return err
+	}
+	r.Log.Info("Moved replicas that were refused", "shard", next.Name, "refused", refused)
+	r.Events.Eventf(next, nil, corev1.EventTypeWarning, "ReplicaRefused", "Place",
+		"replicas %v were refused or their storenode is down, placed elsewhere", refused)
+	return nil
+}
+
+// activate writes Epoch 1. The first Replica is meant to be Primary.
+func (r *Reconciler) activate(ctx context.Context, s *scope) error {
+	next := s.shard.DeepCopy()
+	m := failover.Membership{Epoch: 1, Primary: s.seen.Replicas[0].ID}
+	for _, replica := range s.seen.Replicas {
+		m.InSync = append(m.InSync, replica.ID)
+	}
+	slices.Sort(m.InSync)
+	next.Spec.Membership = record(m)
+	if err := r.write(ctx, s, next, "activate"); err != nil {
+		return err
+	}
+	r.Log.Info("Activated", "shard", next.Name, "primary", m.Primary, "inSync", m.InSync)
+	r.Events.Eventf(next, nil, corev1.EventTypeNormal, "Activated", "Create",
+		"%s", fmt.Sprintf("all %d replicas are created, replica %d is primary", len(m.InSync), m.Primary))
+	return nil
+}
+
+// refusals are reasons, by Device, why the Shard's next Replica cannot be there: a storenode refused an earlier one, or
+// holds one that was displaced.
+func (s *scope) refusals() map[string]string {
+	why := map[string]string{}
+	for _, replica := range s.shard.Spec.Replicas {
+		why[replica.DeviceName] = "a replica of the shard is on it"
+		if report := s.reports[replica.ID]; report != nil && report.State == v1alpha1.ReplicaFailed {
+			why[replica.DeviceName] = refusalText(report)
+		}
+	}
+	for _, d := range displaced(s.shard) {
+		report := s.reports[d.ID]
+		switch {
+		case report == nil:
+		case report.State == v1alpha1.ReplicaFailed:
+			why[d.DeviceName] = refusalText(report)
+		default:
+			why[d.DeviceName] = "an earlier replica of the shard is still on it"
+		}
+	}
+	return why
+}
+
+func refusalText(report *v1alpha1.ShardReplicaStatus) string {
+	return fmt.Sprintf("refused replica %d: %s", report.ID, report.Message)
+}

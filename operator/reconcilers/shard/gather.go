@@ -1,0 +1,138 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/failover"
+	"github.com/shale-storage/shale/operator/liveness"
+)
+
+// scope is one run.
+type scope struct {
+	shard *v1alpha1.Shard
+	// volume is nil if there is none.
+	volume *v1alpha1.Volume
+	// seen is what decisions are taken from.
+	seen failover.Shard
+	// alive by node.
+	alive map[string]liveness.State
+	// reports by Replica.
+	reports map[int64]*v1alpha1.ShardReplicaStatus
+
+	// What came out: the decision that stands, why no Replica could be placed, what a deletion waits for.
+	decision      failover.Decision
+	noRoom        string
+	noReplacement string
+	waitsFor      []string
+	// gone: the finalizer was taken off.
+	gone bool
+	// again is when to look again; 0 if nothing is waited for.
+	again time.Duration
+}
+
+// lookAgain keeps the nearest of the times at which something will have happened.
+func (s *scope) lookAgain(after time.Duration) {
+	if after > 0 && (s.again == 0 || after < s.again) {
+		s.again = after
+	}
+}
+
+// gather collects what is known of the Shard.
+func (r *Reconciler) gather(ctx context.Context, shard *v1alpha1.Shard) (*scope, error) {
+	s := &scope{
+		shard: shard, volume: &v1alpha1.Volume{},
+		alive:   map[string]liveness.State{},
+		reports: map[int64]*v1alpha1.ShardReplicaStatus{},
+	}
+	err := r.API.Get(ctx, client.ObjectKey{Name: shard.Spec.VolumeName}, s.volume)
+	switch {
+	case apierrors.IsNotFound(err):
+		s.volume = nil
+	case err != nil:
+		return nil, fmt.Errorf("get volume %s: %w", shard.Spec.VolumeName, err)
+	default:
+		s.seen.Wanted = int(s.volume.Spec.Replicas)
+	}
+	for i := range shard.Status.Replicas {
+		s.reports[shard.Status.Replicas[i].ID] = &shard.Status.Replicas[i]
+	}
+	s.seen.Membership = failover.Membership{
+		Epoch: shard.Spec.Membership.Epoch, Primary: shard.Spec.Membership.Primary, InSync: shard.Spec.Membership.InSync,
+	}
+	s.seen.Nodes = map[string]failover.Node{}
+	for _, replica := range shard.Spec.Replicas {
+		if err := r.gatherReplica(ctx, s, replica); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alpha1.ShardReplica) error {
+	seen := failover.Replica{ID: replica.ID, Node: replica.NodeName, Device: replica.DeviceName}
+	var device v1alpha1.Device
+	err := r.API.Get(ctx, client.ObjectKey{Name: replica.DeviceName}, &device)
+	switch {
+	case apierrors.IsNotFound(err):
+		seen.Gone = true
+	case err != nil:
+		return fmt.Errorf("get device %s: %w", replica.DeviceName, err)
+	default:
+		seen.Node = device.Spec.NodeName // it may have moved since it was placed
+	}
+	if report := s.reports[replica.ID]; report != nil {
+		seen.Failed = report.State == v1alpha1.ReplicaFailed
+	}
+	if err := r.gatherNode(ctx, s, seen.Node, &device); err != nil {
+		return err
+	}
+	lost := seen.Gone || seen.Failed || !s.alive[seen.Node].Alive
+	seen.LostFor = r.since.age(s.shard.Name, strconv.FormatInt(replica.ID, 10), lost, r.Clock.Now())
+	s.seen.Replicas = append(s.seen.Replicas, seen)
+	return nil
+}
+
+// gatherNode collects what is known of a storenode.
+func (r *Reconciler) gatherNode(ctx context.Context, s *scope, name string, device *v1alpha1.Device) error {
+	state := r.Inventory.Alive(name)
+	s.alive[name] = state
+	if state.Alive && !state.Heard {
+		s.lookAgain(state.Left + tick) // no Lease that anybody watches: its end comes with no event
+	}
+	node := failover.Node{Alive: state.Alive, LeaseAge: state.Age}
+	var object v1alpha1.StoreNode
+	err := r.API.Get(ctx, client.ObjectKey{Name: name}, &object)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("get storenode %s: %w", name, err)
+	}
+	node.Unreachable = object.Status.Unreachable
+	if device.Name != "" && s.seen.Primary != 0 {
+		load, err := r.Inventory.Load(ctx, device)
+		if err != nil {
+			return err
+		}
+		node.Primaries = load.Primaries
+	}
+	s.seen.Nodes[name] = node
+	return nil
+}
+
+// nodesOf are the nodes of some of the Replicas.
+func (s *scope) nodesOf(ids []int64) []string {
+	var nodes []string
+	for _, id := range ids {
+		for _, replica := range s.seen.Replicas {
+			if replica.ID == id {
+				nodes = append(nodes, replica.Node)
+			}
+		}
+	}
+	return nodes
+}

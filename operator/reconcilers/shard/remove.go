@@ -1,0 +1,118 @@
+package shard
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/reconcilers"
+)
+
+const (
+	// DisplacedAnnotation lists Replicas that were taken off while their storenode still held them.
+	DisplacedAnnotation = "shale.dev/displaced"
+	// maxDisplaced bounds the list; the oldest is dropped. The status has room for no more either.
+	maxDisplaced = 16
+)
+
+// displace takes a Replica off the list and remembers where it was.
+func displace(shard *v1alpha1.Shard, id int64) {
+	reported := map[int64]bool{}
+	for _, report := range shard.Status.Replicas {
+		reported[report.ID] = true
+	}
+	past := slices.DeleteFunc(displaced(shard), func(d v1alpha1.ShardReplica) bool { return !reported[d.ID] })
+	shard.Spec.Replicas = slices.DeleteFunc(shard.Spec.Replicas, func(replica v1alpha1.ShardReplica) bool {
+		if replica.ID == id {
+			past = append(past, replica)
+		}
+		return replica.ID == id
+	})
+	past = past[max(len(past)-maxDisplaced, 0):]
+	text, err := json.Marshal(past)
+	if err != nil {
+		return // strings and numbers always encode
+	}
+	if shard.Annotations == nil {
+		shard.Annotations = map[string]string{}
+	}
+	shard.Annotations[DisplacedAnnotation] = string(text)
+}
+
+// displaced are the Replicas that were taken off. What cannot be read is nothing: the annotation is people's to break.
+func displaced(shard *v1alpha1.Shard) []v1alpha1.ShardReplica {
+	var past []v1alpha1.ShardReplica
+	if json.Unmarshal([]byte(shard.Annotations[DisplacedAnnotation]), &past) != nil {
+		return nil
+	}
+	return past
+}
+
+// remove lets go of a deleted Shard when no storenode holds space for it any more.
+func (r *Reconciler) remove(ctx context.Context, s *scope) error {
+	if !controllerutil.ContainsFinalizer(s.shard, reconcilers.Finalizer) {
+		s.gone = true
+		return nil
+	}
+	deleting := r.since.age(s.shard.Name, "deleting", true, r.Clock.Now())
+	for _, replica := range append(slices.Clone(s.shard.Spec.Replicas), displaced(s.shard)...) {
+		node, gone, err := r.holder(ctx, replica)
+		if err != nil {
+			return err
+		}
+		if gone {
+			continue
+		}
+		state := r.Inventory.Alive(node)
+		report := s.reports[replica.ID]
+		unheard := report == nil && !slices.Contains(s.shard.Spec.Membership.InSync, replica.ID)
+		refused := report != nil && report.State == v1alpha1.ReplicaFailed && report.Epoch == 0 && report.UsedBytes == 0
+		switch {
+		case report == nil && !unheard:
+			// Its report was there when it came InSync, and only its storenode takes it away: the space is given back.
+		case !state.Alive:
+			s.waitsFor = append(s.waitsFor, fmt.Sprintf("storenode %s is down and has replica %d on device %s",
+				node, replica.ID, replica.DeviceName))
+		case (unheard || refused) && min(deleting, state.AliveFor) >= settle:
+			// It has had the time to say that it has the Replica, and did not, or said that it has not.
+		case unheard || refused:
+			s.lookAgain(settle - min(deleting, state.AliveFor) + tick)
+			s.waitsFor = append(s.waitsFor, fmt.Sprintf("storenode %s may not have seen yet that replica %d is wanted no more",
+				node, replica.ID))
+		default:
+			s.waitsFor = append(s.waitsFor, fmt.Sprintf("storenode %s gives back the space of replica %d on device %s",
+				node, replica.ID, replica.DeviceName))
+		}
+	}
+	if len(s.waitsFor) > 0 {
+		return nil
+	}
+	next := s.shard.DeepCopy()
+	controllerutil.RemoveFinalizer(next, reconcilers.Finalizer)
+	// Conditional on the resourceVersion: a report that came meanwhile keeps the Shard.
+	if err := r.API.Update(ctx, next); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("remove finalizer of shard %s: %w", next.Name, err)
+	}
+	s.gone = true
+	r.forget(next.Name)
+	return nil
+}
+
+// holder is the node a Replica's Device is on, or that a person has said it will not return.
+func (r *Reconciler) holder(ctx context.Context, replica v1alpha1.ShardReplica) (node string, gone bool, err error) {
+	var device v1alpha1.Device
+	err = r.API.Get(ctx, client.ObjectKey{Name: replica.DeviceName}, &device)
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", true, nil
+	case err != nil:
+		return "", false, fmt.Errorf("get device %s: %w", replica.DeviceName, err)
+	}
+	return device.Spec.NodeName, false, nil
+}

@@ -1,0 +1,130 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/failover"
+	"github.com/shale-storage/shale/operator/reconcilers"
+)
+
+// tell writes the status: conditions, and what is derived for people. The Replicas' own entries are not touched.
+func (r *Reconciler) tell(ctx context.Context, s *scope) error {
+	shard := s.shard
+	base := shard.DeepCopy()
+	ready, healthy := ready(s), healthy(s)
+	reconcilers.Set(&shard.Status.Conditions, v1alpha1.ConditionReady, ready, shard.Generation)
+	reconcilers.Set(&shard.Status.Conditions, v1alpha1.ConditionHealthy, healthy, shard.Generation)
+	shard.Status.ObservedGeneration = shard.Generation
+	shard.Status.PrimaryNode, shard.Status.InSyncNodes, shard.Status.Rebuild = "", "", ""
+	var inSync, rebuild []string
+	for _, replica := range shard.Spec.Replicas {
+		if replica.ID == shard.Spec.Membership.Primary {
+			shard.Status.PrimaryNode = replica.NodeName
+		}
+		if slices.Contains(shard.Spec.Membership.InSync, replica.ID) {
+			inSync = append(inSync, replica.NodeName)
+		}
+		if report := s.reports[replica.ID]; report != nil && report.State == v1alpha1.ReplicaRebuilding {
+			rebuild = append(rebuild, fmt.Sprintf("%s %d%%", replica.NodeName, report.RebuildPercent))
+		}
+	}
+	shard.Status.InSyncNodes, shard.Status.Rebuild = strings.Join(inSync, ","), strings.Join(rebuild, ",")
+	served := shard.Spec.Membership.Epoch > 0
+	r.Metrics.Unavailable.Put(shard.Name, served && !ready.OK && ready.Reason == v1alpha1.ReasonNoPrimary)
+	r.Metrics.Degraded.Put(shard.Name, served && !healthy.OK)
+	return reconcilers.Patch(ctx, r.API, base, shard)
+}
+
+func ready(s *scope) reconcilers.Verdict {
+	m := s.shard.Spec.Membership
+	switch {
+	case !s.shard.DeletionTimestamp.IsZero():
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonDeleting, Message: strings.Join(s.waitsFor, "; ")}
+	case s.noRoom != "":
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonNoRoom, Message: s.noRoom}
+	case m.Epoch == 0:
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonCreating, Message: "waiting for " + strings.Join(s.uncreated(), ", ")}
+	case s.decision.Action == failover.Refuse:
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonNoPrimary, Message: s.decision.Message}
+	}
+	return reconcilers.Verdict{
+		OK: true, Reason: v1alpha1.ReasonServing, Message: fmt.Sprintf("Replica %d is primary in epoch %d", m.Primary, m.Epoch),
+	}
+}
+
+// uncreated names the storenodes that have not reported their Replica.
+func (s *scope) uncreated() []string {
+	var names []string
+	for _, replica := range s.shard.Spec.Replicas {
+		if s.reports[replica.ID] == nil {
+			names = append(names, "storenode "+replica.NodeName)
+		}
+	}
+	return names
+}
+
+func healthy(s *scope) reconcilers.Verdict {
+	m := s.shard.Spec.Membership
+	wanted := s.seen.Wanted
+	if s.volume == nil {
+		wanted = len(s.shard.Spec.Replicas)
+	}
+	text := fmt.Sprintf("%d of %d replicas are in sync", len(m.InSync), wanted)
+	switch {
+	case m.Epoch == 0:
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonCreating, Message: text}
+	case s.stale() != "":
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonStaleRecord, Message: s.stale()}
+	case len(m.InSync) >= wanted:
+		return reconcilers.Verdict{OK: true, Reason: v1alpha1.ReasonAllInSync, Message: text}
+	case s.noReplacement != "":
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonNoReplacement, Message: text + "; " + s.noReplacement}
+	}
+	for _, replica := range s.shard.Spec.Replicas {
+		if report := s.reports[replica.ID]; report != nil && report.State == v1alpha1.ReplicaRebuilding {
+			return reconcilers.Verdict{Reason: v1alpha1.ReasonRebuilding, Message: text}
+		}
+	}
+	if out := s.outOfSync(); len(out) > 0 {
+		text += "; out: " + strings.Join(out, ", ")
+	}
+	return reconcilers.Verdict{Reason: v1alpha1.ReasonDegraded, Message: text}
+}
+
+// outOfSync names the Replicas that are not InSync, and why if that is known.
+func (s *scope) outOfSync() []string {
+	var out []string
+	for _, replica := range s.seen.Replicas {
+		if slices.Contains(s.shard.Spec.Membership.InSync, replica.ID) {
+			continue
+		}
+		text := fmt.Sprintf("replica %d on node %s", replica.ID, replica.Node)
+		switch {
+		case replica.Gone:
+			text += " (its device was deleted)"
+		case !s.alive[replica.Node].Alive:
+			text += " (its storenode is down)"
+		case replica.Failed:
+			text += " (failed: " + s.reports[replica.ID].Message + ")"
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+// stale says that a Replica has seen a newer Epoch than the object has. It may be so for a moment, while an update is on
+// its way to the cache.
+func (s *scope) stale() string {
+	for _, replica := range s.shard.Spec.Replicas {
+		if report := s.reports[replica.ID]; report != nil && report.Epoch > s.shard.Spec.Membership.Epoch {
+			return fmt.Sprintf("replica %d on node %s has seen epoch %d, the object has %d: was the API server restored "+
+				"from a backup? See docs/operate/restored-api-server.md",
+				replica.ID, replica.NodeName, report.Epoch, s.shard.Spec.Membership.Epoch)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,171 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/reconcilers"
+)
+
+// maxNamed bounds the Shards that a message tells of.
+const maxNamed = 3
+
+// tell writes the status.
+func (r *Reconciler) tell(ctx context.Context, s *scope) error {
+	v := s.volume
+	base := v.DeepCopy()
+	v.Status.ObservedGeneration = v.Generation
+	v.Status.ShardCount = int32(shardCount(v))
+	v.Status.HealthyShards, v.Status.UsedBytes = 0, 0
+	for i := range s.shards {
+		shard := &s.shards[i]
+		if meta.IsStatusConditionTrue(shard.Status.Conditions, v1alpha1.ConditionHealthy) {
+			v.Status.HealthyShards++
+		}
+		for _, replica := range shard.Status.Replicas {
+			v.Status.UsedBytes += replica.UsedBytes
+		}
+	}
+	v.Status.Size, v.Status.Used = v1alpha1.BytesText(v.Spec.SizeBytes), v1alpha1.BytesText(v.Status.UsedBytes)
+	reconcilers.Set(&v.Status.Conditions, v1alpha1.ConditionReady, ready(s), v.Generation)
+	reconcilers.Set(&v.Status.Conditions, v1alpha1.ConditionHealthy, healthy(s), v.Generation)
+	return reconcilers.Patch(ctx, r.API, base, v)
+}
+
+// severity orders the reasons why a Shard, and so the Volume, is not Ready: the worst is told.
+func severity(reason string) int {
+	switch reason {
+	case v1alpha1.ReasonNoPrimary:
+		return 3
+	case v1alpha1.ReasonNoRoom:
+		return 2
+	default:
+		return 1
+	}
+}
+
+// ready is whether every Shard serves; the message is of the worst.
+func ready(s *scope) reconcilers.Verdict {
+	if s.noRoom != nil {
+		return *s.noRoom
+	}
+	worst := reconcilers.Verdict{OK: true, Reason: v1alpha1.ReasonServing, Message: "All shards serve"}
+	var named []string
+	for i := range s.shards {
+		shard := &s.shards[i]
+		c := meta.FindStatusCondition(shard.Status.Conditions, v1alpha1.ConditionReady)
+		served := shard.Spec.Membership.Epoch > 0 && shard.Spec.Membership.Primary != 0
+		reason, message := v1alpha1.ReasonCreating, "its storenodes reserve its space"
+		switch {
+		case c != nil && c.Status != metav1.ConditionTrue:
+			reason, message = c.Reason, c.Message
+		case served:
+			continue
+		}
+		if worst.OK || severity(reason) > severity(worst.Reason) {
+			worst.OK, worst.Reason, named = false, reason, nil
+		}
+		if reason == worst.Reason && len(named) < maxNamed {
+			named = append(named, fmt.Sprintf("shard %d: %s", shard.Spec.Index, message))
+		}
+	}
+	if len(named) > 0 {
+		worst.Message = strings.Join(named, "; ")
+	}
+	if worst.OK && int64(len(s.shards)) < shardCount(s.volume) {
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonCreating, Message: "Shards are being made"}
+	}
+	return worst
+}
+
+// healthy is whether every Shard has all its Replicas InSync.
+func healthy(s *scope) reconcilers.Verdict {
+	count := shardCount(s.volume)
+	if int64(s.volume.Status.HealthyShards) == count {
+		return reconcilers.Verdict{OK: true, Reason: v1alpha1.ReasonAllInSync, Message: "All replicas are in sync"}
+	}
+	reason := v1alpha1.ReasonDegraded
+	for i := range s.shards {
+		c := meta.FindStatusCondition(s.shards[i].Status.Conditions, v1alpha1.ConditionHealthy)
+		switch {
+		case s.shards[i].Spec.Membership.Epoch == 0:
+			reason = v1alpha1.ReasonCreating
+		case c != nil && c.Reason == v1alpha1.ReasonRebuilding && reason == v1alpha1.ReasonDegraded:
+			reason = v1alpha1.ReasonRebuilding
+		}
+	}
+	return reconcilers.Verdict{
+		Reason: reason, Message: fmt.Sprintf("%d of %d shards have all replicas in sync", s.volume.Status.HealthyShards, count),
+	}
+}
+
+// remove deletes the Shards, and lets go of the Volume when there are none.
+func (r *Reconciler) remove(ctx context.Context, s *scope) (reconcile.Result, error) {
+	if !controllerutil.ContainsFinalizer(s.volume, reconcilers.Finalizer) {
+		return reconcile.Result{}, nil
+	}
+	for i := range s.shards {
+		if !s.shards[i].DeletionTimestamp.IsZero() {
+			continue
+		}
+		if err := client.IgnoreNotFound(r.API.Delete(ctx, s.shards[i].DeepCopy())); err != nil {
+			return reconcile.Result{}, fmt.Errorf("delete shard %s: %w", s.shards[i].Name, err)
+		}
+	}
+	left, err := r.left(ctx, s)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if left == 0 {
+		controllerutil.RemoveFinalizer(s.volume, reconcilers.Finalizer)
+		if err := client.IgnoreNotFound(r.API.Update(ctx, s.volume)); err != nil {
+			return conflict(fmt.Errorf("remove finalizer of volume %s: %w", s.volume.Name, err))
+		}
+		return reconcile.Result{}, nil
+	}
+	base := s.volume.DeepCopy()
+	reconcilers.Set(&s.volume.Status.Conditions, v1alpha1.ConditionReady, waits(s), s.volume.Generation)
+	return reconcile.Result{}, reconcilers.Patch(ctx, r.API, base, s.volume)
+}
+
+// left is how many Shards there may be: those in the cache and, if it shows none, those that only the API server has. A
+// Shard that was made a moment ago must not outlive its Volume.
+func (r *Reconciler) left(ctx context.Context, s *scope) (int, error) {
+	if len(s.shards) > 0 {
+		return len(s.shards), nil
+	}
+	var list v1alpha1.ShardList
+	if err := r.Live.List(ctx, &list, client.MatchingLabels{reconcilers.VolumeLabel: s.volume.Name}); err != nil {
+		return 0, fmt.Errorf("list shards of volume %s: %w", s.volume.Name, err)
+	}
+	for i := range list.Items {
+		if err := client.IgnoreNotFound(r.API.Delete(ctx, &list.Items[i])); err != nil {
+			return 0, fmt.Errorf("delete shard %s: %w", list.Items[i].Name, err)
+		}
+	}
+	return len(list.Items), nil
+}
+
+// waits says what the deletion waits for, as the Shards do.
+func waits(s *scope) reconcilers.Verdict {
+	var named []string
+	for i := range s.shards {
+		c := meta.FindStatusCondition(s.shards[i].Status.Conditions, v1alpha1.ConditionReady)
+		if c != nil && c.Reason == v1alpha1.ReasonDeleting && len(named) < maxNamed {
+			named = append(named, fmt.Sprintf("shard %d: %s", s.shards[i].Spec.Index, c.Message))
+		}
+	}
+	message := fmt.Sprintf("%d shards are left", len(s.shards))
+	if len(named) > 0 {
+		message += ": " + strings.Join(named, "; ")
+	}
+	return reconcilers.Verdict{Reason: v1alpha1.ReasonDeleting, Message: message}
+}

@@ -1,0 +1,201 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/inventory"
+	"github.com/shale-storage/shale/operator/liveness"
+	"github.com/shale-storage/shale/operator/metrics"
+	"github.com/shale-storage/shale/operator/reconcilers/pool"
+	"github.com/shale-storage/shale/operator/reconcilers/shard"
+	"github.com/shale-storage/shale/operator/reconcilers/storenode"
+	"github.com/shale-storage/shale/operator/reconcilers/volume"
+)
+
+const (
+	// leasePrefix and the node's name make the name of a storenode's Lease.
+	leasePrefix = "storenode-"
+	// shardWorkers bound the Shards that fail over at once; each waits for the API server once or twice.
+	shardWorkers  = 16
+	volumeWorkers = 4
+	// maxChanges bounds the storenodes that die before the Shards' reconciler hears of the first.
+	maxChanges = 256
+)
+
+// parts are what the controllers share.
+type parts struct {
+	manager   manager.Manager
+	options   Options
+	api       client.Client
+	alive     *liveness.Tracker
+	inventory *inventory.Inventory
+	metrics   *metrics.Metrics
+}
+
+func (p *parts) controllers() error {
+	changed := make(chan event.GenericEvent, maxChanges)
+	return errors.Join(p.storenodes(changed), p.shards(changed), p.volumes(), p.pools())
+}
+
+func (p *parts) storenodes(changed chan<- event.GenericEvent) error {
+	return ctrl.NewControllerManagedBy(p.manager).Named("storenode").
+		For(&v1alpha1.StoreNode{}).
+		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(p.renewal)).
+		Complete(&storenode.Reconciler{
+			API: p.api, Alive: p.alive, Metrics: p.metrics, Log: p.options.Log, Changed: changed,
+		})
+}
+
+// renewal notes that a Lease changed at the moment it is heard of, not when a worker gets to it.
+func (p *parts) renewal(_ context.Context, o client.Object) []reconcile.Request {
+	lease, ok := o.(*coordinationv1.Lease)
+	node, ours := strings.CutPrefix(o.GetName(), leasePrefix)
+	if !ok || !ours {
+		return nil
+	}
+	r := liveness.Renewal{}
+	if lease.Spec.HolderIdentity != nil {
+		r.Holder = *lease.Spec.HolderIdentity
+	}
+	if lease.Spec.RenewTime != nil {
+		r.Renewed = lease.Spec.RenewTime.Time
+	}
+	if lease.Spec.LeaseDurationSeconds != nil {
+		r.Duration = time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second
+	}
+	p.alive.Observe(node, r)
+	return requests(node)
+}
+
+func (p *parts) shards(changed <-chan event.GenericEvent) error {
+	nodes := handler.EnqueueRequestsFromMapFunc(p.shardsOfNode)
+	return ctrl.NewControllerManagedBy(p.manager).Named("shard").
+		For(&v1alpha1.Shard{}).
+		WatchesRawSource(source.Channel(changed, nodes)).
+		Watches(&v1alpha1.StoreNode{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfSilent), reports()).
+		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfDevice), moves()).
+		Watches(&v1alpha1.Volume{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfVolume), specs()).
+		WithOptions(controller.Options{MaxConcurrentReconciles: shardWorkers}).
+		Complete(&shard.Reconciler{
+			API: p.api, Inventory: p.inventory, Events: p.manager.GetEventRecorder("shale-operator"), Metrics: p.metrics,
+			Log: p.options.Log, Clock: p.options.Clock, ReplaceAfter: p.options.ReplaceAfter,
+		})
+}
+
+func (p *parts) volumes() error {
+	return ctrl.NewControllerManagedBy(p.manager).Named("volume").
+		For(&v1alpha1.Volume{}, specs()).
+		Watches(&v1alpha1.Shard{}, handler.EnqueueRequestsFromMapFunc(volumeOfShard)).
+		Watches(&v1alpha1.Pool{}, handler.EnqueueRequestsFromMapFunc(p.volumesOfPool), specs()).
+		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(p.volumesOfDevice)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: volumeWorkers}).
+		Complete(&volume.Reconciler{
+			API: p.api, Live: p.manager.GetAPIReader(), Inventory: p.inventory,
+			Events: p.manager.GetEventRecorder("shale-operator"), Metrics: p.metrics,
+		})
+}
+
+func (p *parts) pools() error {
+	return ctrl.NewControllerManagedBy(p.manager).Named("pool").
+		For(&v1alpha1.Pool{}, specs()).
+		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(poolOfDevice)).
+		Complete(&pool.Reconciler{API: p.api, Inventory: p.inventory})
+}
+
+// specs lets pass what changes desired state.
+func specs() builder.Predicates {
+	return builder.WithPredicates(predicate.GenerationChangedPredicate{})
+}
+
+// reports lets pass StoreNodes that say of others that they are silent.
+func reports() builder.Predicates {
+	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok1 := e.ObjectOld.(*v1alpha1.StoreNode)
+		after, ok2 := e.ObjectNew.(*v1alpha1.StoreNode)
+		return ok1 && ok2 && !slices.Equal(before.Status.Unreachable, after.Status.Unreachable)
+	}})
+}
+
+// moves lets pass Devices that come, go or move.
+func moves() builder.Predicates { return specs() }
+
+func (p *parts) shardsOfNode(ctx context.Context, o client.Object) []reconcile.Request {
+	names, err := p.inventory.ShardsOnNode(ctx, o.GetName())
+	if err != nil {
+		p.options.Log.Error("Could not list the shards of a storenode", "node", o.GetName(), "error", err)
+	}
+	return requests(names...)
+}
+
+// shardsOfSilent are the Shards of the storenodes that this one does not hear.
+func (p *parts) shardsOfSilent(ctx context.Context, o client.Object) []reconcile.Request {
+	node, ok := o.(*v1alpha1.StoreNode)
+	if !ok {
+		return nil
+	}
+	var all []reconcile.Request
+	for _, silent := range node.Status.Unreachable {
+		all = append(all, p.shardsOfNode(ctx, &v1alpha1.StoreNode{ObjectMeta: named(silent)})...)
+	}
+	return all
+}
+
+func (p *parts) shardsOfDevice(ctx context.Context, o client.Object) []reconcile.Request {
+	shards, err := p.inventory.ShardsOnDevice(ctx, o.GetName())
+	if err != nil {
+		p.options.Log.Error("Could not list the shards of a device", "device", o.GetName(), "error", err)
+	}
+	return shardRequests(shards)
+}
+
+func (p *parts) shardsOfVolume(ctx context.Context, o client.Object) []reconcile.Request {
+	shards, err := p.inventory.ShardsOfVolume(ctx, o.GetName())
+	if err != nil {
+		p.options.Log.Error("Could not list the shards of a volume", "volume", o.GetName(), "error", err)
+	}
+	return shardRequests(shards)
+}
+
+// volumesOfPool are the Volumes that a change of the Pool may find room for.
+func (p *parts) volumesOfPool(ctx context.Context, o client.Object) []reconcile.Request {
+	return p.waiting(ctx, o.GetName())
+}
+
+func (p *parts) volumesOfDevice(ctx context.Context, o client.Object) []reconcile.Request {
+	if d, ok := o.(*v1alpha1.Device); ok {
+		return p.waiting(ctx, d.Spec.PoolName)
+	}
+	return nil
+}
+
+// waiting are the Volumes of the Pool that wait for room.
+func (p *parts) waiting(ctx context.Context, poolName string) []reconcile.Request {
+	volumes, err := p.inventory.VolumesOfPool(ctx, poolName)
+	if err != nil {
+		p.options.Log.Error("Could not list the volumes of a pool", "pool", poolName, "error", err)
+	}
+	var names []string
+	for i := range volumes {
+		if lacksRoom(&volumes[i]) {
+			names = append(names, volumes[i].Name)
+		}
+	}
+	return requests(names...)
+}
