@@ -104,7 +104,7 @@ func (m *Machine) seat(r membership.Record) {
 
 // count works out the sets again after a member changed.
 func (m *Machine) count() {
-	m.need, m.targets = 0, 0
+	m.need, m.targets, m.joinable = 0, 0, false
 	for i := range m.members {
 		b := &m.members[i]
 		if b.id == 0 {
@@ -113,6 +113,7 @@ func (m *Machine) count() {
 		if b.inSync || b.proposed {
 			m.need |= b.bit
 		}
+		m.joinable = m.joinable || !b.inSync
 		if b.state == memberFollowing {
 			m.targets |= b.bit
 		}

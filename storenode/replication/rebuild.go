@@ -30,13 +30,11 @@ func (m *Machine) extents() uint32 { return uint32((m.c.Size + extentSize - 1) /
 
 // rebuild goes on with all Replicas that are not InSync.
 func (m *Machine) rebuild() {
-	m.joinable = false
 	for i := range m.members {
 		b := &m.members[i]
 		if b.id == 0 || b.inSync || b.proposed {
 			continue
 		}
-		m.joinable = true
 		switch {
 		case b.failed || !b.connected:
 		case b.state == memberOut && m.patience >= b.retry && !m.broken:
