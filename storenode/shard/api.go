@@ -10,6 +10,9 @@ import (
 // ErrStaleRecord refuses a Record older than what the Replica has seen: the keeper of records was set back.
 var ErrStaleRecord = replication.ErrStaleRecord
 
+// ErrNoSpace: the Device has no room for a Replica.
+var ErrNoSpace = store.ErrNoSpace
+
 // Authority is the Host's way to the keeper of membership records: the Kubernetes API in a cluster (storenode/agent),
 // something simpler in benchmarks and tests. It is never in the path of an I/O.
 type Authority interface {
@@ -69,7 +72,7 @@ type Manager interface {
 	AddDevice(s *store.Store) error
 	RemoveDevice(device ident.UUID) error
 	// Apply makes it so, for those of the Record's Replicas whose Device is here: creates missing Replicas (reserving
-	// their space; store.ErrNoSpace if there is none), adopts a newer Record or Generation. Idempotent. An older
+	// their space; ErrNoSpace if there is none), adopts a newer Record or Generation. Idempotent. An older
 	// Record than the Replica has seen is refused with ErrStaleRecord and changes nothing.
 	Apply(d Desired) error
 	// Decided is the outcome of Authority.Propose.

@@ -105,6 +105,7 @@ func (d *Device) Close() error {
 	d.owner.Leave()
 	d.stopped.Wait()
 	d.ring.close()
+	_ = unix.Flock(d.fd, unix.LOCK_UN) // the kernel may keep the file for a moment longer, and its lock with it
 	return unix.Close(d.fd)
 }
 

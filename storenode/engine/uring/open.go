@@ -1,10 +1,12 @@
 package uring
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +19,7 @@ const fileBlockSize = 4096
 // openDirect opens a block device or a regular file for O_DIRECT, exclusively, and describes it.
 func openDirect(path string) (int, engine.Info, error) {
 	info := engine.Info{Path: path, BlockSize: fileBlockSize, Discard: true}
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC|unix.O_EXCL, 0)
+	fd, err := openFree(path)
 	if err != nil {
 		return -1, info, fmt.Errorf("open device %s: %w", path, err)
 	}
@@ -26,6 +28,18 @@ func openDirect(path string) (int, engine.Info, error) {
 		return -1, info, fmt.Errorf("open device %s: %w", path, err)
 	}
 	return fd, info, nil
+}
+
+// openFree opens a Device that nobody else uses. One that was closed a moment ago may still be with the kernel.
+func openFree(path string) (int, error) {
+	const tries, pause = 20, 10 * time.Millisecond
+	for n := 1; ; n++ {
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC|unix.O_EXCL, 0)
+		if !errors.Is(err, unix.EBUSY) || n == tries {
+			return fd, err
+		}
+		time.Sleep(pause) //nolint:forbidigo // the kernel does not tell when it is done
+	}
 }
 
 func describe(fd int, info *engine.Info) error {

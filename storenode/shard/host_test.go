@@ -1,0 +1,275 @@
+package shard_test
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"testing"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/shard"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+func pattern(seed byte, blocks int) []byte {
+	b := make([]byte, blocks*ident.BlockSize)
+	for i := range b {
+		b[i] = seed + byte(i/512)
+	}
+	return b
+}
+
+func (k *client) expect(id ident.ShardID, offset uint64, want []byte) {
+	k.t.Helper()
+	if got := k.read(id, offset, uint32(len(want))); !bytes.Equal(got, want) {
+		k.t.Fatalf("%s at %d holds other data: %x…, want %x…", id, offset, got[:8], want[:8])
+	}
+}
+
+func TestOneReplicaServesWritesAndReads(t *testing.T) {
+	c := newCluster(t, 1)
+	c.volume(2)
+	k := newClient(t, c)
+	k.write(shardID(1), 8192, pattern(1, 3))
+	k.expect(shardID(1), 8192, pattern(1, 3))
+	k.expect(shardID(0), 0, make([]byte, 4096))
+	k.do(wire.Header{Opcode: wire.OpDiscard, Shard: shardID(1), Offset: 8192, Length: 4096}, nil)
+	k.expect(shardID(1), 8192, make([]byte, 4096))
+	k.expect(shardID(1), 12288, pattern(1, 3)[4096:])
+	if a := k.do(wire.Header{Opcode: wire.OpFlush, Shard: shardID(1)}, nil); a.Status != wire.StatusOK {
+		t.Errorf("flush: status %d", a.Status)
+	}
+}
+
+func TestThreeReplicasGoOnWithoutTheirPrimary(t *testing.T) {
+	c := newCluster(t, 3)
+	c.volume(3)
+	k := newClient(t, c)
+	for i := range uint32(3) {
+		k.write(shardID(i), 0, pattern(byte(i), 4))
+	}
+	dead := c.primary(shardID(0))
+	dead.kill()
+	k.write(shardID(0), 16384, pattern(9, 1))
+	for i := range uint32(3) {
+		k.expect(shardID(i), 0, pattern(byte(i), 4))
+		k.write(shardID(i), 32768, pattern(byte(20+i), 2))
+	}
+	if r := c.register.Record(shardID(0)); r.Epoch < 2 || len(r.InSync) != 2 {
+		t.Errorf("record after the failover: %+v", r)
+	}
+	dead.start()
+	for i := range uint32(3) {
+		eventually(t, "the returned replica is in sync", func() bool { return len(c.register.Record(shardID(i)).InSync) == 3 })
+	}
+	// What was written without it is there when it is the only one left that may serve.
+	for _, n := range c.nodes {
+		if n != dead {
+			n.kill()
+			break
+		}
+	}
+	for i := range uint32(3) {
+		k.expect(shardID(i), 0, pattern(byte(i), 4))
+		k.expect(shardID(i), 32768, pattern(byte(20+i), 2))
+	}
+}
+
+func TestABackupThatDiesIsEvictedAndComesBack(t *testing.T) {
+	c := newCluster(t, 3)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 0, pattern(1, 1))
+	backup := c.nodes[2]
+	backup.kill()
+	k.write(shardID(0), 0, pattern(2, 1))
+	if r := c.register.Record(shardID(0)); len(r.InSync) != 2 || r.Primary != 1 {
+		t.Errorf("record: %+v", r)
+	}
+	backup.start()
+	eventually(t, "it is in sync again", func() bool { return len(c.register.Record(shardID(0)).InSync) == 3 })
+	eventually(t, "its host says so", func() bool { return backup.status(shardID(0)).State == shard.StateInSync })
+	k.expect(shardID(0), 0, pattern(2, 1))
+}
+
+func TestAllNodesRestartFromTheirDevices(t *testing.T) {
+	c := newCluster(t, 3)
+	c.volume(2)
+	k := newClient(t, c)
+	chance := rand.New(rand.NewPCG(1, 2))
+	written := map[uint64]byte{}
+	for range 50 {
+		at := uint64(chance.IntN(64)) * ident.BlockSize
+		written[at] = byte(chance.Uint32())
+		k.write(shardID(0), at, pattern(written[at], 1))
+	}
+	for i, n := range c.nodes {
+		if i == 0 {
+			n.down()
+		} else {
+			n.kill()
+		}
+	}
+	for _, n := range c.nodes {
+		n.start()
+	}
+	for at, seed := range written {
+		k.expect(shardID(0), at, pattern(seed, 1))
+	}
+}
+
+func TestADeletedReplicaGivesItsSpaceBack(t *testing.T) {
+	c := newCluster(t, 2)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 0, pattern(1, 256))
+	usage := func(n *node) (used, reserved int64) {
+		n.store.Owner().Enter()
+		defer n.store.Owner().Leave()
+		u := n.store.Usage()
+		return u.Used, u.Reserved
+	}
+	if used, reserved := usage(c.nodes[1]); used == 0 || reserved != shardSize {
+		t.Fatalf("%d used, %d reserved before", used, reserved)
+	}
+	if err := c.register.Delete(shardID(0)); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range c.nodes {
+		eventually(t, "space is free", func() bool { used, reserved := usage(n); return used == 0 && reserved == 0 })
+		if s := n.server.Host.Statuses(); len(s) != 0 {
+			t.Errorf("still shown: %+v", s)
+		}
+	}
+	if a, err := k.once(c.nodes[0].address, wire.Header{Opcode: wire.OpRead, Shard: shardID(0), Length: 4096, Request: 99}, nil); err != nil || a.Status != wire.StatusNotFound {
+		t.Errorf("a deleted shard answers %d, %v", a.Status, err)
+	}
+}
+
+func TestAnOlderRecordIsRefusedAndChangesNothing(t *testing.T) {
+	c := newCluster(t, 2)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 0, pattern(1, 1))
+	first := c.register.Record(shardID(0))
+	next := first
+	next.Epoch = 2
+	if err := c.register.Set(shardID(0), next); err != nil {
+		t.Fatal(err)
+	}
+	k.write(shardID(0), 0, pattern(2, 1))
+	err := c.register.Set(shardID(0), first)
+	if !errors.Is(err, shard.ErrStaleRecord) {
+		t.Fatalf("an older record: %v", err)
+	}
+	if err := c.register.Set(shardID(0), next); err != nil {
+		t.Fatal(err)
+	}
+	k.expect(shardID(0), 0, pattern(2, 1))
+}
+
+func TestAReplicaThatHeldDataIsNeverMadeAnew(t *testing.T) {
+	c := newCluster(t, 1)
+	record := membership.Record{Epoch: 4, Primary: 1, InSync: []ident.ReplicaID{1}, Replicas: c.replicas()}
+	err := c.nodes[0].server.Host.Apply(shard.Desired{Shard: shardID(0), Size: shardSize, Record: record})
+	if !errors.Is(err, shard.ErrMissing) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAFullDeviceRefusesAReplica(t *testing.T) {
+	c := newCluster(t, 1)
+	record := membership.Record{Replicas: c.replicas()}
+	err := c.nodes[0].server.Host.Apply(shard.Desired{Shard: shardID(0), Size: 10 * deviceSize, Record: record})
+	if !errors.Is(err, shard.ErrNoSpace) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOpenTellsTheMapAndRaisesTheGeneration(t *testing.T) {
+	c := newCluster(t, 2)
+	c.volume(3)
+	k := newClient(t, c)
+	open := func(volume ident.UUID, g ident.Generation, first uint32) answered {
+		t.Helper()
+		h := wire.Header{Opcode: wire.OpOpen, Shard: ident.ShardID{Volume: volume, Index: first}, Generation: g, Request: 1}
+		a, err := k.once(c.nodes[1].address, h, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	if a := open(ident.UUID{1}, 1, 0); a.Status != wire.StatusNotFound {
+		t.Errorf("an unknown volume: status %d", a.Status)
+	}
+	a := open(theVolume, 5, 1)
+	var page wire.MapPage
+	if err := page.Decode(a.payload); a.Status != wire.StatusOK || err != nil {
+		t.Fatalf("status %d, %v", a.Status, err)
+	}
+	if page.Shards != 3 || page.First != 1 || len(page.Records) != 2 || page.Generation != 5 || page.ShardSize != shardSize {
+		t.Errorf("page %+v", page)
+	}
+	if a := open(theVolume, 4, 0); a.Status != wire.StatusFenced {
+		t.Errorf("an older attachment: status %d", a.Status)
+	}
+	// The generation reaches the Shards whose Replica is there.
+	h := wire.Header{Opcode: wire.OpRead, Shard: shardID(1), Length: 4096, Generation: 4}
+	if got := k.do(h, nil); got.Status != wire.StatusFenced {
+		t.Errorf("a fenced read: status %d", got.Status)
+	}
+}
+
+func TestGarbageClosesItsConnectionAndNothingElse(t *testing.T) {
+	c := newCluster(t, 1)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 0, pattern(1, 1))
+	junk := make([]byte, 4096)
+	chance := rand.NewChaCha8([32]byte{1})
+	for range 20 {
+		conn, err := net.Dial("tcp", c.nodes[0].address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chance.Read(junk)
+		_, _ = conn.Write(junk)
+		_, _ = conn.Read(make([]byte, 1))
+		_ = conn.Close()
+	}
+	k.expect(shardID(0), 0, pattern(1, 1))
+	// Well-formed nonsense is answered, and stops nobody.
+	for name, h := range map[string]wire.Header{
+		"unknown operation": {Opcode: 99, Shard: shardID(0)},
+		"not aligned":       {Opcode: wire.OpRead, Shard: shardID(0), Offset: 1, Length: 4096},
+		"beyond the end":    {Opcode: wire.OpRead, Shard: shardID(0), Offset: shardSize, Length: 4096},
+		"huge offset":       {Opcode: wire.OpRead, Shard: shardID(0), Offset: 1 << 63, Length: 4096},
+		"too long":          {Opcode: wire.OpDiscard, Shard: shardID(0), Length: 1<<32 - 4096},
+		"no payload":        {Opcode: wire.OpWrite, Shard: shardID(0), Length: 4096},
+		"a storenode's":     {Opcode: wire.OpReplWrite, Shard: shardID(0), To: 1},
+	} {
+		h.Request, h.Session, h.Generation = 1000, 77, 1
+		if a, err := k.once(c.nodes[0].address, h, nil); err != nil || a.Status != wire.StatusInvalid {
+			t.Errorf("%s: status %d, %v", name, a.Status, err)
+		}
+	}
+	k.expect(shardID(0), 0, pattern(1, 1))
+}
+
+func TestADuplicateIsAppliedOnce(t *testing.T) {
+	c := newCluster(t, 2)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 0, pattern(1, 1))
+	h := wire.Header{
+		Opcode: wire.OpWrite, Shard: shardID(0), Length: 4096, Request: k.next[shardID(0)], Session: k.session,
+		Committed: 1, Epoch: 1, Generation: 1,
+	}
+	k.write(shardID(0), 0, pattern(2, 1))
+	if a, err := k.once(c.primary(shardID(0)).address, h, pattern(1, 1)); err == nil && a.Status != wire.StatusOK {
+		t.Errorf("a late duplicate: status %d", a.Status)
+	}
+	k.expect(shardID(0), 0, pattern(2, 1))
+}
