@@ -125,7 +125,7 @@ func (v *Volume) check(r *Request) error {
 		r.Offset > v.size-int64(r.Length) {
 		return ErrInvalid
 	}
-	if r.Buffer != nil {
+	if (r.Op == OpRead || r.Op == OpWrite) && r.Buffer.Len() != r.Length {
 		r.Buffer.Resize(r.Length)
 	}
 	return nil

@@ -1,0 +1,344 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+const testShard = 1 << 20
+
+func TestTheWindowIsTheOneStorenodesKeep(t *testing.T) {
+	if window != replication.SessionWindow {
+		t.Errorf("window is %d, storenodes remember %d", window, replication.SessionWindow)
+	}
+}
+
+func TestWhatWasWrittenIsReadAcrossShards(t *testing.T) {
+	x := newCluster(t, 3, 4, testShard)
+	v := x.open(t)
+	for i, at := range []int64{0, testShard - 4096, 2*testShard - 128<<10, 3 * testShard} {
+		want := pattern(256<<10, uint64(i))
+		do(t, v, OpWrite, at, len(want), want)
+		if !bytes.Equal(x.read(at, len(want)), want) {
+			t.Errorf("write at %d did not arrive as it was", at)
+		}
+		if got := do(t, v, OpRead, at, len(want), nil); !bytes.Equal(got, want) {
+			t.Errorf("read at %d differs", at)
+		}
+	}
+	do(t, v, OpDiscard, 4096, 4*testShard-8192, nil)
+	do(t, v, OpWriteZeroes, 0, 4096, nil)
+	if !bytes.Equal(x.read(0, 4*testShard-4096), make([]byte, 4*testShard-4096)) {
+		t.Error("discard left something")
+	}
+}
+
+func TestAFlushCoversWhatWasAcknowledgedAndNoMore(t *testing.T) {
+	x := newCluster(t, 2, 3, testShard)
+	v := x.open(t)
+	flushes := func(want int) {
+		t.Helper()
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if got := x.seen[wire.OpFlush]; got != want {
+			t.Errorf("%d shards were flushed, want %d", got, want)
+		}
+		x.seen[wire.OpFlush] = 0
+	}
+	do(t, v, OpFlush, 0, 0, nil)
+	flushes(3) // an earlier session may have left something
+	do(t, v, OpFlush, 0, 0, nil)
+	flushes(0)
+	want := pattern(8192, 1)
+	do(t, v, OpWrite, testShard-4096, 8192, want)
+	do(t, v, OpDiscard, 0, 4096, nil)
+	do(t, v, OpFlush, 0, 0, nil)
+	flushes(2)
+	x.mu.Lock()
+	if !bytes.Equal(x.flushed[testShard-4096:testShard+4096], want) {
+		t.Error("an acknowledged write was not flushed")
+	}
+	x.mu.Unlock()
+	do(t, v, OpFlush, 0, 0, nil)
+	flushes(0)
+}
+
+func TestRequestsOutOfBoundsAreRefused(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	v := x.open(t)
+	for name, r := range map[string]Request{
+		"beyond the end":  {Op: OpDiscard, Offset: testShard, Length: 4096},
+		"over the end":    {Op: OpDiscard, Offset: testShard - 4096, Length: 8192},
+		"not aligned":     {Op: OpDiscard, Offset: 512, Length: 4096},
+		"odd length":      {Op: OpDiscard, Offset: 0, Length: 5000},
+		"negative":        {Op: OpDiscard, Offset: -4096, Length: 4096},
+		"empty":           {Op: OpDiscard},
+		"without buffer":  {Op: OpWrite, Offset: 0, Length: 4096},
+		"unknown":         {Op: 77, Offset: 0, Length: 4096},
+		"without any":     {},
+		"longer than max": {Op: OpWriteZeroes, Length: MaxSpan + 4096},
+	} {
+		c := &call{Request: r, done: make(chan struct{}, 1)}
+		c.Done = c
+		v.Submit(&c.Request)
+		if _, err := c.end(); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestStatusesReachTheRequestAsErrors(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	v := x.open(t)
+	for status, want := range map[wire.Status]error{
+		wire.StatusNoSpace: ErrNoSpace, wire.StatusIO: ErrIO, wire.StatusCorruption: ErrCorruption,
+		wire.StatusInvalid: ErrInvalid, 999: ErrInvalid,
+	} {
+		x.nodes[0].set(func(n *node) { n.answer = status })
+		if _, err := begin(v, OpRead, 0, 4096, nil).end(); !errors.Is(err, want) {
+			t.Errorf("status %d: %v, want %v", status, err, want)
+		}
+	}
+	x.nodes[0].set(func(n *node) { n.answer = 0 })
+	do(t, v, OpWrite, 0, 4096, pattern(4096, 1)) // a failed request harms no other
+}
+
+func TestANewerAttachmentFencesForGood(t *testing.T) {
+	x := newCluster(t, 2, 2, testShard)
+	v := x.open(t)
+	do(t, v, OpWrite, 0, 4096, nil)
+	x.nodes[1].set(func(n *node) { n.silent = true })
+	waits := begin(v, OpWrite, testShard, 4096, nil) // to the silent one
+	newer, err := Open(t.Context(), x.options(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = newer.Close() }()
+	if _, err := begin(v, OpWrite, 0, 4096, nil).end(); !errors.Is(err, ErrFenced) {
+		t.Errorf("older attachment's write: %v", err)
+	}
+	if _, err := waits.end(); !errors.Is(err, ErrFenced) {
+		t.Errorf("write in flight: %v", err)
+	}
+	if _, err := begin(v, OpRead, 0, 4096, nil).end(); !errors.Is(err, ErrFenced) {
+		t.Errorf("later read: %v", err)
+	}
+	if _, err := Open(t.Context(), x.options(1)); !errors.Is(err, ErrFenced) {
+		t.Errorf("open with the older generation: %v", err)
+	}
+}
+
+func TestOpenSaysWhyNot(t *testing.T) {
+	x := newCluster(t, 2, 1, testShard)
+	x.nodes[0].set(func(n *node) { n.unknown = true })
+	v, err := Open(t.Context(), x.options(1))
+	if err != nil {
+		t.Fatalf("one knows the volume, yet: %v", err)
+	}
+	_ = v.Close()
+	x.nodes[1].set(func(n *node) { n.unknown = true })
+	if _, err := Open(t.Context(), x.options(1)); !errors.Is(err, ErrUnknownVolume) {
+		t.Errorf("nobody knows it: %v", err)
+	}
+	x.nodes[1].kill()
+	if _, err := Open(t.Context(), x.options(1)); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("one does not know it and one is away: %v", err)
+	}
+	o := x.options(1)
+	o.Generation = 0
+	if _, err := Open(t.Context(), o); err == nil {
+		t.Error("opened without a generation")
+	}
+}
+
+func TestAMapOfManyPagesIsWhole(t *testing.T) {
+	x := newCluster(t, 2, 2*wire.MaxPageShards+3, 4096)
+	v := x.open(t)
+	last := v.Size() - 4096
+	want := pattern(4096, 5)
+	do(t, v, OpWrite, last, 4096, want)
+	do(t, v, OpFlush, 0, 0, nil)
+	if got := do(t, v, OpRead, last, 4096, nil); !bytes.Equal(got, want) {
+		t.Error("the last shard gives other bytes")
+	}
+}
+
+func TestMoreThanTheWindowWaitsInTheClient(t *testing.T) {
+	x := newCluster(t, 1, 1, 4<<20)
+	v := x.open(t)
+	x.nodes[0].set(func(n *node) { n.silent = true })
+	calls := make([]*call, 3*window)
+	for i := range calls {
+		calls[i] = begin(v, OpWrite, int64(i)*4096, 4096, pattern(4096, uint64(i)))
+	}
+	x.nodes[0].set(func(n *node) { n.silent = false })
+	x.nodes[0].kill() // what it swallowed is sent again
+	x.nodes[0].start()
+	for i, c := range calls {
+		if _, err := c.end(); err != nil {
+			t.Fatalf("write %d: %v", i, err)
+		}
+	}
+	for i := range calls {
+		if !bytes.Equal(x.read(int64(i)*4096, 4096), pattern(4096, uint64(i))) {
+			t.Errorf("write %d is not there", i)
+		}
+	}
+}
+
+func TestCloseEndsWhatIsInFlight(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	o := x.options(1)
+	v, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.nodes[0].set(func(n *node) { n.silent = true })
+	c := begin(v, OpWrite, 0, 4096, nil)
+	for range 2 {
+		if err := v.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+	if _, err := c.end(); !errors.Is(err, ErrClosed) {
+		t.Errorf("write in flight: %v", err)
+	}
+	if _, err := begin(v, OpRead, 0, 4096, nil).end(); !errors.Is(err, ErrClosed) {
+		t.Errorf("read after close: %v", err)
+	}
+	if in, _ := o.Pool.Use(); in != 0 {
+		t.Errorf("%d bytes of the pool are lost", in)
+	}
+}
+
+func TestAKilledPrimaryIsFollowedToItsSuccessor(t *testing.T) {
+	x := newCluster(t, 3, 3, testShard)
+	v := x.open(t)
+	for i := range int64(3) {
+		do(t, v, OpWrite, i*testShard, 4096, pattern(4096, uint64(i)))
+	}
+	x.nodes[0].kill()
+	c := begin(v, OpWrite, 4096, 4096, pattern(4096, 9)) // Shard 0, whose Primary is gone
+	x.promote(1, all)
+	if _, err := c.end(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(3) {
+		if got := do(t, v, OpRead, i*testShard, 4096, nil); !bytes.Equal(got, pattern(4096, uint64(i))) {
+			t.Errorf("shard %d gives other bytes", i)
+		}
+	}
+}
+
+func TestAPrimaryThatNeverAnswersIsLeftForItsSuccessor(t *testing.T) {
+	for name, sick := range map[string]func(n *node){
+		"takes requests": func(n *node) { n.silent = true },
+		"says no hello":  func(n *node) { n.deaf = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newCluster(t, 2, 1, testShard)
+			v := x.open(t)
+			x.nodes[0].set(sick)
+			c := begin(v, OpWrite, 0, 4096, pattern(4096, 1))
+			x.promote(1, all)
+			if _, err := c.end(); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(x.read(0, 4096), pattern(4096, 1)) {
+				t.Error("acknowledged and not there")
+			}
+		})
+	}
+}
+
+func TestAShardWithoutPrimaryWaitsForOne(t *testing.T) {
+	x := newCluster(t, 2, 1, testShard)
+	v := x.open(t)
+	x.mu.Lock()
+	x.records[0].Epoch++
+	x.records[0].Primary = 0
+	x.mu.Unlock()
+	c := begin(v, OpWrite, 0, 4096, nil)
+	until(func() bool {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return x.nodes[0].asked+x.nodes[1].asked > 4
+	})
+	x.promote(1, all)
+	if _, err := c.end(); err != nil {
+		t.Fatal(err)
+	}
+	if v.o.Metrics.Redirects.Load() == 0 {
+		t.Error("no redirect was counted")
+	}
+}
+
+func TestAStorenodeThatMovedIsFoundAtItsNewAddress(t *testing.T) {
+	x := newCluster(t, 2, 1, testShard)
+	v := x.open(t)
+	do(t, v, OpWrite, 0, 4096, pattern(4096, 3))
+	x.nodes[0].kill()
+	x.nodes[0].address = "127.0.0.1:0"
+	x.nodes[0].start()
+	x.mu.Lock()
+	moved := append(x.records[0].Replicas[:0:0], x.records[0].Replicas...)
+	moved[0].Address = x.nodes[0].address
+	x.records[0].Replicas = moved
+	x.mu.Unlock()
+	if got := do(t, v, OpRead, 0, 4096, nil); !bytes.Equal(got, pattern(4096, 3)) {
+		t.Error("other bytes")
+	}
+}
+
+func TestAStalledVolumeIsCountedUntilItGoesOn(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	v := x.open(t)
+	m := v.o.Metrics
+	x.nodes[0].set(func(n *node) { n.answer = wire.StatusBusy })
+	c := begin(v, OpRead, 0, 4096, nil)
+	until(func() bool { return m.Stalled.Load() == 1 })
+	if m.InFlight.Load() != 1 {
+		t.Errorf("%d in flight", m.InFlight.Load())
+	}
+	x.nodes[0].set(func(n *node) { n.answer = 0 })
+	if _, err := c.end(); err != nil {
+		t.Fatal(err)
+	}
+	if m.StalledSeconds() < 1 || m.Busy.Load() == 0 || m.Resends.Load() == 0 {
+		t.Errorf("stalled %v s, busy %d, resends %d", m.StalledSeconds(), m.Busy.Load(), m.Resends.Load())
+	}
+}
+
+func TestAnIdleVolumeLetsItsClockStandStill(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	v := x.open(t)
+	do(t, v, OpRead, 0, 4096, nil)
+	until(func() bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return !v.armed
+	})
+	if len(v.active) != 0 {
+		t.Errorf("%d shards are active", len(v.active))
+	}
+}
+
+func TestARecordOfALowerEpochIsIgnored(t *testing.T) {
+	x := newCluster(t, 2, 1, testShard)
+	v := x.open(t)
+	x.promote(1, all)
+	do(t, v, OpRead, 0, 4096, nil)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := &v.shards[0]
+	old := s.record
+	old.Epoch, old.Primary = 1, 1
+	if s.adopt(old, true) || s.record.Epoch != 2 || s.record.Primary != ident.ReplicaID(2) {
+		t.Errorf("record is %+v", s.record)
+	}
+}
