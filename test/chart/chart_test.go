@@ -225,14 +225,15 @@ func TestImagesComeFromTheRegistryGiven(t *testing.T) {
 	}
 }
 
-// TestPodsOnTheHostsNetworkDoNotFightOverPorts: all ports of the chart differ, and an old pod ends before its successor.
+// TestPodsOnTheHostsNetworkDoNotFightOverPorts: all ports differ, and an old pod ends before its successor starts.
 func TestPodsOnTheHostsNetworkDoNotFightOverPorts(t *testing.T) {
 	owner := map[string]string{}
 	for _, o := range render(t, "operator.hostNetwork=true", "controller.hostNetwork=true") {
 		if !o.isWorkload() {
 			continue
 		}
-		if o.Kind == "Deployment" && (o.Spec.Strategy.RollingUpdate == nil || o.Spec.Strategy.RollingUpdate.MaxSurge.IntVal != 0) {
+		update := o.Spec.Strategy.RollingUpdate
+		if o.Kind == "Deployment" && (update == nil || update.MaxSurge.IntVal != 0) {
 			t.Errorf("%s: a second pod may start before the first has ended", o.Name)
 		}
 		for _, c := range o.Spec.Template.Spec.Containers {
