@@ -1,0 +1,262 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+)
+
+func served(s *v1alpha1.Shard) bool {
+	return s.Spec.Membership.Epoch == 1 && s.Spec.Membership.Primary != 0
+}
+
+func node(s *v1alpha1.Shard, id int64) string {
+	for _, r := range s.Spec.Replicas {
+		if r.ID == id {
+			return r.NodeName
+		}
+	}
+	return ""
+}
+
+func without(nodes []string, gone ...string) []string {
+	return slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return slices.Contains(gone, n) })
+}
+
+func TestVolumeBecomesReadyAndItsDeletionGivesTheSpaceBack(t *testing.T) {
+	w := newWorld(t, nil, "n1", "n2", "n3")
+	v := w.volume("v", 3*gib-4096, 3)
+	w.condition("v", v1alpha1.ReasonServing, metav1.ConditionTrue)
+	primaries := map[string]int{}
+	for _, name := range []string{"v-0", "v-1", "v-2"} {
+		s := w.shard(name+" to be served", name, served)
+		primaries[node(s, s.Spec.Membership.Primary)]++
+		if len(s.Spec.Membership.InSync) != 3 || s.Spec.NextReplicaID != 4 {
+			t.Errorf("%s: got %+v, want three InSync and nextReplicaID 4", name, s.Spec)
+		}
+	}
+	if len(primaries) != 3 {
+		t.Errorf("primaries are on %v, want one on each node", primaries)
+	}
+	w.must(w.api.Delete(t.Context(), v))
+	w.gone("v")
+}
+
+func TestVolumeWithoutRoomSaysWhyForEachDevice(t *testing.T) {
+	w := newWorld(t, nil, "n1", "n2")
+	w.volume("few", gib, 3)
+	message := w.condition("few", v1alpha1.ReasonNoRoom, metav1.ConditionFalse)
+	if want := "pool fast: 2 nodes have Devices, 3 replicas wanted"; !strings.Contains(message, want) {
+		t.Errorf("got %q, want %q in it", message, want)
+	}
+	w.volume("big", 11*gib, 2)
+	message = w.condition("big", v1alpha1.ReasonNoRoom, metav1.ConditionFalse)
+	if want := "node n1: device " + device("n1") + ": 0 B free of 1.0 GiB needed"; !strings.Contains(message, want) {
+		t.Errorf("got %q, want %q in it", message, want)
+	}
+}
+
+func TestRefusedReplicaIsPlacedElsewhereUnderANewID(t *testing.T) {
+	w := newWorld(t, nil, "n1", "n2", "n3")
+	w.mu.Lock()
+	w.refuses["n2"] = true
+	w.mu.Unlock()
+	w.volume("a", gib, 2)
+	w.volume("b", gib, 2)
+	for _, name := range []string{"a-0", "b-0"} {
+		s := w.shard(name+" to be served", name, served)
+		for _, r := range s.Spec.Replicas {
+			if r.NodeName == "n2" {
+				t.Errorf("%s: %+v is where it was refused", name, r)
+			}
+		}
+	}
+}
+
+func TestFailoverPromotesAnInSyncBackupWhenTheLeaseExpires(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3"}
+	w := newWorld(t, nil, nodes...)
+	w.volume("v", gib, 3)
+	s := w.shard("v-0 to be served", "v-0", served)
+	dead := node(s, s.Spec.Membership.Primary)
+	old := s.Spec.Membership.Primary
+	w.pass(5*time.Second, without(nodes, dead)...)
+	s = w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch == 2 })
+	m := s.Spec.Membership
+	if m.Primary == old || slices.Contains(m.InSync, old) || len(m.InSync) != 2 {
+		t.Errorf("got %+v, want another primary and two InSync without %d", m, old)
+	}
+}
+
+func TestReportOfABackupPromotesItBeforeTheLeaseExpires(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3"}
+	w := newWorld(t, nil, nodes...)
+	w.volume("v", gib, 3)
+	s := w.shard("v-0 to be served", "v-0", served)
+	dead := node(s, s.Spec.Membership.Primary)
+	reporter := without(nodes, dead)[1]
+	w.pass(2*time.Second, without(nodes, dead)...)
+	var sn v1alpha1.StoreNode
+	w.must(w.api.Get(t.Context(), client.ObjectKey{Name: reporter}, &sn))
+	base := sn.DeepCopy()
+	sn.Status.Unreachable = []string{dead}
+	w.must(w.api.Status().Patch(t.Context(), &sn, client.MergeFrom(base)))
+	s = w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch == 2 })
+	if got := node(s, s.Spec.Membership.Primary); got != reporter {
+		t.Errorf("primary is on %s, want %s, which reported", got, reporter)
+	}
+}
+
+func TestShardWithoutAnyInSyncReplicaAliveNamesWhomToBringBack(t *testing.T) {
+	w := newWorld(t, nil, "n1", "n2")
+	w.volume("v", gib, 2)
+	w.shard("v-0 to be served", "v-0", served)
+	w.pass(5 * time.Second)
+	message := w.condition("v", v1alpha1.ReasonNoPrimary, metav1.ConditionFalse)
+	for _, n := range []string{"node n1", "node n2"} {
+		if !strings.Contains(message, n) {
+			t.Errorf("got %q, want %q in it", message, n)
+		}
+	}
+}
+
+func TestLostReplicaIsReplacedAfterTheDelayAndThenRemoved(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3", "n4"}
+	w := newWorld(t, nil, nodes...)
+	w.volume("v", gib, 3)
+	s := w.shard("v-0 to be served", "v-0", served)
+	lost := s.Spec.Membership.Primary
+	dead := node(s, lost)
+	alive := without(nodes, dead)
+	w.mu.Lock()
+	w.down[dead] = true
+	w.mu.Unlock()
+	w.pass(5*time.Second, alive...)
+	w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch == 2 })
+	w.clock.SetTime(w.clock.Now().Add(10 * time.Minute))
+	w.pass(3*time.Second, alive...)
+	w.touch("v-0")
+	s = w.shard("a replacement", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Spec.Replicas) == 4 })
+	if s.Spec.NextReplicaID != 5 || slices.Contains(s.Spec.Membership.InSync, 4) {
+		t.Errorf("got %+v, want replica 4, out of InSync", s.Spec)
+	}
+	// The Primary has rebuilt it.
+	w.must(retry(func() error {
+		s := w.shard("v-0", "v-0", func(*v1alpha1.Shard) bool { return true })
+		s.Spec.Membership.Epoch++
+		s.Spec.Membership.InSync = append(s.Spec.Membership.InSync, 4)
+		return w.api.Update(t.Context(), s)
+	}))
+	w.shard("the lost replica to be taken off", "v-0", func(s *v1alpha1.Shard) bool {
+		return len(s.Spec.Replicas) == 3 && node(s, lost) == ""
+	})
+}
+
+func TestDeletionWaitsForADeadStorenodeUntilItsDeviceIsDeleted(t *testing.T) {
+	nodes := []string{"n1", "n2"}
+	w := newWorld(t, nil, nodes...)
+	v := w.volume("v", gib, 2)
+	w.shard("v-0 to be served", "v-0", served)
+	w.mu.Lock()
+	w.down["n2"] = true
+	w.mu.Unlock()
+	w.pass(5*time.Second, "n1")
+	w.must(w.api.Delete(t.Context(), v))
+	w.until("the volume to say what it waits for", func() (bool, string) {
+		message := w.condition("v", v1alpha1.ReasonDeleting, metav1.ConditionFalse)
+		return strings.Contains(message, "storenode n2 is down"), message
+	})
+	w.must(w.api.Delete(t.Context(), &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: device("n2")}}))
+	w.gone("v")
+}
+
+// TestAnyWriteMayFailAndAllStillConverges fails each write of the life of a Volume once, as a crash after or before it
+// would.
+func TestAnyWriteMayFailAndAllStillConverges(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for n := int64(1); n <= 12; n++ {
+			t.Run("", func(t *testing.T) {
+				var writes atomic.Int64
+				w := newWorld(t, failing(&writes, n, after), "n1", "n2", "n3")
+				v := w.volume("v", 2*gib, 3)
+				w.condition("v", v1alpha1.ReasonServing, metav1.ConditionTrue)
+				w.must(w.api.Delete(t.Context(), v))
+				w.gone("v")
+			})
+		}
+	}
+}
+
+var errCrash = errors.New("the API server did not answer")
+
+// failing makes the n-th write fail, before or after it happened.
+func failing(writes *atomic.Int64, n int64, after bool) func(client.Client) client.Client {
+	around := func(write func() error) error {
+		hit := writes.Add(1) == n
+		if hit && !after {
+			return errCrash
+		}
+		if err := write(); err != nil {
+			return err
+		}
+		if hit {
+			return errCrash
+		}
+		return nil
+	}
+	return func(c client.Client) client.Client {
+		withWatch, err := client.NewWithWatch(cluster, client.Options{Scheme: c.Scheme()})
+		if err != nil {
+			panic(err)
+		}
+		return interceptor.NewClient(withWatch, interceptor.Funcs{
+			Get: func(ctx context.Context, _ client.WithWatch, k client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+				return c.Get(ctx, k, o)
+			},
+			Create: func(ctx context.Context, _ client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+				return around(func() error { return c.Create(ctx, o, opts...) })
+			},
+			Update: func(ctx context.Context, _ client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
+				return around(func() error { return c.Update(ctx, o, opts...) })
+			},
+			Delete: func(ctx context.Context, _ client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+				return around(func() error { return c.Delete(ctx, o, opts...) })
+			},
+			SubResourcePatch: func(ctx context.Context, _ client.Client, _ string, o client.Object, p client.Patch,
+				opts ...client.SubResourcePatchOption,
+			) error {
+				return around(func() error { return c.Status().Patch(ctx, o, p, opts...) })
+			},
+		})
+	}
+}
+
+// touch makes the operator look at a Shard: its timers are real, the test's clock is not.
+func (w *world) touch(name string) {
+	w.t.Helper()
+	w.must(retry(func() error {
+		s := w.shard(name, name, func(*v1alpha1.Shard) bool { return true })
+		base := s.DeepCopy()
+		s.Labels["touched"] = "yes"
+		return w.api.Patch(w.t.Context(), s, client.MergeFrom(base))
+	}))
+}
+
+func retry(f func() error) (err error) {
+	for range 10 {
+		if err = f(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
