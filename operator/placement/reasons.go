@@ -59,12 +59,8 @@ func domainWord(label string) string {
 
 func count(n int, plural string) string {
 	if n == 1 {
-		switch {
-		case plural == "nodes":
-			plural = "node"
-		default:
-			plural = strings.Replace(plural, "values", "value", 1)
-		}
+		plural = strings.Replace(plural, "nodes", "node", 1)
+		plural = strings.Replace(plural, "values of", "value of", 1)
 	}
 	return fmt.Sprintf("%d %s", n, plural)
 }
@@ -73,7 +69,7 @@ func count(n int, plural string) string {
 func (p *Planner) whyNot(r *Request, d *Device) string {
 	switch {
 	case slices.Contains(r.Taken, d.Domain):
-		return "another replica of the shard is on this " + strings.TrimSuffix(domainOne(r.DomainLabel), " ")
+		return "another replica of the shard is on this " + domainOne(r.DomainLabel)
 	case d.Refusal != "":
 		return d.Refusal
 	case r.Refusals[d.Name] != "":
