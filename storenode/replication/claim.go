@@ -78,6 +78,8 @@ func (m *Machine) goOn() {
 			b.join = join{}
 		case b.state != memberOut && (!b.join.active || b.failed):
 			m.drop(b)
+		case b.state == memberOut:
+			b.failed = false
 		}
 	}
 	m.count()

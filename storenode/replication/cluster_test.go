@@ -196,6 +196,11 @@ func (n *node) guarded(f func()) {
 	after := n.m.Record()
 	if after.Epoch != before.Epoch {
 		n.c.logf("%d adopts %d: primary %d of %v", n.id, after.Epoch, after.Primary, after.InSync)
+		for _, other := range n.c.nodes {
+			if n.out[other.id] != nil && !before.Has(other.id) {
+				n.m.Connected(n.now(), other.id, false)
+			}
+		}
 		p := before.Primary
 		if in := n.in[p]; p != 0 && p != n.id && p != after.Primary && in != nil {
 			in.send(n, Message{Header: wire.Header{Opcode: wire.OpRecord, Epoch: after.Epoch, From: n.id, To: p}, Payload: n.encoded(after)})
@@ -711,6 +716,13 @@ func (c *cluster) blackout() {
 	}
 	for _, h := range c.client.oracle.blocks {
 		h.settled = h.durable
+	}
+	for _, q := range c.client.pending {
+		if q.header.Opcode == wire.OpRead {
+			for i := range q.floors {
+				q.floors[i] = min(q.floors[i], c.client.oracle.block(q.first()+int64(i)).settled)
+			}
+		}
 	}
 }
 
