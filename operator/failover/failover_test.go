@@ -1,0 +1,235 @@
+package failover
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// shard has three Replicas on n1, n2 and n3, all InSync and alive, Epoch 7 and Primary 1, then changed.
+func shard(change ...func(*Shard)) *Shard {
+	s := &Shard{
+		Membership: Membership{Epoch: 7, Primary: 1, InSync: []int64{1, 2, 3}}, Wanted: 3, Nodes: map[string]Node{},
+	}
+	for id := int64(1); id <= 3; id++ {
+		name := fmt.Sprintf("n%d", id)
+		s.Replicas = append(s.Replicas, Replica{ID: id, Node: name, Device: "dev-" + name})
+		s.Nodes[name] = Node{Alive: true}
+	}
+	for _, c := range change {
+		c(s)
+	}
+	return s
+}
+
+func dead(names ...string) func(*Shard) {
+	return func(s *Shard) {
+		for _, n := range names {
+			s.Nodes[n] = Node{}
+		}
+	}
+}
+
+func age(name string, a time.Duration) func(*Shard) {
+	return func(s *Shard) { n := s.Nodes[name]; n.LeaseAge = a; s.Nodes[name] = n }
+}
+
+func reports(by, of string) func(*Shard) {
+	return func(s *Shard) { n := s.Nodes[by]; n.Unreachable = append(n.Unreachable, of); s.Nodes[by] = n }
+}
+
+func inSync(ids ...int64) func(*Shard)         { return func(s *Shard) { s.InSync = ids } }
+func primary(id int64) func(*Shard)            { return func(s *Shard) { s.Primary = id } }
+func failed(i int) func(*Shard)                { return func(s *Shard) { s.Replicas[i].Failed = true } }
+func lost(i int, d time.Duration) func(*Shard) { return func(s *Shard) { s.Replicas[i].LostFor = d } }
+
+func add(id int64, node string) func(*Shard) {
+	return func(s *Shard) {
+		s.Replicas = append(s.Replicas, Replica{ID: id, Node: node})
+		s.Nodes[node] = Node{Alive: true}
+	}
+}
+
+func TestPrimary(t *testing.T) {
+	for story, c := range map[string]struct {
+		shard *Shard
+		want  string
+	}{
+		"all is well":              {shard(), "keep"},
+		"a dead Backup is left to": {shard(dead("n2")), "keep"},
+		"the lease expired":        {shard(dead("n1")), "promote 2 epoch 8 inSync [2 3]: LeaseExpired"},
+		"lease expired, a Backup is dead too: it stays InSync until the new Primary evicts it": {
+			shard(dead("n1", "n2")), "promote 3 epoch 8 inSync [2 3]: LeaseExpired",
+		},
+		"a live Replica that is not InSync is never promoted": {
+			shard(dead("n1"), inSync(1)), "refuse: the lease of storenode n1 expired; only these have every " +
+				"acknowledged write, bring one of them back: node n1",
+		},
+		"nobody InSync lives": {
+			shard(dead("n1", "n2", "n3")), "refuse: the lease of storenode n1 expired; only these have every " +
+				"acknowledged write, bring one of them back: node n1, node n2, node n3",
+		},
+		"a Backup reports, and a renewal was missed: the reporter becomes Primary": {
+			shard(reports("n3", "n1"), age("n1", ReportTrust)), "promote 3 epoch 8 inSync [2 3]: ReportedUnreachable",
+		},
+		"a Backup reports, but the lease is fresh: only that link is cut": {
+			shard(reports("n3", "n1"), age("n1", time.Second)), "wait 500ms",
+		},
+		"a stale reporter is nobody": {
+			shard(reports("n3", "n1"), age("n1", 3*time.Second), inSync(1, 2)), "keep",
+		},
+		"a dead reporter is nobody": {
+			shard(reports("n3", "n1"), age("n1", 3*time.Second), func(s *Shard) {
+				n := s.Nodes["n3"]
+				n.Alive = false
+				s.Nodes["n3"] = n
+			}), "keep",
+		},
+		"a report of another node": {shard(reports("n3", "n2"), age("n1", 3*time.Second)), "keep"},
+		"the Primary's device failed": {
+			shard(failed(0)), "promote 2 epoch 8 inSync [2 3]: ReplicaFailed",
+		},
+		"a failed Backup is not promoted": {
+			shard(dead("n1"), failed(1)), "promote 3 epoch 8 inSync [2 3]: LeaseExpired",
+		},
+		"there is no Primary": {
+			shard(primary(0), inSync(2, 3)), "promote 2 epoch 8 inSync [2 3]: NoPrimary",
+		},
+		"Primaries spread": {
+			shard(dead("n1"), func(s *Shard) { s.Nodes["n2"] = Node{Alive: true, Primaries: 5} }),
+			"promote 3 epoch 8 inSync [2 3]: LeaseExpired",
+		},
+	} {
+		t.Run(story, func(t *testing.T) {
+			if got := text(Decide(c.shard)); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+func text(d Decision) string {
+	switch d.Action {
+	case Keep:
+		return "keep"
+	case Wait:
+		return "wait " + d.Again.String()
+	case Promote:
+		return fmt.Sprintf("promote %d epoch %d inSync %v: %s", d.Next.Primary, d.Next.Epoch, d.Next.InSync, d.Cause)
+	case Refuse:
+		return "refuse: " + d.Message
+	}
+	return "?"
+}
+
+func TestReplicas(t *testing.T) {
+	const after = 10 * time.Minute
+	for story, c := range map[string]struct {
+		shard *Shard
+		want  string
+	}{
+		"all is well":                     {shard(), "nothing"},
+		"out of InSync but not lost":      {shard(inSync(1, 2)), "nothing"},
+		"lost, but not for long":          {shard(inSync(1, 2), lost(2, after-time.Second)), "nothing, again 1s"},
+		"lost, but the Primary has it in": {shard(lost(2, after)), "nothing"},
+		"lost for longer than the delay":  {shard(inSync(1, 2), lost(2, after)), "add epoch 8 primary 1 inSync [1 2]"},
+		"the replacement is being rebuilt": {
+			shard(inSync(1, 2), lost(2, after), add(4, "n4")), "nothing",
+		},
+		"the replacement is InSync": {
+			shard(inSync(1, 2, 4), lost(2, after), add(4, "n4")), "remove 3 epoch 8 primary 1 inSync [1 2 4]",
+		},
+		"the lost one came back first": {
+			shard(add(4, "n4")), "remove 4 epoch 8 primary 1 inSync [1 2 3]",
+		},
+		"both came": {
+			shard(add(4, "n4"), inSync(1, 2, 3, 4)), "remove 4 epoch 8 primary 1 inSync [1 2 3]",
+		},
+		"the Primary is never surplus": {
+			shard(primary(3), func(s *Shard) { s.Wanted = 1 }), "remove 2 epoch 8 primary 3 inSync [1 3]",
+		},
+		"more are wanted": {shard(func(s *Shard) { s.Wanted = 4 }), "add epoch 8 primary 1 inSync [1 2 3]"},
+		"a bound": {
+			shard(inSync(1, 2), lost(2, after), add(4, "a"), add(5, "b"), add(6, "c"), add(7, "d"), add(8, "e"),
+				lost(3, after), lost(4, after), lost(5, after), lost(6, after), lost(7, after)), "nothing",
+		},
+	} {
+		t.Run(story, func(t *testing.T) {
+			d := Repair(c.shard, after)
+			got := "nothing"
+			m := fmt.Sprintf("epoch %d primary %d inSync %v", d.Next.Epoch, d.Next.Primary, d.Next.InSync)
+			switch d.Action {
+			case RepairAdd:
+				got = "add " + m
+			case RepairRemove:
+				got = fmt.Sprintf("remove %d %s", d.Replica, m)
+			case RepairNothing:
+			}
+			if d.Again > 0 {
+				got += ", again " + d.Again.String()
+			}
+			if got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestNoDecisionBreaksAPromise draws Shards and looks at what must hold whatever is decided.
+func TestNoDecisionBreaksAPromise(t *testing.T) {
+	for seed := range uint64(4000) {
+		random := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a test's input
+		s := shard(add(4, "n4"))
+		s.InSync = nil
+		s.Wanted = 1 + random.IntN(4)
+		for i := range s.Replicas {
+			s.Replicas[i].Failed, s.Replicas[i].Gone = random.IntN(5) == 0, random.IntN(5) == 0
+			s.Replicas[i].LostFor = time.Duration(random.IntN(3)) * time.Minute
+			if random.IntN(2) == 0 {
+				s.InSync = append(s.InSync, s.Replicas[i].ID)
+			}
+			n := Node{Alive: random.IntN(3) > 0, LeaseAge: time.Duration(random.IntN(3000)) * time.Millisecond}
+			if random.IntN(2) == 0 {
+				n.Unreachable = []string{fmt.Sprintf("n%d", 1+random.IntN(4))}
+			}
+			s.Nodes[s.Replicas[i].Node] = n
+		}
+		s.Primary = 0
+		if len(s.InSync) > 0 && random.IntN(4) > 0 {
+			s.Primary = s.InSync[random.IntN(len(s.InSync))]
+		}
+		before := fmt.Sprintf("%+v", s)
+		if d := Decide(s); d.Action == Promote {
+			r, _ := s.find(d.Next.Primary)
+			switch {
+			case !slices.Contains(s.InSync, d.Next.Primary), !slices.Contains(d.Next.InSync, d.Next.Primary):
+				t.Fatalf("seed %d: promoted %d, which is not InSync: %s", seed, d.Next.Primary, before)
+			case d.Next.Primary == s.Primary, d.Next.Epoch != s.Epoch+1, !s.Nodes[r.Node].Alive, r.Failed, r.Gone:
+				t.Fatalf("seed %d: got %+v of %s", seed, d, before)
+			case slices.ContainsFunc(d.Next.InSync, func(id int64) bool { return !slices.Contains(s.InSync, id) }):
+				t.Fatalf("seed %d: InSync grew: %+v of %s", seed, d, before)
+			}
+		}
+		if d := Repair(s, time.Minute); d.Action == RepairRemove {
+			if d.Replica == s.Primary || len(d.Next.InSync) < min(s.Wanted, len(s.InSync)) ||
+				d.Next.Primary != s.Primary || d.Next.Epoch != s.Epoch+1 {
+				t.Fatalf("seed %d: got %+v of %s", seed, d, before)
+			}
+		}
+		if after := fmt.Sprintf("%+v", s); after != before {
+			t.Fatalf("seed %d: a decision changed what it was given:\n%s\n%s", seed, before, after)
+		}
+	}
+}
+
+func TestRefusalSaysWhatIsWrongWithEachHolder(t *testing.T) {
+	d := Decide(shard(dead("n1"), inSync(1, 2, 3), failed(1), func(s *Shard) { s.Replicas[2].Gone = true }))
+	for _, want := range []string{"node n1", "node n2, whose device dev-n2 failed", "node n3, whose device dev-n3 was deleted"} {
+		if d.Action != Refuse || !strings.Contains(d.Message, want) {
+			t.Errorf("got %v %q, want %q in it", d.Action, d.Message, want)
+		}
+	}
+}
