@@ -37,6 +37,9 @@ func (u UUID) String() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
+// MarshalText lets logs show the usual text form.
+func (u UUID) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
 // IsZero reports whether u names nothing.
 func (u UUID) IsZero() bool { return u == UUID{} }
 

@@ -101,7 +101,7 @@ func New(c Config) *Machine {
 	m := &Machine{
 		c: c, env: c.Environment, self: c.Self.Replica, stage: stageIdle,
 		record: c.Record, persisted: c.Record.Epoch, generation: c.Generation,
-		powerLost: c.Environment.PowerLost(), vague: c.Record.Epoch > 0,
+		powerLost: c.Environment.PowerLost(), vague: isVague(&c),
 	}
 	m.seat(m.record)
 	return m

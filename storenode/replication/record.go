@@ -119,6 +119,19 @@ func (m *Machine) owe(old membership.Record) {
 	m.owed = append(m.owed, debt{to: p, until: m.env.Promised(p).After(m.c.Timing.Grace), epoch: m.record.Epoch})
 }
 
+// isVague reports whether a former life may have promised something that still binds. It has not if it was the Primary
+// of the newest Record and wrote in that Epoch: it did so only after all promises were over, and to promise anything
+// to a later Primary it would have had to see a later Record.
+func isVague(c *Config) bool {
+	if c.Record.Epoch == 0 {
+		return false
+	}
+	if c.Record.Primary != c.Self.Replica {
+		return true
+	}
+	return !slices.ContainsFunc(c.Environment.Tail(nil), func(t wire.TailRecord) bool { return t.Epoch == c.Record.Epoch })
+}
+
 // oweVaguely takes it that any other Replica, of this Record or an earlier one, may serve under our promise.
 func (m *Machine) oweVaguely() {
 	if !m.vague {
