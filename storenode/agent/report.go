@@ -289,6 +289,8 @@ func (r *report) device(ctx context.Context, id ident.UUID) error {
 	return r.patchDevice(ctx, deviceName(id), func(d *v1alpha1.Device) {
 		d.Status.CapacityBytes, d.Status.UsedBytes = usage.Capacity, usage.Used
 		d.Status.ReservedBytes, d.Status.ReplicaCount = usage.Reserved, int32(usage.Replicas)
+		d.Status.Capacity, d.Status.Used = v1alpha1.BytesText(usage.Capacity), v1alpha1.BytesText(usage.Used)
+		d.Status.Reserved = v1alpha1.BytesText(usage.Reserved)
 		d.Status.ObservedGeneration = d.Generation
 		condition.ObservedGeneration = d.Generation
 		meta.SetStatusCondition(&d.Status.Conditions, condition)

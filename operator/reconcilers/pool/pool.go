@@ -89,6 +89,8 @@ func (r *Reconciler) sum(
 		status.UsedBytes += d.Status.UsedBytes
 		status.ReservedBytes += load.Reserved
 	}
+	status.Capacity, status.Used = v1alpha1.BytesText(status.CapacityBytes), v1alpha1.BytesText(status.UsedBytes)
+	status.Reserved = v1alpha1.BytesText(status.ReservedBytes)
 	return refused, nil
 }
 
