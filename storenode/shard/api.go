@@ -10,7 +10,7 @@ import (
 // ErrStaleRecord refuses a Record older than what the Replica has seen: the keeper of records was set back.
 var ErrStaleRecord = replication.ErrStaleRecord
 
-// ErrNoSpace: the Device has no room for a Replica.
+// ErrNoSpace says that the Device has no room for a Replica.
 var ErrNoSpace = store.ErrNoSpace
 
 // Authority is the Host's way to the keeper of membership records: the Kubernetes API in a cluster (storenode/agent),

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"runtime"
 	"sync"
 
 	"github.com/shale-storage/shale/storenode/replication"
@@ -10,6 +11,10 @@ import (
 
 // flushedOutside is how many connections are flushed after the monitor was given back; more are flushed before.
 const flushedOutside = 8
+
+// yieldAt is how many Ops in flight make it worth to let others go first before connections are flushed: they may have
+// more for the same system call. With few it would only cost time.
+const yieldAt = 4
 
 // Monitor is the Owner of one Device: all that touches the Device, its Store and the Machines of its Replicas happens
 // between Enter and Leave. Make it with Host.Monitor.
@@ -29,6 +34,8 @@ type Monitor struct {
 	message replication.Message
 	frame   transport.Frame
 	counts  Counts
+	// inFlight counts Ops with the Store.
+	inFlight int
 }
 
 // Enter implements engine.Owner.
@@ -45,7 +52,11 @@ func (m *Monitor) Leave() {
 	}
 	clear(m.written)
 	m.written = m.written[:0]
+	crowded := m.inFlight >= yieldAt
 	m.mu.Unlock()
+	if crowded && n > 0 {
+		runtime.Gosched()
+	}
 	for _, l := range flush[:n] {
 		l.flush()
 	}

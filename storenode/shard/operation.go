@@ -23,6 +23,7 @@ func (r *replica) submit(op *replication.Op) {
 		op.Slot = o
 	}
 	r.inFlight++
+	r.monitor.inFlight++
 	o.op, o.r = op, r
 	o.io.Op, o.io.FUA, o.io.Replica = storeOp(op.Kind), op.FUA, r.handle
 	o.io.Offset, o.io.Length = op.Offset, op.Length
@@ -63,6 +64,7 @@ func (o *operation) stored() {
 	r, op := o.r, o.op
 	o.r, o.op = nil, nil
 	r.inFlight--
+	r.monitor.inFlight--
 	r.machine.Stored(r.host.o.Clock(), op)
 	r.touch()
 	if r.inFlight == 0 && r.drained != nil {

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/shale-storage/shale/storenode/ident"
@@ -203,7 +204,7 @@ func sameAddresses(a, b membership.Record) bool {
 
 // meet brings the members in line with a Record.
 func (r *replica) meet(record membership.Record) {
-	old := append(r.members, r.former...)
+	old := slices.Concat(r.members, r.former)
 	r.members, r.former = nil, nil
 	kept := map[*member]bool{}
 	for _, c := range record.Replicas {
@@ -338,7 +339,7 @@ func (r *replica) close(then func()) {
 	if r.closed {
 		return
 	}
-	for _, m := range append(r.members, r.former...) {
+	for _, m := range slices.Concat(r.members, r.former) {
 		r.leave(m)
 	}
 	r.members, r.former = nil, nil

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
+)
+
+// clientMemory is the memory for data on its way, in bytes: the raw target's, and the client's own.
+const clientMemory = 64 << 20
+
+type options struct {
+	storenode, dir, only string
+	size, shardSize      int64
+	last                 time.Duration
+	rounds, replicas     int
+	profile              string
+}
+
+func main() {
+	var o options
+	var mib int64
+	flag.StringVar(&o.storenode, "storenode", "", "be a storenode on this file (what the program starts itself as)")
+	flag.StringVar(&o.dir, "dir", os.TempDir(), "directory on the disk to be measured")
+	flag.StringVar(&o.only, "only", "", "measure only loads whose name contains this")
+	flag.Int64Var(&mib, "size-mib", 512, "size of the volume, and of the raw file")
+	flag.DurationVar(&o.last, "time", 1500*time.Millisecond, "how long each measurement lasts")
+	flag.IntVar(&o.rounds, "rounds", 5, "how often each load is measured")
+	flag.IntVar(&o.replicas, "replicas", 3, "replicas of the volume")
+	flag.StringVar(&o.profile, "profile", "", "directory for CPU profiles of all processes")
+	flag.Parse()
+	o.size, o.shardSize = mib<<20, (mib<<20)/2
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := start(ctx, &o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1) //nolint:gocritic // there is nothing left to stop
+	}
+}
+
+func start(ctx context.Context, o *options) error {
+	end, err := profile(o)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if o.storenode != "" {
+		return serveStorenode(ctx, o.storenode, os.Stdin, os.Stdout)
+	}
+	dir, err := os.MkdirTemp(o.dir, "shale-bench-")
+	if err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	return errors.Join(o.compare(ctx, dir), os.RemoveAll(dir))
+}
+
+// compare measures all loads on both targets, in turns.
+func (o *options) compare(ctx context.Context, dir string) error {
+	memory := buffer.New(clientMemory)
+	disk, err := openRaw(filepath.Join(dir, "raw.img"), o.size)
+	if err != nil {
+		return err
+	}
+	progress("starting %d storenodes in %s", o.replicas, dir)
+	s, err := openShale(ctx, o, dir)
+	if err != nil {
+		return errors.Join(err, disk.close())
+	}
+	err = o.measure(ctx, s, disk, memory)
+	return errors.Join(err, s.close(), disk.close())
+}
+
+func (o *options) measure(ctx context.Context, s *shale, disk *raw, memory *buffer.Pool) error {
+	fill := workload{name: "fill", write: true, block: 1 << 20, depth: 4}
+	for _, on := range []target{disk, s} {
+		if _, err := drive(on, fill, o.size, memory, 0, true); err != nil {
+			return fmt.Errorf("fill: %w", err)
+		}
+	}
+	progress("filled %d MiB of each", o.size>>20)
+	var lines []string
+	for _, w := range workloads {
+		if !strings.Contains(w.name, o.only) {
+			continue
+		}
+		var shales, raws []result
+		for range o.rounds {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			x, err := o.one(disk, nil, w, memory)
+			if err != nil {
+				return fmt.Errorf("%s on the raw file: %w", w.name, err)
+			}
+			y, err := o.one(s, s, w, memory)
+			if err != nil {
+				return fmt.Errorf("%s on shale: %w", w.name, err)
+			}
+			raws, shales = append(raws, x), append(shales, y)
+		}
+		line := report(w, shales, raws)
+		progress("%s", line)
+		lines = append(lines, line)
+	}
+	for _, line := range lines {
+		name, _, _ := strings.Cut(line, " #")
+		fmt.Println(name)
+	}
+	return nil
+}
+
+func (o *options) one(on target, s *shale, w workload, memory *buffer.Pool) (result, error) {
+	before := s.cpu()
+	r, err := drive(on, w, o.size, memory, o.last, false)
+	r.cpu = s.cpu() - before
+	return r, err
+}
+
+// report is the line of one load: NAME SHALE RAW RATIO, and behind # what helps to understand it.
+func report(w workload, shales, raws []result) string {
+	s, r := medianOf(shales), medianOf(raws)
+	return fmt.Sprintf("%s %.0f %.0f %.3f # median %s, p99 %s, raw %s, %s; %.2f CPU s for 10000", w.name,
+		s.perSecond, r.perSecond, s.perSecond/r.perSecond, s.median.Round(time.Microsecond),
+		s.p99.Round(time.Microsecond), r.median.Round(time.Microsecond), r.p99.Round(time.Microsecond),
+		s.cpu.Seconds()*10000/float64(max(s.done, 1)))
+}
+
+func medianOf(all []result) result {
+	slices.SortFunc(all, func(a, b result) int { return int(a.perSecond - b.perSecond) })
+	return all[len(all)/2]
+}
+
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+}
+
+// places are the Replicas on the children's Devices.
+func places(children []*child) []membership.Replica {
+	var all []membership.Replica
+	for i, c := range children {
+		all = append(all, membership.Replica{ID: ident.ReplicaID(i + 1), Device: c.Device, Address: c.Address})
+	}
+	return all
+}

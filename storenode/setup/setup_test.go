@@ -1,0 +1,177 @@
+package setup
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/shale-storage/shale/storenode/agent"
+	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/setup/process"
+	"github.com/shale-storage/shale/storenode/shard/shardtest"
+	"github.com/shale-storage/shale/storenode/store"
+)
+
+const fileSize = 128 << 20
+
+// file makes a sparse file with text at its start.
+func file(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ssd.img")
+	if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Truncate(path, fileSize)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// opened is a Server that is not serving, and its Devices.
+func opened(t *testing.T) (*process.Server, *devices) {
+	t.Helper()
+	register := shardtest.New()
+	log := slog.New(slog.DiscardHandler)
+	s, err := process.Start(t.Context(), process.Config{
+		Name: "n", Address: "127.0.0.1:0", Incarnation: process.Incarnation(), Authority: register.Authority(),
+		Pool: buffer.New(8 << 20), Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &devices{host: s.Host, boot: 1, log: log}
+	t.Cleanup(func() {
+		s.Stop()
+		if err := d.close(); err != nil {
+			t.Error(err)
+		}
+		register.Close()
+	})
+	return s, d
+}
+
+func content(t *testing.T, d *devices, path string) agent.Found {
+	t.Helper()
+	found, err := d.Probe(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestAnEmptyDeviceIsFormattedServedAndThenTaken(t *testing.T) {
+	_, d := opened(t)
+	path := file(t, "")
+	if found := content(t, d, path); found.Content != agent.ContentEmpty || found.Size != fileSize {
+		t.Fatalf("an empty file: %+v", found)
+	}
+	if err := d.Format(path, "fast"); err != nil {
+		t.Fatal(err)
+	}
+	found := content(t, d, path)
+	if found.Content != agent.ContentOurs || found.Pool != "fast" || found.UUID.IsZero() {
+		t.Fatalf("formatted: %+v", found)
+	}
+	if err := d.Format(path, "fast"); !errors.Is(err, store.ErrNotEmpty) {
+		t.Errorf("formatting again: %v", err)
+	}
+	id, err := d.Serve(path, 100)
+	if err != nil || id != found.UUID {
+		t.Fatalf("serve: %v, %v", id, err)
+	}
+	if u, err := d.Usage(id); err != nil || u.Capacity == 0 || u.Used != 0 || u.Replicas != 0 {
+		t.Errorf("usage %+v, %v", u, err)
+	}
+	if found := content(t, d, path); found.Content != agent.ContentForeign || !strings.Contains(found.What, "in use") {
+		t.Errorf("a served device: %+v", found)
+	}
+	if _, err := process.Serve(d.host, path, 1, 1, d.log); err == nil {
+		t.Error("a device was opened twice")
+	}
+}
+
+func TestForeignDevicesAreNotTouched(t *testing.T) {
+	_, d := opened(t)
+	for name, path := range map[string]string{
+		"somebody's data": file(t, "a photo album"),
+		"a filesystem":    file(t, "XFSB"),
+		"no device":       "/dev/null",
+	} {
+		found := content(t, d, path)
+		if found.Content != agent.ContentForeign || found.What == "" {
+			t.Errorf("%s: %+v", name, found)
+		}
+		if err := d.Format(path, "fast"); !errors.Is(err, store.ErrNotEmpty) {
+			t.Errorf("%s was formatted: %v", name, err)
+		}
+	}
+	if _, err := d.Probe(filepath.Join(t.TempDir(), "missing")); err == nil {
+		t.Error("a missing path was probed")
+	}
+}
+
+func TestEachMetricIsExplained(t *testing.T) {
+	s, d := opened(t)
+	path := file(t, "")
+	if err := d.Format(path, "fast"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Serve(path, 100); err != nil {
+		t.Fatal(err)
+	}
+	r := prometheus.NewRegistry()
+	registerMetrics(r, s, d)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../docs/operate/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := 0
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), prefix) {
+			continue
+		}
+		if ours++; !strings.Contains(string(text), "`"+f.GetName()+"`") {
+			t.Errorf("%s is not explained", f.GetName())
+		}
+	}
+	if ours < 10 {
+		t.Errorf("only %d metrics", ours)
+	}
+}
+
+// TestTheChartsFlagsExist reads the chart, so that neither changes without the other.
+func TestTheChartsFlagsExist(t *testing.T) {
+	text, err := os.ReadFile("../../charts/shale/templates/storenode.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, _, err := New(Options{}).Find([]string{"run"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^ +- --([a-z-]+)=`).FindAllStringSubmatch(string(text), -1)
+	for _, m := range found {
+		if run.Flags().Lookup(m[1]) == nil {
+			t.Errorf("the chart passes --%s, which storenode run does not know", m[1])
+		}
+	}
+	if len(found) < 5 {
+		t.Errorf("found only %d flags in the chart", len(found))
+	}
+}
+
+func TestMemoryForDataStaysWithinItsBounds(t *testing.T) {
+	if got := poolSize(0); got < poolLeast || got > poolMost {
+		t.Errorf("a share of the machine: %d bytes", got)
+	}
+	if got := poolSize(7); got != 7<<20 {
+		t.Errorf("7 MiB: %d bytes", got)
+	}
+}
