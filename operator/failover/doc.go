@@ -6,8 +6,8 @@
 // # When is a Primary given up
 //
 // Data are safe whatever is decided here: a Primary serves only with the leases of its Backups, a Backup takes another
-// Primary only after its grace, and every message carries the Epoch. A wrong promotion costs a stall. So the question is
-// only how sure is sure enough, and these are the answers ([Decide]):
+// Primary only after its grace, and every message carries the Epoch. A wrong promotion costs a stall. So the
+// question is only how sure is sure enough, and these are the answers ([Decide]):
 //
 //   - The Lease of the Primary's storenode expired: nobody has seen it live for the Lease's duration. Promote.
 //   - An InSync Backup reports that it has not heard from the Primary's storenode for longer than the grace, and that
@@ -20,8 +20,8 @@
 //   - The Primary's own storenode says that its Replica failed. Promote.
 //   - The membership has no Primary. Promote.
 //
-// Only members of InSync are ever promoted, whoever else reports what: nobody else has every acknowledged write. If none
-// of them is on a live storenode, the answer is a refusal that names the nodes to bring back.
+// Only members of InSync are ever promoted, whoever else reports what: nobody else has every acknowledged write.
+// If none of them is on a live storenode, the answer is a refusal that names the nodes to bring back.
 //
 // # When is a Replica replaced
 //

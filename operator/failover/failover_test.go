@@ -41,9 +41,10 @@ func reports(by, of string) func(*Shard) {
 	return func(s *Shard) { n := s.Nodes[by]; n.Unreachable = append(n.Unreachable, of); s.Nodes[by] = n }
 }
 
-func inSync(ids ...int64) func(*Shard)         { return func(s *Shard) { s.InSync = ids } }
-func primary(id int64) func(*Shard)            { return func(s *Shard) { s.Primary = id } }
-func failed(i int) func(*Shard)                { return func(s *Shard) { s.Replicas[i].Failed = true } }
+func inSync(ids ...int64) func(*Shard) { return func(s *Shard) { s.InSync = ids } }
+func primary(id int64) func(*Shard)    { return func(s *Shard) { s.Primary = id } }
+func failed(i int) func(*Shard)        { return func(s *Shard) { s.Replicas[i].Failed = true } }
+
 func lost(i int, d time.Duration) func(*Shard) { return func(s *Shard) { s.Replicas[i].LostFor = d } }
 
 func add(id int64, node string) func(*Shard) {
@@ -227,7 +228,9 @@ func TestNoDecisionBreaksAPromise(t *testing.T) {
 
 func TestRefusalSaysWhatIsWrongWithEachHolder(t *testing.T) {
 	d := Decide(shard(dead("n1"), inSync(1, 2, 3), failed(1), func(s *Shard) { s.Replicas[2].Gone = true }))
-	for _, want := range []string{"node n1", "node n2, whose device dev-n2 failed", "node n3, whose device dev-n3 was deleted"} {
+	for _, want := range []string{
+		"node n1", "node n2, whose device dev-n2 failed", "node n3, whose device dev-n3 was deleted",
+	} {
 		if d.Action != Refuse || !strings.Contains(d.Message, want) {
 			t.Errorf("got %v %q, want %q in it", d.Action, d.Message, want)
 		}

@@ -7,10 +7,10 @@
 // # Free space
 //
 // A Device may promise capacity × overcommit. Of that is taken the larger of two sums: what its storenode says is
-// reserved, which lags behind by seconds, and the sizes of all Replicas that Shard objects and the ledger put there, which
-// does not know Replicas whose Shard has moved on and that are not deleted yet. The storenode has the last word when it
-// reserves: if it refuses, the Replica goes elsewhere. csi/volumes estimates GetCapacity by the same rule from what
-// the Devices say.
+// reserved, which lags behind by seconds, and the sizes of all Replicas that Shard objects and the ledger put
+// there, which does not know Replicas whose Shard has moved on and that are not deleted yet. The storenode has
+// the last word when it reserves: if it refuses, the Replica goes elsewhere. csi/volumes estimates GetCapacity by
+// the same rule from what the Devices say.
 //
 // # Concurrency
 //

@@ -2,8 +2,8 @@
 //
 // A Lease is expired when it has not been seen to change for its duration, measured on the monotonic clock of this
 // process. The times inside a Lease are only compared for being different: clocks of two machines are never compared.
-// A storenode that was never heard of counts as alive for DefaultDuration from the first question, so that a new operator
-// does not promote anybody before it has watched for as long as an old one would have.
+// A storenode that was never heard of counts as alive for DefaultDuration from the first question, so that a new
+// operator does not promote anybody before it has watched for as long as an old one would have.
 //
 // Safe for concurrent use. Nothing survives a restart, which costs one Lease's duration.
 package liveness

@@ -31,30 +31,36 @@ func TestNoRoomSaysWhyForEachCandidate(t *testing.T) {
 		want    []string
 	}{
 		"too few nodes": {
-			nodes(4*gib, 4*gib), Request{Pool: "fast", Size: gib, Count: 3},
+			nodes(4*gib, 4*gib),
+			Request{Pool: "fast", Size: gib, Count: 3},
 			[]string{"pool fast: 2 nodes have Devices, 3 replicas wanted"},
 		},
 		"one node": {
-			nodes(4 * gib), Request{Pool: "fast", Size: gib, Count: 2},
+			nodes(4 * gib),
+			Request{Pool: "fast", Size: gib, Count: 2},
 			[]string{"pool fast: 1 node has Devices, 2 replicas wanted"},
 		},
 		"no devices at all": {
-			nil, Request{Pool: "fast", Size: gib, Count: 1},
+			nil,
+			Request{Pool: "fast", Size: gib, Count: 1},
 			[]string{"pool fast: 0 nodes have Devices, 1 replicas wanted"},
 		},
 		"one failure domain": {
-			zoned, Request{Pool: "fast", DomainLabel: "zone", Size: gib, Count: 2},
+			zoned,
+			Request{Pool: "fast", DomainLabel: "zone", Size: gib, Count: 2},
 			[]string{"pool fast: 1 value of zone has Devices, 2 replicas wanted"},
 		},
 		"too little space, and a dead storenode": {
-			down, Request{Pool: "fast", Size: 3 * gib, Count: 2},
+			down,
+			Request{Pool: "fast", Size: 3 * gib, Count: 2},
 			[]string{
 				"no room for 2 replicas of 3.0 GiB", "node n2: device dev-n2: 2.0 GiB free of 3.0 GiB needed",
 				"node n3: device dev-n3: its storenode is down",
 			},
 		},
 		"taken and refused": {
-			nodes(gib, gib), Request{
+			nodes(gib, gib),
+			Request{
 				Pool: "fast", Size: gib, Count: 1, Taken: []string{"node/n1"},
 				Refusals: map[string]string{"dev-n2": "refused replica 2: full"},
 			},

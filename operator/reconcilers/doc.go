@@ -2,8 +2,8 @@
 //
 // # One way to write a status
 //
-// Each reconciler gathers, decides, acts, and then writes the status once, as a merge patch of what changed. The list of
-// Replicas in a Shard's status belongs to the storenodes; no patch from here touches it.
+// Each reconciler gathers, decides, acts, and then writes the status once, as a merge patch of what changed. The
+// list of Replicas in a Shard's status belongs to the storenodes; no patch from here touches it.
 //
 // # No owner references
 //

@@ -4,8 +4,8 @@
 // # Phases
 //
 //   - gather.go: what is known, from the cache and the liveness tracker.
-//   - create.go, while the Epoch is 0: a Replica that a storenode refused, or whose storenode died, is placed elsewhere;
-//     when all are Created, Epoch 1 names the Primary and all of them as InSync.
+//   - create.go, while the Epoch is 0: a Replica that a storenode refused, or whose storenode died, is placed
+//     elsewhere; when all are Created, Epoch 1 names the Primary and all of them as InSync.
 //   - shard.go, afterwards: failover.Decide and failover.Repair, carried out.
 //   - remove.go, when deleted.
 //   - status.go, always at the end.
@@ -18,10 +18,10 @@
 //
 // # What a displaced Replica leaves behind
 //
-// When a Replica is taken off the list while its storenode is away, that storenode still holds its space and will give it
-// back when it returns. Its entry in the status tells so, but not where it is; the annotation DisplacedAnnotation does, in
-// the same update that takes it off. A deletion waits for such entries too, unless the Device object was deleted: by
-// that a person says that it will not return.
+// When a Replica is taken off the list while its storenode is away, that storenode still holds its space and will
+// give it back when it returns. Its entry in the status tells so, but not where it is; the annotation
+// DisplacedAnnotation does, in the same update that takes it off. A deletion waits for such entries too, unless
+// the Device object was deleted: by that a person says that it will not return.
 //
 // # Failure
 //

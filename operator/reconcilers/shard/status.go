@@ -47,12 +47,15 @@ func ready(s *scope) reconcilers.Verdict {
 	case s.noRoom != "":
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonNoRoom, Message: s.noRoom}
 	case m.Epoch == 0:
-		return reconcilers.Verdict{Reason: v1alpha1.ReasonCreating, Message: "waiting for " + strings.Join(s.uncreated(), ", ")}
+		return reconcilers.Verdict{
+			Reason: v1alpha1.ReasonCreating, Message: "waiting for " + strings.Join(s.uncreated(), ", "),
+		}
 	case s.decision.Action == failover.Refuse:
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonNoPrimary, Message: s.decision.Message}
 	}
 	return reconcilers.Verdict{
-		OK: true, Reason: v1alpha1.ReasonServing, Message: fmt.Sprintf("Replica %d is primary in epoch %d", m.Primary, m.Epoch),
+		OK: true, Reason: v1alpha1.ReasonServing,
+		Message: fmt.Sprintf("Replica %d is primary in epoch %d", m.Primary, m.Epoch),
 	}
 }
 
@@ -116,8 +119,8 @@ func (s *scope) outOfSync() []string {
 	return out
 }
 
-// stale says that a Replica has seen a newer Epoch than the object has. It may be so for a moment, while an update is on
-// its way to the cache.
+// stale says that a Replica has seen a newer Epoch than the object has. It may be so for a moment, while an
+// update is on its way to the cache.
 func (s *scope) stale() string {
 	for _, replica := range s.shard.Spec.Replicas {
 		if report := s.reports[replica.ID]; report != nil && report.Epoch > s.shard.Spec.Membership.Epoch {

@@ -13,6 +13,6 @@
 //
 // # Failure
 //
-// Each phase looks at what is there and does what is missing, so a crash after any write is mended by the next run. Shards
-// have names that follow from the Volume's (VOLUME-INDEX), so none is made twice.
+// Each phase looks at what is there and does what is missing, so a crash after any write is mended by the next
+// run. Shards have names that follow from the Volume's (VOLUME-INDEX), so none is made twice.
 package volume

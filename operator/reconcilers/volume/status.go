@@ -103,7 +103,8 @@ func healthy(s *scope) reconcilers.Verdict {
 		}
 	}
 	return reconcilers.Verdict{
-		Reason: reason, Message: fmt.Sprintf("%d of %d shards have all replicas in sync", s.volume.Status.HealthyShards, count),
+		Reason:  reason,
+		Message: fmt.Sprintf("%d of %d shards have all replicas in sync", s.volume.Status.HealthyShards, count),
 	}
 }
 
