@@ -15,7 +15,7 @@ help: ## show this list
 
 ##—— what a newcomer wants
 .PHONY: test
-test: packages verify lint unit race fuzz ## everything that a change must pass
+test: packages verify lint unit race fuzz e2e ## everything that a change must pass
 	@echo "test: all passed"
 
 ##—— parts of `make test`
@@ -39,6 +39,17 @@ race: ## the concurrent packages under the race detector
 
 fuzz: ## a short run of every fuzz target (FUZZ=1m for longer)
 	$(GO) run ./hack/fuzz -time $(FUZZ)
+
+##—— a real Kubernetes of three nodes on this machine (root)
+.PHONY: demo demo-down e2e
+demo: ## install Shale, write, kill a storenode, check every byte (KEEP=1 leaves the cluster)
+	$(GO) run ./hack/demo $(if $(KEEP),-keep)
+
+demo-down: ## end the cluster that `make demo KEEP=1` left
+	$(GO) run ./hack/demo -down
+
+e2e: ## the same story and bad input, as tests
+	SHALE_E2E=1 $(GO) test -count=1 -v -timeout 30m ./test/e2e
 
 ##—— building
 .PHONY: build generate fmt bench tools clean
