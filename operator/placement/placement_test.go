@@ -100,7 +100,7 @@ func TestMessageNamesABoundedNumberOfCandidates(t *testing.T) {
 // size with r Replicas fit exactly if the domains can hold r*count Replicas, none more than one of each Shard.
 func TestPlacesAreFoundWheneverThereAreAny(t *testing.T) {
 	for seed := range uint64(3000) {
-		random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's input
+		random := rand.New(rand.NewPCG(seed, 1))
 		var devices []Device
 		slots := map[string]int{}
 		for i := range 1 + random.IntN(8) {
