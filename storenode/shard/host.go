@@ -292,6 +292,9 @@ func (h *Host) Tick() (next time.Duration) {
 	}
 	for _, p := range peers {
 		h.settlePeer(p, now)
+		if l := p.stuck(now); l != nil {
+			l.close(errUnanswered)
+		}
 		p.beat(now)
 		if p.link() == nil {
 			next = h.o.Timing.Heartbeat / ticksPerHeartbeat

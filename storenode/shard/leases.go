@@ -71,6 +71,12 @@ func (l *leases) answer(now replication.Instant) {
 	l.heard.raise(now)
 }
 
+// unanswered reports whether nothing that was asked on the present connection was answered for longer than the grace
+// period: a network that was cut and mended may keep a connection waiting for much longer than a new one takes.
+func (l *leases) unanswered(now replication.Instant, t replication.Timing) bool {
+	return l.asked != 0 && now > max(l.until.load().After(-t.Lease), l.since).After(t.Grace)
+}
+
 // silent reports whether a Primary has not been heard of for longer than the grace period.
 func (l *leases) silent(now replication.Instant, t replication.Timing) bool {
 	return now > max(l.heard.load(), l.followed).After(t.Grace)

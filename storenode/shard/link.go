@@ -16,6 +16,7 @@ import (
 var (
 	errSuperseded = errors.New("a newer connection of the same storenode has taken over")
 	errRestarted  = errors.New("the storenode was started anew")
+	errUnanswered = errors.New("the storenode does not answer")
 	errUnused     = errors.New("no shard needs the connection any more")
 	errNoMemory   = errors.New("no memory for what must be told first")
 	errNoHello    = errors.New("first frame is no hello")

@@ -215,6 +215,16 @@ func (p *peer) silent(now replication.Instant) bool {
 	return p.follows > 0 && p.leases.silent(now, p.host.o.Timing)
 }
 
+// stuck is the connection that we dialed, if it must be given up because nothing comes back by it.
+func (p *peer) stuck(now replication.Instant) *link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.up && p.served > 0 && p.leases.unanswered(now, p.host.o.Timing) {
+		return p.out
+	}
+	return nil
+}
+
 // idle reports whether nobody needs the peer: no Replica and no connection of its own.
 func (p *peer) idle() bool {
 	p.mu.Lock()
