@@ -43,7 +43,8 @@ type Request struct {
 	// Offset and Length in bytes, multiples of BlockSize within the Backend's size; both 0 for OpFlush.
 	Offset int64
 	Length int
-	// Buffer holds Length bytes to write or takes those read, from its start; nil for other operations.
+	// Buffer holds Length bytes to write or takes those read, from its start; nil for other operations. For OpRead the
+	// Backend may put another of its own in its place and release this one, so that what arrives need not be copied.
 	Buffer Buffer
 	// Done is told of the completion.
 	Done Completer

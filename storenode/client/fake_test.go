@@ -70,10 +70,10 @@ type node struct {
 	asked  int
 }
 
-func newCluster(t testing.TB, nodes, shards int, shardSize int64) *cluster {
-	t.Helper()
+func newCluster(tb testing.TB, nodes, shards int, shardSize int64) *cluster {
+	tb.Helper()
 	c := &cluster{
-		t: t, id: ident.UUID{7}, shardSize: shardSize, content: make([]byte, int64(shards)*shardSize), generation: 1,
+		t: tb, id: ident.UUID{7}, shardSize: shardSize, content: make([]byte, int64(shards)*shardSize), generation: 1,
 		flushed: make([]byte, int64(shards)*shardSize),
 		applied: map[ident.SessionID][]memory{}, seen: map[wire.Opcode]int{}, chance: rand.New(rand.NewPCG(1, 2)),
 	}
@@ -82,7 +82,7 @@ func newCluster(t testing.TB, nodes, shards int, shardSize int64) *cluster {
 		c.nodes = append(c.nodes, n)
 		n.start()
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		for _, n := range c.nodes {
 			n.kill()
 		}
@@ -130,13 +130,13 @@ func (n *node) kill() {
 }
 
 // promote makes node i the Primary of the Shards that fits, with a new Epoch.
-func (c *cluster) promote(i int, fits func(shard int) bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for s := range c.records {
-		if fits(s) && c.records[s].Primary != ident.ReplicaID(i+1) {
-			c.records[s].Epoch++
-			c.records[s].Primary = ident.ReplicaID(i + 1)
+func (x *cluster) promote(i int, fits func(shard int) bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for s := range x.records {
+		if fits(s) && x.records[s].Primary != ident.ReplicaID(i+1) {
+			x.records[s].Epoch++
+			x.records[s].Primary = ident.ReplicaID(i + 1)
 		}
 	}
 }
@@ -357,19 +357,19 @@ func (t fastTimer) Reset(d time.Duration) bool { return t.Timer.Reset(d / clockS
 func fastClock(d time.Duration, f func()) Timer { return fastTimer{time.AfterFunc(d/clockSpeed, f)} }
 
 // open opens the Volume for the length of the test, and checks at its end that no memory is missing.
-func (x *cluster) open(t testing.TB) *Volume {
-	t.Helper()
+func (x *cluster) open(tb testing.TB) *Volume {
+	tb.Helper()
 	o := x.options(1)
-	v, err := Open(t.Context(), o)
+	v, err := Open(tb.Context(), o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := v.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 		if in, _ := o.Pool.Use(); in != 0 {
-			t.Errorf("%d bytes of the pool are lost", in)
+			tb.Errorf("%d bytes of the pool are lost", in)
 		}
 	})
 	return v
@@ -408,11 +408,11 @@ func (c *call) end() ([]byte, error) {
 	return got, c.Err
 }
 
-func do(t testing.TB, v *Volume, op Op, offset int64, length int, fill []byte) []byte {
-	t.Helper()
+func do(tb testing.TB, v *Volume, op Op, offset int64, length int, fill []byte) []byte {
+	tb.Helper()
 	got, err := begin(v, op, offset, length, fill).end()
 	if err != nil {
-		t.Fatalf("operation %d at %d: %v", op, offset, err)
+		tb.Fatalf("operation %d at %d: %v", op, offset, err)
 	}
 	return got
 }

@@ -161,7 +161,9 @@ func fetch(ctx context.Context, o *Options, session ident.SessionID, address str
 }
 
 // pages asks for one page after the other.
-func (f *fetcher) pages(ctx context.Context, c transport.Conn, o *Options, session ident.SessionID) (*volumeMap, error) {
+func (f *fetcher) pages(
+	ctx context.Context, c transport.Conn, o *Options, session ident.SessionID,
+) (*volumeMap, error) {
 	m := &volumeMap{}
 	for total := 1; len(m.records) < total; {
 		request := transport.Frame{Header: wire.Header{
@@ -186,7 +188,9 @@ func (f *fetcher) pages(ctx context.Context, c transport.Conn, o *Options, sessi
 }
 
 // call sends a request and hands on its answer.
-func (f *fetcher) call(ctx context.Context, c transport.Conn, r *transport.Frame, take func(*transport.Frame) error) error {
+func (f *fetcher) call(
+	ctx context.Context, c transport.Conn, r *transport.Frame, take func(*transport.Frame) error,
+) error {
 	if err := c.Send(r); err != nil {
 		return fmt.Errorf("send operation %d: %w", r.Opcode, err)
 	}

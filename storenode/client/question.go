@@ -58,7 +58,7 @@ func (v *Volume) ask(s *shard) {
 
 // candidate is the i-th of the Shard's Replicas and the addresses given to Open.
 func (v *Volume) candidate(s *shard, i int) *peer {
-	address := ""
+	var address string
 	if i < len(s.record.Replicas) {
 		address = s.record.Replicas[i].Address
 	} else {

@@ -52,7 +52,8 @@ type Volume struct {
 	seen  uint64
 	// stalled is the tick since when there is no progress, 0 if there is.
 	stalled int64
-	question
+	// question for the map that is on its way, if any.
+	question question
 }
 
 // Size in bytes.

@@ -100,14 +100,14 @@ type cluster struct {
 	shards   int
 }
 
-func newCluster(t testing.TB, shards int) *cluster {
-	t.Helper()
-	c := &cluster{t: t, register: shardtest.New(), shards: shards}
-	dir := t.TempDir()
+func newCluster(tb testing.TB, shards int) *cluster {
+	tb.Helper()
+	c := &cluster{t: tb, register: shardtest.New(), shards: shards}
+	dir := tb.TempDir()
 	var replicas []membership.Replica
 	for i := range 3 {
 		n := &node{
-			t: t, path: filepath.Join(dir, fmt.Sprintf("n%d.img", i+1)), address: "127.0.0.1:0", register: c.register,
+			t: tb, path: filepath.Join(dir, fmt.Sprintf("n%d.img", i+1)), address: "127.0.0.1:0", register: c.register,
 		}
 		n.start()
 		c.nodes = append(c.nodes, n)
@@ -115,7 +115,7 @@ func newCluster(t testing.TB, shards int) *cluster {
 			ID: ident.ReplicaID(i + 1), Device: n.store.Device(), Address: n.address,
 		})
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		for _, n := range c.nodes {
 			if n.stop != nil {
 				n.end()
@@ -125,7 +125,7 @@ func newCluster(t testing.TB, shards int) *cluster {
 	})
 	m := shard.VolumeMap{Volume: theVolume, Size: int64(shards) * shardSize, ShardSize: shardSize, Generation: 1}
 	if err := c.register.CreateVolume(m, replicas); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }

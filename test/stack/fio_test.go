@@ -16,8 +16,8 @@ func needFio(tb testing.TB) {
 	}
 }
 
-// TestFioVerifiesWhileStorenodesDie is the promise as an application sees it: each storenode in turn is killed and comes
-// back, and no read gives anything but what was written.
+// TestFioVerifiesWhileStorenodesDie is the promise as an application sees it: each storenode in turn is killed and
+// comes back, and no read gives anything but what was written.
 func TestFioVerifiesWhileStorenodesDie(t *testing.T) {
 	needFio(t)
 	if testing.Short() {
