@@ -62,8 +62,8 @@ generate: ## CRDs and deep copies from the types
 fmt: ## format the code
 	$$($(TOOL) golangci-lint) fmt
 
-bench: ## Go benchmarks of engine, transport and store
-	$(GO) test -run '^$$' -bench . ./storenode/...
+bench: ## Shale and the disk below it in turns; ends with lines NAME SHALE RAW RATIO
+	$(GO) run ./hack/bench
 
 tools: ## build every pinned tool now (minutes, once)
 	$(TOOL) envtest lab sidecars cni helm controller-gen lint

@@ -67,7 +67,8 @@ func (v *Volume) Buffer(n int) *buffer.Buffer {
 	return v.o.Pool.Get(n)
 }
 
-// Submit takes r. It may be sent only at Kick; it may be completed before Submit returns.
+// Submit takes r. It may be sent only at Kick, which need not be called for what is submitted from within RequestDone; it
+// may be completed before Submit returns.
 func (v *Volume) Submit(r *Request) {
 	if err := v.check(r); err != nil {
 		r.Err = err
@@ -300,6 +301,7 @@ func (v *Volume) leave() {
 	if n > 0 {
 		v.o.Metrics.InFlight.Add(-n)
 		v.o.Metrics.Failed.Add(failed)
+		v.Kick() // what was submitted by those who were told
 	}
 }
 
