@@ -186,7 +186,8 @@ func (m *Machine) compareTails() {
 	if last > MaxWindow {
 		floor = max(floor, last-MaxWindow)
 	}
-	m.sequence.begin(last)
+	// Flushes and copies take numbers that no tail has, so Committed may be beyond all tails.
+	m.sequence.begin(max(last, committed))
 	m.stage = stageSettling
 	if m.targets == 0 || mutant.Now == mutant.SkipReconcile {
 		m.claim.flushed = true

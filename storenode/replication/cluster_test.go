@@ -22,6 +22,8 @@ import (
 
 const clusterSize = 6 * extentSize
 
+var tracing = os.Getenv("CLUSTER_TRACE") != ""
+
 // cluster is one run.
 type cluster struct {
 	t    int64
@@ -41,6 +43,9 @@ type cluster struct {
 	away     bool
 	deciding int
 	faulty   bool
+	// trap: the next node that replicates a write dies in the middle of it, and so does the client, so that nobody is left
+	// who would write it again.
+	trap bool
 	// cut[a][b]: what a sends to b is lost.
 	cut  map[[2]ident.ReplicaID]bool
 	live int
@@ -72,7 +77,7 @@ func (c *cluster) after(d time.Duration, f func()) {
 }
 
 func (c *cluster) logf(format string, args ...any) {
-	if c.log.Len() < 64<<20 && os.Getenv("CLUSTER_TRACE") != "" {
+	if tracing && c.log.Len() < 64<<20 {
 		fmt.Fprintf(&c.log, "%9.3fms ", float64(c.t)/1e6)
 		fmt.Fprintf(&c.log, format+"\n", args...)
 	}
@@ -455,9 +460,28 @@ func (n *node) send(message Message) {
 	}
 	n.c.logf("%d->%d %s", n.id, message.To, show(&message.Header))
 	c.send(n, message)
+	if n.c.trap && n.c.faulty && message.Opcode == wire.OpReplWrite && !message.IsReply() {
+		n.c.trap = false
+		for _, other := range n.out {
+			other.broken = other.broken || other != c
+		}
+		n.c.after(400*time.Microsecond, func() {
+			if n.up() {
+				n.c.client.restart()
+				n.c.client.looking = n.c.t + int64(6*time.Second)
+				n.c.crash(n, false)
+			}
+		})
+	}
 }
 
-func show(h *wire.Header) string {
+// shown prints a header, when it is printed at all.
+type shown struct{ *wire.Header }
+
+func show(h *wire.Header) shown { return shown{h} }
+
+func (s shown) String() string {
+	h := s.Header
 	reply := ""
 	if h.IsReply() {
 		reply = fmt.Sprintf(" reply %d", h.Status)
@@ -578,7 +602,7 @@ func (c *cluster) operate() {
 	c.after(c.between(200*time.Millisecond, 800*time.Millisecond), func() {
 		defer c.operate()
 		r := c.record
-		wrong := c.faulty && c.chance(4)
+		wrong := c.faulty && (c.chance(4) || len(c.cut) > 0 && c.chance(30))
 		if c.away || r.Primary != 0 && c.node(r.Primary).up() && !c.node(r.Primary).paused && !wrong {
 			return
 		}
@@ -622,6 +646,8 @@ func (c *cluster) harm() {
 			c.crash(n, true)
 		case kind < 38:
 			c.blackout()
+		case kind < 48:
+			c.trap = true
 		case kind < 58 && other != n:
 			c.logf("cut %d->%d", n.id, other.id)
 			both := c.chance(50)

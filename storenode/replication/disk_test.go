@@ -129,8 +129,8 @@ func (d *disk) apply(op Op, p Payload) {
 		d.blocks[b] = p.(*memory).values[i]
 		d.epochs[extent] = max(d.epochs[extent], op.Epoch)
 	}
-	for extent := range d.epochs {
-		if !d.has(extent) {
+	for extent := uint32(first / extentBlocks); extent <= uint32((first+blocks-1)/extentBlocks); extent++ {
+		if _, ok := d.epochs[extent]; ok && !d.has(extent) {
 			delete(d.epochs, extent)
 		}
 	}

@@ -20,7 +20,9 @@ type tester struct {
 	last       ident.RequestID
 	pending    []*request
 	closing    bool
-	answered   int
+	// looking until then: it only reads.
+	looking  int64
+	answered int
 }
 
 type request struct {
@@ -90,7 +92,7 @@ func (x *tester) issue() {
 	switch kind := r.IntN(100); {
 	case kind < 8:
 		q.header.Opcode, q.header.Offset, q.header.Length = wire.OpFlush, 0, 0
-	case kind < 60 && free:
+	case kind < 60 && free && x.c.t > x.looking:
 		q.header.Opcode = wire.OpWrite
 		if r.IntN(10) == 0 {
 			q.header.Flags = wire.FlagFUA
