@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/shale-storage/shale/storenode/ident"
@@ -286,7 +287,7 @@ func TestAStorenodeThatMovedIsFoundAtItsNewAddress(t *testing.T) {
 	x.nodes[0].address = "127.0.0.1:0"
 	x.nodes[0].start()
 	x.mu.Lock()
-	moved := append(x.records[0].Replicas[:0:0], x.records[0].Replicas...)
+	moved := slices.Clone(x.records[0].Replicas)
 	moved[0].Address = x.nodes[0].address
 	x.records[0].Replicas = moved
 	x.mu.Unlock()
