@@ -72,16 +72,19 @@ type result struct {
 	done      int64
 }
 
-// drive loads the target; whole goes once over all of it instead of for a time.
-func drive(on target, w workload, size int64, memory *buffer.Pool, last time.Duration, whole bool) (result, error) {
-	r := &running{w: w, size: size, on: on, left: w.depth, over: make(chan struct{})}
-	if whole {
-		r.count, last = size/int64(w.block), time.Hour
+// whole is a time for drive: once over all of the target, however long it takes.
+const whole = time.Hour
+
+// drive loads the target for a time.
+func (o *options) drive(on target, w workload, last time.Duration) (result, error) {
+	r := &running{w: w, size: o.size, on: on, left: w.depth, over: make(chan struct{})}
+	if last == whole {
+		r.count = o.size / int64(w.block)
 	}
 	start := time.Now()
 	r.stop = start.Add(last)
 	for range w.depth {
-		o := &operation{write: w.write, buf: memory.Get(w.block), run: r}
+		o := &operation{write: w.write, buf: o.memory.Get(w.block), run: r}
 		for i := range o.buf.Bytes() {
 			o.buf.Bytes()[i] = byte(rand.Uint32())
 		}

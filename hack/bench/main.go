@@ -27,6 +27,7 @@ type options struct {
 	last                 time.Duration
 	rounds, replicas     int
 	profile              string
+	memory               *buffer.Pool
 }
 
 func main() {
@@ -68,7 +69,7 @@ func start(ctx context.Context, o *options) error {
 
 // compare measures all loads on both targets, in turns.
 func (o *options) compare(ctx context.Context, dir string) error {
-	memory := buffer.New(clientMemory)
+	o.memory = buffer.New(clientMemory)
 	disk, err := openRaw(filepath.Join(dir, "raw.img"), o.size)
 	if err != nil {
 		return err
@@ -78,14 +79,14 @@ func (o *options) compare(ctx context.Context, dir string) error {
 	if err != nil {
 		return errors.Join(err, disk.close())
 	}
-	err = o.measure(ctx, s, disk, memory)
+	err = o.measure(ctx, s, disk)
 	return errors.Join(err, s.close(), disk.close())
 }
 
-func (o *options) measure(ctx context.Context, s *shale, disk *raw, memory *buffer.Pool) error {
+func (o *options) measure(ctx context.Context, s *shale, disk *raw) error {
 	fill := workload{name: "fill", write: true, block: 1 << 20, depth: 4}
 	for _, on := range []target{disk, s} {
-		if _, err := drive(on, fill, o.size, memory, 0, true); err != nil {
+		if _, err := o.drive(on, fill, whole); err != nil {
 			return fmt.Errorf("fill: %w", err)
 		}
 	}
@@ -100,11 +101,11 @@ func (o *options) measure(ctx context.Context, s *shale, disk *raw, memory *buff
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			x, err := o.one(disk, nil, w, memory)
+			x, err := o.one(disk, nil, w)
 			if err != nil {
 				return fmt.Errorf("%s on the raw file: %w", w.name, err)
 			}
-			y, err := o.one(s, s, w, memory)
+			y, err := o.one(s, s, w)
 			if err != nil {
 				return fmt.Errorf("%s on shale: %w", w.name, err)
 			}
@@ -121,9 +122,9 @@ func (o *options) measure(ctx context.Context, s *shale, disk *raw, memory *buff
 	return nil
 }
 
-func (o *options) one(on target, s *shale, w workload, memory *buffer.Pool) (result, error) {
+func (o *options) one(on target, s *shale, w workload) (result, error) {
 	before := s.cpu()
-	r, err := drive(on, w, o.size, memory, o.last, false)
+	r, err := o.drive(on, w, o.last)
 	r.cpu = s.cpu() - before
 	return r, err
 }

@@ -41,7 +41,8 @@ type (
 type constant struct{ log *slog.Logger }
 
 func (c constant) Propose(id ident.ShardID, next membership.Record) {
-	c.log.Error("Membership would change, the figures are worthless", "shard", id, "epoch", next.Epoch, "inSync", next.InSync)
+	c.log.Error("Membership would change, the figures are worthless",
+		"shard", id, "epoch", next.Epoch, "inSync", next.InSync)
 }
 
 func (c constant) Unreachable(addresses []string) {

@@ -62,7 +62,9 @@ func TestThreeReplicasGoOnWithoutTheirPrimary(t *testing.T) {
 	}
 	dead.start()
 	for i := range uint32(3) {
-		eventually(t, "the returned replica is in sync", func() bool { return len(c.register.Record(shardID(i)).InSync) == 3 })
+		eventually(t, "the returned replica is in sync", func() bool {
+			return len(c.register.Record(shardID(i)).InSync) == 3
+		})
 	}
 	// What was written without it is there when it is the only one left that may serve.
 	for _, n := range c.nodes {
@@ -143,7 +145,8 @@ func TestADeletedReplicaGivesItsSpaceBack(t *testing.T) {
 			t.Errorf("still shown: %+v", s)
 		}
 	}
-	if a, err := k.once(c.nodes[0].address, wire.Header{Opcode: wire.OpRead, Shard: shardID(0), Length: 4096, Request: 99}, nil); err != nil || a.Status != wire.StatusNotFound {
+	h := wire.Header{Opcode: wire.OpRead, Shard: shardID(0), Length: 4096, Request: 99}
+	if a, err := k.once(c.nodes[0].address, h, nil); err != nil || a.Status != wire.StatusNotFound {
 		t.Errorf("a deleted shard answers %d, %v", a.Status, err)
 	}
 }
@@ -209,7 +212,8 @@ func TestOpenTellsTheMapAndRaisesTheGeneration(t *testing.T) {
 	if err := page.Decode(a.payload); a.Status != wire.StatusOK || err != nil {
 		t.Fatalf("status %d, %v", a.Status, err)
 	}
-	if page.Shards != 3 || page.First != 1 || len(page.Records) != 2 || page.Generation != 5 || page.ShardSize != shardSize {
+	if page.Shards != 3 || page.First != 1 || len(page.Records) != 2 || page.Generation != 5 ||
+		page.ShardSize != shardSize {
 		t.Errorf("page %+v", page)
 	}
 	if a := open(theVolume, 4, 0); a.Status != wire.StatusFenced {

@@ -60,7 +60,8 @@ func TestHeartbeatsKeepTheirPace(t *testing.T) {
 	var l leases
 	l.connected(1, false)
 	asked := 0
-	for now := replication.Instant(1); now < replication.Instant(10*timing.Heartbeat); now = now.After(timing.Heartbeat / 10) {
+	end := replication.Instant(10 * timing.Heartbeat)
+	for now := replication.Instant(1); now < end; now = now.After(timing.Heartbeat / 10) {
 		if l.due(now, timing) {
 			asked++
 		}

@@ -20,7 +20,7 @@ func TestATebibyteTakesLittleMemoryWhileItIsEmpty(t *testing.T) {
 	r := newRig(t, size)
 	for n := range 31 {
 		h := r.create(t, n, 32<<30)
-		for at := int64(0); at < 8; at++ {
+		for at := range int64(8) {
 			if err := r.write(h, at*4<<30, fill(block, uint64(at)), 1); err != nil {
 				t.Fatal(err)
 			}

@@ -168,7 +168,9 @@ func (r *Register) promote(id ident.ShardID, record membership.Record, address s
 		}
 		next := record
 		next.Epoch, next.Primary = record.Epoch+1, c.ID
-		next.InSync = slices.DeleteFunc(slices.Clone(record.InSync), func(o ident.ReplicaID) bool { return o == record.Primary })
+		next.InSync = slices.DeleteFunc(slices.Clone(record.InSync), func(o ident.ReplicaID) bool {
+			return o == record.Primary
+		})
 		r.swap(id, next)
 		return
 	}
