@@ -28,6 +28,7 @@ func TestFioVerifiesWhileStorenodesDie(t *testing.T) {
 	fio := exec.CommandContext(t.Context(), "fio", "--name=verify", "--filename="+device, "--rw=randwrite",
 		"--bsrange=4k-128k", "--blockalign=4k", "--iodepth=16", "--ioengine=io_uring", "--direct=1", "--time_based",
 		"--runtime=15", "--verify=crc32c", "--verify_backlog=256", "--verify_fatal=1", "--fsync=500")
+	fio.Dir = t.TempDir() // it leaves its state where it runs
 	ended := make(chan error, 1)
 	var text []byte
 	go func() {
