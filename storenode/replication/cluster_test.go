@@ -105,17 +105,19 @@ type node struct {
 	m           *Machine
 	incarnation int
 	paused      bool
-	held        []func()
-	rate        float64
-	offset      int64
-	ops         []*Op
-	out, in     map[ident.ReplicaID]*conn
-	known       map[ident.ReplicaID]int
-	lease       map[ident.ReplicaID]Instant
-	promised    map[ident.ReplicaID]Instant
-	way         map[ident.ReplicaID]*conn
-	started     Instant
-	rebuilds    int
+	// isolated from the keeper of records.
+	isolated bool
+	held     []func()
+	rate     float64
+	offset   int64
+	ops      []*Op
+	out, in  map[ident.ReplicaID]*conn
+	known    map[ident.ReplicaID]int
+	lease    map[ident.ReplicaID]Instant
+	promised map[ident.ReplicaID]Instant
+	way      map[ident.ReplicaID]*conn
+	started  Instant
+	rebuilds int
 }
 
 // conn is a connection that from dialed; requests of from go by it, and their answers.
@@ -179,7 +181,7 @@ func (n *node) start() {
 // watch is the node's look at the keeper of records.
 func (n *node) watch() {
 	n.run(n.c.between(5*time.Millisecond, 400*time.Millisecond), func() {
-		if !n.c.away {
+		if !n.c.away && !n.isolated {
 			n.adopt(n.c.record)
 		}
 		n.watch()
@@ -531,7 +533,7 @@ func (c *cluster) propose(n *node, next membership.Record) {
 	c.deciding++
 	c.after(c.between(time.Millisecond, 60*time.Millisecond), func() {
 		c.deciding--
-		if c.away {
+		if c.away || n.isolated {
 			if n.incarnation == life {
 				c.after(300*time.Millisecond, func() {
 					if n.incarnation == life && n.m != nil && n.m.Record().Epoch < next.Epoch {
@@ -542,7 +544,7 @@ func (c *cluster) propose(n *node, next membership.Record) {
 			return
 		}
 		c.swap(next)
-		if c.chance(90) && n.incarnation == life {
+		if c.chance(90) && n.incarnation == life && !n.isolated {
 			n.run(c.between(time.Millisecond, 30*time.Millisecond), func() { n.adopt(c.record) })
 		}
 	})
@@ -660,7 +662,9 @@ func (c *cluster) harm() {
 				delete(c.cut, [2]ident.ReplicaID{n.id, other.id})
 				delete(c.cut, [2]ident.ReplicaID{other.id, n.id})
 			})
-		case kind < 70:
+		case kind < 64:
+			c.isolate(n)
+		case kind < 72:
 			if conn := n.out[other.id]; conn != nil {
 				c.logf("break %d->%d", n.id, other.id)
 				conn.breaks(c.between(0, 20*time.Millisecond))
@@ -673,6 +677,26 @@ func (c *cluster) harm() {
 		default:
 			c.client.restart()
 		}
+	})
+}
+
+// isolate leaves a node with nothing but its client.
+func (c *cluster) isolate(n *node) {
+	c.logf("isolate %d", n.id)
+	change := func(to bool) {
+		n.isolated = to
+		for _, other := range c.nodes {
+			for _, way := range [][2]ident.ReplicaID{{n.id, other.id}, {other.id, n.id}} {
+				if delete(c.cut, way); to && other != n {
+					c.cut[way] = true
+				}
+			}
+		}
+	}
+	change(true)
+	c.after(c.between(500*time.Millisecond, 8*time.Second), func() {
+		c.logf("rejoin %d", n.id)
+		change(false)
 	})
 }
 
@@ -761,7 +785,7 @@ func (c *cluster) run(faults time.Duration) error {
 	c.faulty, c.away = false, false
 	clear(c.cut)
 	for _, n := range c.nodes {
-		n.paused = false
+		n.paused, n.isolated = false, false
 		held := n.held
 		n.held = nil
 		for _, f := range held {
