@@ -20,6 +20,6 @@
 // # Failure
 //
 // A failed Request carries its error in Err and reaches the application as EIO (ENOSPC for ErrNoSpace). A Backend
-// that has lost its Volume for good (fenced) fails each Request quickly. One whose storenodes are away for now keeps them:
-// a failover must not reach the application as an error.
+// that has lost its Volume for good (fenced) fails each Request quickly. One whose storenodes are away for now keeps
+// them: a failover must not reach the application as an error.
 package attach

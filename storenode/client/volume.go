@@ -67,8 +67,8 @@ func (v *Volume) Buffer(n int) *buffer.Buffer {
 	return v.o.Pool.Get(n)
 }
 
-// Submit takes r. It may be sent only at Kick, which need not be called for what is submitted from within RequestDone; it
-// may be completed before Submit returns.
+// Submit takes r. It may be sent only at Kick, which need not be called for what is submitted from within RequestDone;
+// it may be completed before Submit returns.
 func (v *Volume) Submit(r *Request) {
 	if err := v.check(r); err != nil {
 		r.Err = err
