@@ -174,7 +174,9 @@ func (b *Buffer) Len() int { return b.length }
 
 // Resize changes the length of Bytes, up to the room there is (Cap).
 func (b *Buffer) Resize(n int) {
-	invariant.Check(n >= 0 && n <= len(b.memory), "buffer of %d bytes resized to %d", len(b.memory), n)
+	if n < 0 || n > len(b.memory) { // a Check's arguments would be allocated each time
+		invariant.Check(false, "buffer of %d bytes resized to %d", len(b.memory), n)
+	}
 	b.length = n
 }
 
