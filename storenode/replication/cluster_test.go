@@ -764,13 +764,11 @@ func (c *cluster) blackout() {
 			}
 		})
 	}
-	for _, h := range c.client.oracle.blocks {
-		h.settled = h.durable
-	}
+	c.client.oracle.LosePower()
 	for _, q := range c.client.pending {
 		if q.header.Opcode == wire.OpRead {
 			for i := range q.floors {
-				q.floors[i] = min(q.floors[i], c.client.oracle.block(q.first()+int64(i)).settled)
+				q.floors[i] = min(q.floors[i], c.client.oracle.Block(q.first()+int64(i)).Settled())
 			}
 		}
 	}
@@ -850,9 +848,9 @@ func (c *cluster) compare() {
 			c.failf("replicas differ at rest:\n1: %s\n%d: %s", first, n.id, other)
 		}
 	}
-	for _, b := range c.client.oracle.sorted() {
-		h := c.client.oracle.blocks[b]
-		if err := h.seen(c.nodes[0].disk.blocks[b], h.settled); err != nil {
+	for _, b := range c.client.oracle.Blocks() {
+		h := c.client.oracle.Block(b)
+		if err := h.Seen(c.nodes[0].disk.blocks[b], h.Settled()); err != nil {
 			c.failf("block %d at rest: %v", b, err)
 		}
 	}

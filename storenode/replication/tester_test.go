@@ -6,6 +6,7 @@ import (
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/sim/oracle"
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
@@ -13,7 +14,7 @@ import (
 // reads.
 type tester struct {
 	c          *cluster
-	oracle     *oracle
+	oracle     *oracle.Oracle
 	record     membership.Record
 	session    ident.SessionID
 	generation ident.Generation
@@ -35,7 +36,7 @@ type request struct {
 }
 
 func newTester(c *cluster) *tester {
-	return &tester{c: c, oracle: newOracle(), record: c.record, session: 1, generation: 1}
+	return &tester{c: c, oracle: oracle.New(), record: c.record, session: 1, generation: 1}
 }
 
 // restart is another life of the client: what was outstanding may have been carried out, or not.
@@ -43,7 +44,7 @@ func (x *tester) restart() {
 	for _, q := range x.pending {
 		if len(q.versions) > 0 {
 			for i := range q.versions {
-				x.oracle.block(q.first() + int64(i)).busy = false
+				x.oracle.Block(q.first() + int64(i)).Busy = false
 			}
 		}
 	}
@@ -87,7 +88,7 @@ func (x *tester) issue() {
 	q.header.Offset, q.header.Length = uint64(first*ident.BlockSize), uint32(blocks*ident.BlockSize)
 	free := true
 	for i := range blocks {
-		free = free && !x.oracle.block(first+int64(i)).busy
+		free = free && !x.oracle.Block(first+int64(i)).Busy
 	}
 	switch kind := r.IntN(100); {
 	case kind < 8:
@@ -106,12 +107,12 @@ func (x *tester) issue() {
 		x.write(q, first, blocks)
 	default:
 		for i := range blocks {
-			q.floors = append(q.floors, x.oracle.block(first+int64(i)).settled)
+			q.floors = append(q.floors, x.oracle.Block(first+int64(i)).Settled())
 		}
 	}
 	if q.header.Opcode == wire.OpFlush {
-		for _, b := range x.oracle.sorted() {
-			q.floors = append(q.floors, x.oracle.blocks[b].settled)
+		for _, b := range x.oracle.Blocks() {
+			q.floors = append(q.floors, x.oracle.Block(b).Settled())
 			q.values = append(q.values, uint64(b))
 		}
 	}
@@ -123,10 +124,10 @@ func (x *tester) write(q *request, first int64, blocks int) {
 	for i := range blocks {
 		value := uint64(0)
 		if q.header.Opcode == wire.OpWrite {
-			value = x.oracle.unique()
+			value = x.oracle.Unique()
 		}
 		q.values = append(q.values, value)
-		q.versions = append(q.versions, x.oracle.block(first+int64(i)).begin(value))
+		q.versions = append(q.versions, x.oracle.Block(first+int64(i)).Begin(value))
 	}
 }
 
@@ -213,21 +214,20 @@ func (x *tester) check(q *request, message *Message) {
 	case wire.OpRead:
 		for i, value := range message.Payload.(*memory).values {
 			b := q.first() + int64(i)
-			if err := x.oracle.block(b).seen(value, q.floors[i]); err != nil {
+			if err := x.oracle.Block(b).Seen(value, q.floors[i]); err != nil {
 				x.c.failf("block %d: %v", b, err)
 			}
 		}
 	case wire.OpFlush:
 		for i, b := range q.values {
-			h := x.oracle.block(int64(b))
-			h.durable = max(h.durable, min(q.floors[i], h.settled))
+			x.oracle.Block(int64(b)).Flushed(q.floors[i])
 		}
 	default:
 		for i, version := range q.versions {
-			h := x.oracle.block(q.first() + int64(i))
-			h.end(version)
+			h := x.oracle.Block(q.first() + int64(i))
+			h.End(version)
 			if q.header.Flags&wire.FlagFUA != 0 {
-				h.durable = max(h.durable, version)
+				h.Flushed(version)
 			}
 		}
 	}
