@@ -1,0 +1,347 @@
+package sim_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/sim/oracle"
+	"github.com/shale-storage/shale/storenode/transport"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+const (
+	// depth is how many requests a client has in flight in its Shard.
+	depth = 12
+	// window is how far the ids of a session may be apart.
+	window = 120
+	// extentBlocks are the Blocks of an Extent.
+	extentBlocks = 256
+)
+
+// client is the model of a client of one Shard: it writes, discards, flushes and reads at random and checks what it reads.
+type client struct {
+	w       *world
+	index   uint32
+	oracle  *oracle.Oracle
+	record  membership.Record
+	last    ident.RequestID
+	pending []*request
+	closing bool
+	// conns lead to the nodes; seen is the Epoch each node was last known to be at.
+	conns [nodes]*clientConn
+	seen  [nodes]ident.Epoch
+}
+
+type request struct {
+	header wire.Header
+	values []uint64
+	// versions of the Blocks that a change makes; floors of what a read may see.
+	versions, floors []int
+	sent             int64
+	tries            int
+}
+
+func (q *request) first() int64 { return int64(q.header.Offset / ident.BlockSize) }
+
+// clientConn implements transport.Handler.
+type clientConn struct {
+	c     *client
+	to    int
+	conn  transport.Conn
+	ready bool
+}
+
+func newClient(w *world, index uint32) *client {
+	return &client{w: w, index: index, oracle: oracle.New(), record: membership.Record{Primary: 1}}
+}
+
+// restartClients is another life of the initiator: what was outstanding may have been carried out, or not.
+func (w *world) restartClients() {
+	w.session++
+	w.generation++
+	w.logf("clients restart as session %d", w.session)
+	for _, c := range w.clients {
+		for _, q := range c.pending {
+			for i := range q.versions {
+				c.oracle.Block(q.first() + int64(i)).Busy = false
+			}
+		}
+		c.pending, c.last = nil, 0
+		for i, k := range c.conns {
+			if k != nil && k.conn != nil && w.chance(50) {
+				k.conn.Close(errBroken)
+			}
+			c.conns[i] = nil
+		}
+	}
+}
+
+// work issues requests, and sends again what was not answered.
+func (c *client) work() {
+	w := c.w
+	w.after(w.between(500*time.Microsecond, 8*time.Millisecond), func() {
+		defer c.work()
+		for _, q := range c.pending {
+			if w.t-q.sent > int64(250*time.Millisecond) {
+				q.tries++
+				c.send(q)
+			}
+		}
+		if !c.closing && len(c.pending) < depth &&
+			(len(c.pending) == 0 || c.last-c.pending[0].header.Request < window) {
+			c.issue()
+		}
+	})
+}
+
+func (c *client) issue() {
+	r := c.w.r
+	c.last++
+	first := int64(r.IntN(3))*extentBlocks + extentBlocks - 4 + int64(r.IntN(8))
+	blocks := 1 + r.IntN(4)
+	q := &request{header: wire.Header{
+		Opcode: wire.OpRead, Session: ident.SessionID(c.w.session), Request: c.last,
+		Generation: ident.Generation(c.w.generation), Shard: shardID(c.index),
+		Offset: uint64(first * ident.BlockSize), Length: uint32(blocks * ident.BlockSize),
+	}}
+	free := true
+	for i := range blocks {
+		free = free && !c.oracle.Block(first+int64(i)).Busy
+	}
+	switch kind := r.IntN(100); {
+	case kind < 6:
+		q.header.Opcode, q.header.Offset, q.header.Length = wire.OpFlush, 0, 0
+		for _, b := range c.oracle.Blocks() {
+			q.floors = append(q.floors, c.oracle.Block(b).Settled())
+			q.values = append(q.values, uint64(b))
+		}
+	case kind < 60 && free && c.w.t > c.w.looking:
+		c.change(q, first, blocks)
+	default:
+		for i := range blocks {
+			q.floors = append(q.floors, c.oracle.Block(first+int64(i)).Settled())
+		}
+	}
+	c.pending = append(c.pending, q)
+	c.send(q)
+}
+
+func (c *client) change(q *request, first int64, blocks int) {
+	q.header.Opcode = wire.OpWrite
+	switch c.w.r.IntN(12) {
+	case 0:
+		q.header.Opcode = wire.OpDiscard
+	case 1:
+		q.header.Opcode = wire.OpWriteZeroes
+	}
+	if c.w.r.IntN(10) == 0 {
+		q.header.Flags = wire.FlagFUA
+	}
+	for i := range blocks {
+		value := uint64(0)
+		if q.header.Opcode == wire.OpWrite {
+			value = c.oracle.Unique()
+		}
+		q.values = append(q.values, value)
+		q.versions = append(q.versions, c.oracle.Block(first+int64(i)).Begin(value))
+	}
+}
+
+// send passes a request to the Primary, or, when that does not answer, to any node.
+func (c *client) send(q *request) {
+	w := c.w
+	q.sent = w.t
+	to := int(c.record.Primary) - 1
+	q.header.Epoch = c.record.Epoch
+	switch {
+	case q.tries%3 == 2 || to < 0:
+		to = w.r.IntN(nodes)
+	case q.header.Opcode == wire.OpRead && w.chance(3):
+		// As a client that has not heard of anything lately.
+		to = w.r.IntN(nodes)
+		q.header.Epoch = c.seen[to]
+	}
+	q.header.Committed = ident.Seq(c.last + 1)
+	for _, p := range c.pending {
+		q.header.Committed = min(q.header.Committed, ident.Seq(p.header.Request))
+	}
+	k := c.conns[to]
+	if k == nil {
+		c.dial(to)
+		return // it is sent again when it was not answered for a while
+	}
+	if !k.ready {
+		return
+	}
+	copies := 1
+	if w.faulty && w.chance(1) {
+		copies = 2
+	}
+	for range copies {
+		f := transport.Frame{Header: q.header}
+		if q.header.Opcode == wire.OpWrite {
+			f.Payload = fill(q.values)
+		}
+		_ = k.conn.Send(&f)
+	}
+}
+
+func (c *client) dial(to int) {
+	k := &clientConn{c: c, to: to}
+	c.conns[to] = k
+	c.w.after(c.w.between(50*time.Microsecond, 2*time.Millisecond), func() {
+		c.w.connect(nil, c.w.nodes[to], k, func(conn transport.Conn, err error) {
+			if err != nil {
+				c.w.after(20*time.Millisecond, func() { c.lost(k) })
+				return
+			}
+			k.conn = conn
+			hello := wire.Hello{Role: wire.RoleClient, Name: "sim"}
+			encoded := hello.Append(nil)
+			payload := pool.Get(len(encoded))
+			copy(payload.Bytes(), encoded)
+			_ = conn.Send(&transport.Frame{Header: wire.Header{Opcode: wire.OpHello}, Payload: payload})
+		})
+	})
+}
+
+func (c *client) lost(k *clientConn) {
+	if c.conns[k.to] == k {
+		c.conns[k.to] = nil
+	}
+}
+
+// Frame implements transport.Handler.
+func (k *clientConn) Frame(_ transport.Conn, f *transport.Frame) error {
+	defer drop(f)
+	if f.Opcode == wire.OpHello {
+		k.ready = true
+		for _, q := range k.c.pending {
+			if k.c.conns[k.to] == k && int(k.c.record.Primary)-1 == k.to {
+				k.c.send(q)
+			}
+		}
+		return nil
+	}
+	k.c.answered(k.to, f)
+	return nil
+}
+
+// Idle implements transport.Handler.
+func (k *clientConn) Idle(transport.Conn) {}
+
+// Closed implements transport.Handler.
+func (k *clientConn) Closed(transport.Conn, error) { k.c.lost(k) }
+
+func (c *client) answered(from int, f *transport.Frame) {
+	h := &f.Header
+	i := slices.IndexFunc(c.pending, func(q *request) bool { return q.header.Request == h.Request })
+	if uint64(h.Session) != c.w.session || i < 0 {
+		return
+	}
+	q := c.pending[i]
+	switch h.Status {
+	case wire.StatusOK:
+		c.seen[from] = h.Epoch
+		c.pending = slices.Delete(c.pending, i, i+1)
+		c.check(q, f)
+	case wire.StatusNotPrimary, wire.StatusStaleEpoch:
+		if f.Payload == nil {
+			return
+		}
+		r, err := wire.DecodeRecord(f.Payload.Bytes())
+		if err != nil {
+			c.w.failf("client: %v", err)
+		}
+		if r.Epoch > c.record.Epoch {
+			c.record = r
+			c.send(q)
+		}
+	case wire.StatusBusy, wire.StatusNotFound:
+		c.w.after(30*time.Millisecond, func() {
+			if slices.Contains(c.pending, q) {
+				c.send(q)
+			}
+		})
+	case wire.StatusFenced:
+		c.w.failf("client of generation %d was fenced", q.header.Generation)
+	default:
+		c.w.failf("client: %s was answered with status %d", show(&q.header), h.Status)
+	}
+}
+
+func (c *client) check(q *request, f *transport.Frame) {
+	switch q.header.Opcode {
+	case wire.OpRead:
+		for i, floor := range q.floors {
+			b := q.first() + int64(i)
+			value, err := valueOf(f.Payload.Bytes()[i*ident.BlockSize : (i+1)*ident.BlockSize])
+			if err == nil {
+				err = c.oracle.Block(b).Seen(value, floor)
+			}
+			if err != nil {
+				c.w.failf("shard %d block %d: %v", c.index, b, err)
+			}
+		}
+	case wire.OpFlush:
+		for i, b := range q.values {
+			c.oracle.Block(int64(b)).Flushed(q.floors[i])
+		}
+	default:
+		for i, version := range q.versions {
+			h := c.oracle.Block(q.first() + int64(i))
+			h.End(version)
+			if q.header.Flags&wire.FlagFUA != 0 {
+				h.Flushed(version)
+			}
+		}
+	}
+}
+
+// losePower tells that only what was flushed must be there.
+func (c *client) losePower() {
+	c.oracle.LosePower()
+	for _, q := range c.pending {
+		if q.header.Opcode != wire.OpRead {
+			continue
+		}
+		for i := range q.floors {
+			q.floors[i] = min(q.floors[i], c.oracle.Block(q.first()+int64(i)).Settled())
+		}
+	}
+}
+
+// fill is Blocks that hold a value each, at both ends.
+func fill(values []uint64) *buffer.Buffer {
+	b := pool.Get(len(values) * ident.BlockSize)
+	data := b.Bytes()
+	clear(data)
+	for i, v := range values {
+		block := data[i*ident.BlockSize : (i+1)*ident.BlockSize]
+		binary.LittleEndian.PutUint64(block, v)
+		binary.LittleEndian.PutUint64(block[ident.BlockSize-8:], v)
+	}
+	return b
+}
+
+func valueOf(block []byte) (uint64, error) {
+	a, b := binary.LittleEndian.Uint64(block), binary.LittleEndian.Uint64(block[ident.BlockSize-8:])
+	if a != b {
+		return 0, fmt.Errorf("a block of two writes, %d and %d", a, b)
+	}
+	return a, nil
+}
+
+func show(h *wire.Header) string {
+	reply := ""
+	if h.IsReply() {
+		reply = fmt.Sprintf(" reply %d", h.Status)
+	}
+	return fmt.Sprintf("op %d%s shard %d epoch %d seq %d at %d+%d session %d request %d committed %d generation %d", h.Opcode, reply,
+		h.Shard.Index, h.Epoch, h.Seq, h.Offset/4096, h.Length/4096, h.Session, h.Request, h.Committed, h.Generation)
+}

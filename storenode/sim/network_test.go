@@ -1,0 +1,254 @@
+package sim_test
+
+import (
+	"errors"
+	"time"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/transport"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+var (
+	errRefused = errors.New("connection refused")
+	errBroken  = errors.New("connection was reset")
+)
+
+// silence is how long a connection lives whose frames are lost.
+const silence = 1500 * time.Millisecond
+
+// pipe is a connection between two ends. Frames of one direction arrive in order, or, once it has broken, not at all.
+type pipe struct {
+	w      *world
+	ends   [2]*end
+	broken bool
+}
+
+// end is one side of a pipe. It implements transport.Conn.
+type end struct {
+	p *pipe
+	// n is the node, in its life; nil for a client.
+	n       *node
+	life    int
+	other   *end
+	handler transport.Handler
+	// inbox has arrived and was not read yet; last is when the last of those on their way arrives.
+	inbox   []transport.Frame
+	reading bool
+	last    int64
+	closed  bool
+}
+
+func (e *end) index() int {
+	if e.n == nil {
+		return -1
+	}
+	return e.n.index
+}
+
+func (e *end) alive() bool { return e.n == nil || !e.n.dead && e.n.life == e.life }
+
+// run calls f on this end after a while, in its life.
+func (e *end) run(d time.Duration, f func()) {
+	if e.n == nil {
+		e.p.w.after(d, f)
+		return
+	}
+	life := e.life
+	e.p.w.after(d, func() { e.n.deliver(life, f) })
+}
+
+func (w *world) newPipe(from, to *node) *pipe {
+	p := &pipe{w: w}
+	for i, n := range []*node{from, to} {
+		p.ends[i] = &end{p: p, n: n}
+		if n != nil {
+			p.ends[i].life = n.life
+			n.pipes = append(n.pipes, p)
+		}
+	}
+	p.ends[0].other, p.ends[1].other = p.ends[1], p.ends[0]
+	return p
+}
+
+// isCut reports whether what one node sends to another is lost.
+func (w *world) isCut(from, to *end) bool {
+	return from.n != nil && to.n != nil && w.cut[from.index()][to.index()]
+}
+
+// connect makes a pipe, if the other node answers.
+func (w *world) connect(from, to *node, h transport.Handler, done func(transport.Conn, error)) {
+	if to.dead || to.paused || from != nil && (w.cut[from.index][to.index] || w.cut[to.index][from.index]) {
+		done(nil, errRefused)
+		return
+	}
+	p := w.newPipe(from, to)
+	accepted, err := to.host.Accept(p.ends[1])
+	if err != nil {
+		done(nil, err)
+		return
+	}
+	p.ends[0].handler, p.ends[1].handler = h, accepted
+	done(p.ends[0], nil)
+}
+
+// Send implements transport.Conn.
+func (e *end) Send(f *transport.Frame) error {
+	w := e.p.w
+	frame := *f
+	frame.PayloadLength = 0
+	if f.Payload != nil {
+		frame.PayloadLength = uint32(f.Payload.Len())
+	}
+	if e.p.broken || e.closed || !e.alive() || !e.other.alive() {
+		drop(&frame)
+		return transport.ErrClosed
+	}
+	w.sent(e, &frame)
+	if w.isCut(e, e.other) {
+		drop(&frame)
+		w.after(silence, func() { e.p.breaks(0) })
+		return nil
+	}
+	arrive := max(e.other.last, w.t+int64(w.between(15*time.Microsecond, 200*time.Microsecond)))
+	if w.faulty && w.chance(0.2) {
+		arrive += int64(w.between(0, 30*time.Millisecond))
+	}
+	e.other.last = arrive
+	w.after(time.Duration(arrive-w.t), func() { e.other.arrives(frame) })
+	return nil
+}
+
+func drop(f *transport.Frame) {
+	if f.Payload != nil {
+		f.Payload.Release()
+		f.Payload = nil
+	}
+}
+
+// arrives puts a frame where the reader finds it. What a node that is paused has got it reads later.
+func (e *end) arrives(f transport.Frame) {
+	if e.p.broken || e.closed || !e.alive() {
+		drop(&f)
+		return
+	}
+	e.inbox = append(e.inbox, f)
+	if e.reading {
+		return
+	}
+	e.reading = true
+	gather := time.Duration(0)
+	if e.p.w.chance(20) {
+		gather = e.p.w.between(0, 100*time.Microsecond)
+	}
+	e.run(gather, e.read)
+}
+
+// read hands over a batch, as a reader does that finds several frames in its buffer.
+func (e *end) read() {
+	e.reading = false
+	batch := e.inbox
+	e.inbox = nil
+	for i := range batch {
+		f := &batch[i]
+		if e.closed {
+			drop(f)
+			continue
+		}
+		e.p.w.note(uint64(f.Opcode)<<32 ^ uint64(f.Request) ^ uint64(f.Seq)<<16)
+		e.p.w.received(e, f)
+		if err := e.handler.Frame(e, f); err != nil {
+			e.Close(err)
+		}
+	}
+	if len(batch) > 0 && !e.closed {
+		e.handler.Idle(e)
+	}
+}
+
+// Flush implements transport.Conn.
+func (e *end) Flush() {}
+
+// Close implements transport.Conn.
+func (e *end) Close(error) { e.p.breaks(e.p.w.between(0, time.Millisecond)) }
+
+// Remote implements transport.Conn.
+func (e *end) Remote() string {
+	if e.other.n == nil {
+		return "client"
+	}
+	return e.other.n.address()
+}
+
+// breaks ends the connection; both ends hear of it after a while, this one's reader not before it has returned.
+func (p *pipe) breaks(d time.Duration) {
+	if p.broken {
+		return
+	}
+	p.broken = true
+	for _, e := range p.ends {
+		for i := range e.inbox {
+			drop(&e.inbox[i])
+		}
+		e.inbox = nil
+		e.run(d, e.end)
+	}
+}
+
+func (e *end) end() {
+	if e.closed {
+		return
+	}
+	e.closed = true
+	if e.handler != nil {
+		e.handler.Closed(e, errBroken)
+	}
+}
+
+// dies is the end of a process at one end. What it had sent may still arrive, for a moment.
+func (p *pipe) dies(n *node, quiet time.Duration) {
+	lag := p.w.between(0, 300*time.Microsecond)
+	p.w.after(lag, func() { p.breaks(quiet) })
+}
+
+// sent sees each frame that is put on its way.
+func (w *world) sent(e *end, f *transport.Frame) {
+	if f.Opcode == wire.OpRead && f.IsReply() && f.Status == wire.StatusOK {
+		s := &w.served[f.Shard.Index]
+		if uint64(f.Epoch) < *s {
+			w.failf("n%d answers a read of shard %d in epoch %d after another did in %d", e.index()+1, f.Shard.Index, f.Epoch, *s)
+		}
+		*s = uint64(f.Epoch)
+	}
+	if w.trap && f.Opcode == wire.OpReplWrite && !f.IsReply() {
+		w.trap = false
+		n := e.n
+		w.logf("trap: n%d", n.index+1)
+		for _, p := range n.pipes {
+			if p != e.p && p.ends[0].n == n && w.chance(70) {
+				p.broken = true // nobody is told before the process is gone
+				p := p
+				w.after(time.Millisecond, func() {
+					p.broken = false
+					p.breaks(0)
+				})
+			}
+		}
+		w.after(w.between(50*time.Microsecond, 500*time.Microsecond), func() {
+			w.restartClients()
+			w.looking = w.t + int64(4*time.Second)
+			w.crash(n, false)
+		})
+	}
+	if tracing && f.Opcode != wire.OpHeartbeat {
+		w.logf("n%d -> n%d %s", e.index()+1, e.other.index()+1, show(&f.Header))
+	}
+}
+
+func (w *world) received(e *end, f *transport.Frame) {
+	if tracing && f.Opcode != wire.OpHeartbeat {
+		w.logf("n%d <- n%d %s", e.index()+1, e.other.index()+1, show(&f.Header))
+	}
+}
+
+var _ = ident.BlockSize

@@ -1,0 +1,264 @@
+package sim_test
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/shale-storage/shale/storenode/engine"
+	"github.com/shale-storage/shale/storenode/engine/mem"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/layout"
+	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/shard"
+	"github.com/shale-storage/shale/storenode/store"
+	"github.com/shale-storage/shale/storenode/transport"
+)
+
+const deviceSize = 64 << 20
+
+// node is a storenode: a process on a machine with a Device.
+type node struct {
+	w     *world
+	index int
+	// life counts processes; what was begun in one does not happen in another. dead: there is none.
+	life int
+	dead bool
+	boot uint64
+	host *shard.Host
+
+	store  *store.Store
+	device *device
+	paused bool
+	// held is what happens as soon as the process goes on.
+	held []func()
+	// isolated from the keeper of records.
+	isolated bool
+	rate     float64
+	offset   int64
+	// lossy: what was not flushed may be missing, by Shard, until it is brought in sync again.
+	lossy [shards]bool
+	pipes []*pipe
+}
+
+func newNode(w *world, index int) *node {
+	return &node{
+		w: w, index: index, dead: true, boot: uint64(index)<<32 + 1,
+		rate: 0.97 + 0.06*w.r.Float64(), offset: 1 + w.r.Int64N(1<<40),
+	}
+}
+
+func (n *node) id() ident.ReplicaID { return ident.ReplicaID(n.index + 1) }
+func (n *node) uuid() ident.UUID    { return ident.UUID{0xd0, byte(n.index)} }
+func (n *node) address() string     { return fmt.Sprintf("n%d:7800", n.index+1) }
+func (n *node) up() bool            { return !n.dead }
+
+func (n *node) now() replication.Instant {
+	return replication.Instant(float64(n.w.t)*n.rate) + replication.Instant(n.offset)
+}
+
+// run calls f in the node's present life, unless it ends before; while the node is paused it waits.
+func (n *node) run(d time.Duration, f func()) {
+	life := n.life
+	n.w.after(d, func() { n.deliver(life, f) })
+}
+
+func (n *node) deliver(life int, f func()) {
+	switch {
+	case n.life != life || n.dead:
+	case n.paused:
+		n.held = append(n.held, func() { n.deliver(life, f) })
+	default:
+		f()
+	}
+}
+
+// device completes what was submitted after a while, in any order.
+type device struct {
+	*mem.Device
+	n       *node
+	life    int
+	monitor *shard.Monitor
+	opening bool
+}
+
+// Submit implements engine.Device.
+func (d *device) Submit(r *engine.Request) {
+	d.Device.Submit(r)
+	if d.opening {
+		return
+	}
+	latency := d.n.w.between(5*time.Microsecond, 120*time.Microsecond)
+	if d.n.w.faulty && d.n.w.chance(0.3) {
+		latency = d.n.w.between(0, 80*time.Millisecond)
+	}
+	d.n.w.after(latency, func() { d.n.deliver(d.life, d.step) })
+}
+
+func (d *device) step() {
+	d.monitor.Enter()
+	if pending := d.Pending(); pending > 0 {
+		d.Step(d.n.w.r.IntN(pending))
+	}
+	d.monitor.Leave()
+}
+
+// settle completes all that there is: for opening, and for the end of a process that nobody sees.
+func (d *device) settle() {
+	for d.Pending() > 0 {
+		d.monitor.Enter()
+		d.Step(0)
+		d.monitor.Leave()
+	}
+}
+
+// start begins a process.
+func (n *node) start() {
+	n.life++
+	n.dead, n.paused, n.held = false, false, nil
+	name := fmt.Sprintf("n%d", n.index+1)
+	n.host = shard.New(shard.Options{
+		Name: name, Address: n.address(), Incarnation: uint64(n.life), Authority: authority{n, n.life}, Dialer: dialer{n, n.life},
+		Pool: pool, Timing: timing(), Clock: n.now, Log: n.w.logger(name),
+	})
+	monitor := n.host.Monitor()
+	fresh := n.device == nil
+	if fresh {
+		n.device = &device{Device: mem.New(mem.Options{Size: deviceSize})}
+	}
+	n.device = &device{Device: n.device.Device, n: n, life: n.life, monitor: monitor, opening: true}
+	options := store.Options{
+		Owner: monitor, Settle: n.device.settle, Log: n.w.logger(name), Boot: n.boot, Overcommit: 1,
+	}
+	if fresh {
+		super := layout.Superblock{UUID: n.uuid(), Pool: "sim", Salt: uint64(n.index) + 77}
+		if err := store.Format(n.device, options, super); err != nil {
+			n.w.failf("%v", err)
+			return
+		}
+	}
+	var err error
+	if n.store, err = store.Open(n.device, options); err != nil {
+		n.w.failf("open device of %s: %v", name, err)
+		return
+	}
+	n.device.opening = false
+	if err := n.host.AddDevice(n.store); err != nil {
+		n.w.failf("%v", err)
+	}
+	n.w.logf("%s starts, power lost %v", name, n.store.PowerLost())
+	n.tick()
+	n.w.register.watch(n)
+}
+
+func (n *node) tick() {
+	next := n.host.Tick()
+	n.run(next, n.tick)
+}
+
+// kill ends the process, and with power also what the Device did not flush. Others hear of it after silence.
+func (n *node) kill(power bool, silence time.Duration) {
+	if n.dead {
+		return
+	}
+	w := n.w
+	w.logf("n%d dies, power %v", n.index+1, power)
+	n.paused, n.held = false, nil
+	old := n.device
+	after := old.Device.Kill
+	if power {
+		after = old.Device.Crash
+		n.boot++
+	}
+	survivor := after(w.r, nil)
+	for _, p := range n.pipes {
+		p.dies(n, silence)
+	}
+	n.pipes = nil
+	n.dead = true
+	// The old process is taken apart, so that its memory comes back; nothing of it is heard outside any more.
+	old.opening = true
+	n.host.Close()
+	n.host.RemoveDeviceAsync(n.uuid(), func() {})
+	old.settle()
+	n.device = &device{Device: survivor}
+	n.host, n.store = nil, nil
+}
+
+func (n *node) pause(d time.Duration) {
+	if n.dead || n.paused {
+		return
+	}
+	n.w.logf("pause n%d for %v", n.index+1, d)
+	n.paused = true
+	life := n.life
+	n.w.after(d, func() {
+		if n.life == life {
+			n.resume()
+		}
+	})
+}
+
+func (n *node) resume() {
+	if !n.paused {
+		return
+	}
+	n.w.logf("resume n%d", n.index+1)
+	n.paused = false
+	held := n.held
+	n.held = nil
+	for _, f := range held {
+		f()
+	}
+}
+
+// settled reports whether all Replicas are at the Epoch in force and in sync.
+func (n *node) settled() bool {
+	for _, s := range n.host.Statuses() {
+		if s.State != shard.StateInSync || s.Epoch != n.w.register.records[s.Key.Shard.Index].Epoch {
+			return false
+		}
+	}
+	return true
+}
+
+// authority is the node's way to the keeper of records.
+type authority struct {
+	n    *node
+	life int
+}
+
+// Propose implements shard.Authority.
+func (a authority) Propose(id ident.ShardID, next membership.Record) {
+	if a.n.life == a.life && !a.n.dead {
+		a.n.w.register.propose(a.n, id.Index, next)
+	}
+}
+
+// Unreachable implements shard.Authority.
+func (a authority) Unreachable(addresses []string) {
+	if a.n.life == a.life && !a.n.dead {
+		a.n.w.register.unreachable(a.n, addresses)
+	}
+}
+
+// dialer connects to other nodes after a while.
+type dialer struct {
+	n    *node
+	life int
+}
+
+// Dial implements shard.Dialer.
+func (d dialer) Dial(address string, h transport.Handler, done func(transport.Conn, error)) {
+	if d.n.life != d.life || d.n.dead {
+		return
+	}
+	w := d.n.w
+	for _, to := range w.nodes {
+		if to.address() == address {
+			d.n.run(w.between(50*time.Microsecond, 3*time.Millisecond), func() { w.connect(d.n, to, h, done) })
+			return
+		}
+	}
+	w.failf("dialed %s", address)
+}

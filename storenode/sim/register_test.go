@@ -1,0 +1,187 @@
+package sim_test
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/shard"
+)
+
+const shardSize = 4 << 20
+
+var volume = ident.UUID{0x70}
+
+func shardID(index uint32) ident.ShardID { return ident.ShardID{Volume: volume, Index: index} }
+
+// register is the keeper of records with the operator and the agents' ways to it.
+type register struct {
+	w       *world
+	records [shards]membership.Record
+	// away: it cannot be reached. deciding counts decisions on their way.
+	away     bool
+	deciding int
+	created  int
+	// silent[a][b]: a has told that it does not hear from b.
+	silent [nodes][nodes]bool
+}
+
+func newRegister(w *world) *register { return &register{w: w} }
+
+func (g *register) desired(i int) shard.Desired {
+	return shard.Desired{
+		Shard: shardID(uint32(i)), Size: shardSize, Record: g.records[i], Generation: ident.Generation(g.w.generation),
+	}
+}
+
+// begin has all Replicas created, and then the first records in force.
+func (g *register) begin() {
+	for i := range g.records {
+		r := &g.records[i]
+		for _, n := range g.w.nodes {
+			r.Replicas = append(r.Replicas, membership.Replica{ID: n.id(), Device: n.uuid(), Address: n.address()})
+			r.InSync = append(r.InSync, n.id())
+		}
+		for _, n := range g.w.nodes {
+			n.host.ApplyAsync(shard.Desired{
+				Shard: shardID(uint32(i)), Size: shardSize, Record: membership.Record{Replicas: r.Replicas},
+			}, func(err error) {
+				if err != nil {
+					g.w.failf("create: %v", err)
+				}
+				g.created++
+				if g.created == nodes*shards {
+					for i := range g.records {
+						g.records[i].Epoch, g.records[i].Primary = 1, ident.ReplicaID(1+i%nodes)
+					}
+				}
+			})
+		}
+	}
+}
+
+func (g *register) begun() bool { return g.created == nodes*shards }
+
+// watch is a node's look at the records, now and then.
+func (g *register) watch(n *node) {
+	n.run(g.w.between(2*time.Millisecond, 400*time.Millisecond), func() {
+		if !g.away && !n.isolated && g.begun() {
+			for i := range g.records {
+				g.tell(n, i)
+			}
+		}
+		g.watch(n)
+	})
+}
+
+func (g *register) tell(n *node, i int) {
+	life := n.life
+	d := g.desired(i)
+	n.host.ApplyAsync(d, func(err error) {
+		if err != nil && n.life == life && !errors.Is(err, shard.ErrStaleRecord) {
+			g.w.failf("n%d: %v", n.index+1, err)
+		}
+	})
+}
+
+// propose is the way of a proposal to the keeper and of the decision back.
+func (g *register) propose(n *node, index uint32, next membership.Record) {
+	w := g.w
+	w.logf("n%d proposes for %d: epoch %d primary %d of %v", n.index+1, index, next.Epoch, next.Primary, next.InSync)
+	life := n.life
+	g.deciding++
+	w.after(w.between(time.Millisecond, 60*time.Millisecond), func() {
+		g.deciding--
+		if g.away || n.isolated {
+			w.after(300*time.Millisecond, func() { // the agent tries again, as long as it makes sense
+				if n.life == life && !n.dead && g.records[index].Epoch < next.Epoch {
+					g.propose(n, index, next)
+				}
+			})
+			return
+		}
+		g.swap(index, next)
+		if w.chance(90) && n.life == life {
+			n.run(w.between(time.Millisecond, 30*time.Millisecond), func() {
+				if !n.isolated {
+					n.host.Decided(shardID(index), g.records[index])
+				}
+			})
+		}
+	})
+}
+
+// swap is the compare-and-swap.
+func (g *register) swap(index uint32, next membership.Record) {
+	r := &g.records[index]
+	if next.Epoch != r.Epoch+1 {
+		return
+	}
+	if !next.IsInSync(next.Primary) || len(next.Replicas) != nodes {
+		g.w.failf("proposed: %+v", next)
+	}
+	for _, n := range g.w.nodes {
+		if !next.IsInSync(n.id()) || len(next.InSync) == 1 {
+			n.lossy[index] = false // it is brought in sync again, or is all there is
+		}
+	}
+	*r = next
+	g.w.logf("in force for %d: epoch %d primary %d of %v", index, next.Epoch, next.Primary, next.InSync)
+}
+
+func (g *register) unreachable(n *node, addresses []string) {
+	for _, other := range g.w.nodes {
+		g.silent[n.index][other.index] = slices.Contains(addresses, other.address())
+	}
+}
+
+// suspects reports whether a Primary seems dead: it is, or the others do not hear from it, or for no reason at all.
+func (g *register) suspects(p *node) bool {
+	if p.dead || p.paused {
+		return true
+	}
+	heard := 0
+	for _, n := range g.w.nodes {
+		if n != p && n.up() && !g.silent[n.index][p.index] {
+			heard++
+		}
+	}
+	return heard == 0 || g.w.faulty && g.w.chance(3)
+}
+
+// operate is the operator: it promotes when the Primary seems dead, sometimes wrongly, late, and twice.
+func (g *register) operate() {
+	w := g.w
+	w.after(w.between(200*time.Millisecond, 800*time.Millisecond), func() {
+		defer g.operate()
+		for i, r := range g.records {
+			p := w.nodes[r.Primary-1]
+			if g.away || !g.suspects(p) {
+				continue
+			}
+			next := membership.Record{Epoch: r.Epoch + 1, InSync: r.InSync, Replicas: r.Replicas}
+			for _, k := range w.r.Perm(len(r.InSync)) {
+				if id := r.InSync[k]; id != r.Primary && w.nodes[id-1].up() {
+					next.Primary = id
+				}
+			}
+			if next.Primary == 0 {
+				continue
+			}
+			if w.chance(30) {
+				next.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(id ident.ReplicaID) bool { return id == r.Primary })
+			}
+			for range 2 {
+				g.deciding++
+				w.after(w.between(0, 900*time.Millisecond), func() {
+					g.deciding--
+					if !g.away {
+						g.swap(uint32(i), next)
+					}
+				})
+			}
+		}
+	})
+}

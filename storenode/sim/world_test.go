@@ -1,0 +1,246 @@
+package sim_test
+
+import (
+	"container/heap"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/replication"
+)
+
+const (
+	nodes  = 3
+	shards = 2
+	// poolSize bounds the payloads of all nodes of a run together.
+	poolSize = 256 << 20
+)
+
+// pool is shared by all runs: its memory is mapped and never unmapped.
+var pool = buffer.New(poolSize)
+
+// tracing keeps what happens, to be shown with a failure.
+var tracing = os.Getenv("SIM_TRACE") != ""
+
+// world is one run.
+type world struct {
+	// t is the time, in nanoseconds since the run began.
+	t     int64
+	r     *rand.Rand
+	heap  events
+	count int
+	fail  error
+	log   strings.Builder
+	// digest of all that happened, to compare runs of one seed.
+	digest uint64
+
+	nodes    []*node
+	register *register
+	clients  []*client
+	// session and generation of the clients, which live and die together.
+	session    uint64
+	generation uint64
+	// cut[a][b]: what a sends to b is lost.
+	cut [nodes][nodes]bool
+	// faulty: damage is done.
+	faulty bool
+	// trap: the next node that replicates a write dies in the middle of it, and so do the clients.
+	trap    bool
+	looking int64
+	// served is the highest Epoch of an answered read, by Shard.
+	served [shards]uint64
+}
+
+type event struct {
+	at    int64
+	count int
+	f     func()
+}
+
+type events []event
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].count < e[j].count
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	last := (*e)[len(*e)-1]
+	(*e)[len(*e)-1] = event{}
+	*e = (*e)[:len(*e)-1]
+	return last
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{r: rand.New(rand.NewPCG(seed, 2)), faulty: true, session: 1, generation: 1}
+	w.register = newRegister(w)
+	for i := range nodes {
+		w.nodes = append(w.nodes, newNode(w, i))
+	}
+	for i := range uint32(shards) {
+		w.clients = append(w.clients, newClient(w, i))
+	}
+	return w
+}
+
+func (w *world) after(d time.Duration, f func()) {
+	w.count++
+	heap.Push(&w.heap, event{at: w.t + int64(d), count: w.count, f: f})
+}
+
+func (w *world) between(a, b time.Duration) time.Duration {
+	return a + time.Duration(w.r.Int64N(int64(b-a)+1))
+}
+
+func (w *world) chance(percent float64) bool { return w.r.Float64()*100 < percent }
+
+// note mixes something that happened into the digest.
+func (w *world) note(x uint64) { w.digest = (w.digest^x^uint64(w.t))*1099511628211 + 1 }
+
+func (w *world) logf(format string, args ...any) {
+	if tracing && w.log.Len() < 256<<20 {
+		fmt.Fprintf(&w.log, "%11.3fms ", float64(w.t)/1e6)
+		fmt.Fprintf(&w.log, format+"\n", args...)
+	}
+}
+
+// Write takes what Hosts log.
+func (w *world) Write(b []byte) (int, error) {
+	w.logf("%s", strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+func (w *world) logger(name string) *slog.Logger {
+	if !tracing {
+		return slog.New(slog.DiscardHandler)
+	}
+	strip := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: strip})).With("node", name)
+}
+
+func (w *world) failf(format string, args ...any) {
+	if w.fail == nil {
+		w.fail = fmt.Errorf("at %v: %s", time.Duration(w.t), fmt.Sprintf(format, args...))
+		w.logf("FAIL %v", w.fail)
+	}
+}
+
+func (w *world) until(d time.Duration, done func() bool) bool {
+	for end := w.t + int64(d); w.fail == nil && len(w.heap) > 0 && w.heap[0].at <= end; {
+		e := heap.Pop(&w.heap).(event)
+		w.t = e.at
+		e.f()
+		if done() {
+			return true
+		}
+	}
+	return false
+}
+
+func never() bool { return false }
+
+// run is the whole story; it returns why the run failed.
+func (w *world) run(faults time.Duration) error {
+	for _, n := range w.nodes {
+		n.start()
+	}
+	w.register.begin()
+	if !w.until(5*time.Second, w.register.begun) {
+		w.failf("replicas were not created")
+	}
+	w.register.operate()
+	w.harm()
+	for _, c := range w.clients {
+		c.work()
+	}
+	w.until(faults, never)
+	w.heal()
+	w.until(3*time.Second, never)
+	for _, c := range w.clients {
+		c.closing = true
+	}
+	if !w.until(120*time.Second, w.quiet) && w.fail == nil {
+		w.failf("no progress after healing: %s", w.describe())
+	}
+	w.atRest()
+	for _, n := range w.nodes {
+		n.kill(false, 0)
+	}
+	if inUse, _ := pool.Use(); w.fail == nil && inUse > 0 && w.leaked() {
+		inUse, _ = pool.Use()
+		w.failf("%d bytes of the pool were never given back", inUse)
+	}
+	return w.fail
+}
+
+// leaked gives back what is on its way, and reports whether more than that is missing.
+func (w *world) leaked() bool {
+	for len(w.heap) > 0 {
+		e := heap.Pop(&w.heap).(event)
+		if e.at > w.t+int64(10*time.Second) {
+			break
+		}
+		w.t = e.at
+		e.f()
+	}
+	inUse, _ := pool.Use()
+	return inUse > 0
+}
+
+func (w *world) heal() {
+	w.logf("heal all")
+	w.faulty, w.trap = false, false
+	w.register.away = false
+	w.cut = [nodes][nodes]bool{}
+	for _, n := range w.nodes {
+		n.isolated = false
+		n.resume()
+		if !n.up() {
+			n.start()
+		}
+	}
+}
+
+// quiet reports whether everything is as it should be in the end.
+func (w *world) quiet() bool {
+	for i, c := range w.clients {
+		if len(c.pending) > 0 || len(w.register.records[i].InSync) < nodes {
+			return false
+		}
+	}
+	for _, n := range w.nodes {
+		if !n.up() || n.device.Pending() > 0 || !n.settled() {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *world) describe() string {
+	text := ""
+	for i, c := range w.clients {
+		r := w.register.records[i]
+		text += fmt.Sprintf("shard %d: epoch %d primary %d in sync %v, %d requests wait; ", i, r.Epoch, r.Primary, r.InSync, len(c.pending))
+	}
+	for _, n := range w.nodes {
+		if n.up() {
+			for _, s := range n.host.Statuses() {
+				text += fmt.Sprintf("%s: epoch %d state %d primary %v %q; ", s.Key, s.Epoch, s.State, s.Primary, s.Message)
+			}
+		}
+	}
+	return text
+}
+
+// timing is the product's.
+func timing() replication.Timing { return replication.DefaultTiming() }
