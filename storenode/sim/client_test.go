@@ -191,6 +191,29 @@ func (c *client) send(q *request) {
 	}
 }
 
+// mend ends the work; where Blocks may have lost their last good copy, it writes all of them once more.
+func (c *client) mend() {
+	c.closing = true
+	if !c.w.torn {
+		return
+	}
+	for _, b := range c.oracle.Blocks() {
+		h := c.oracle.Block(b)
+		if h.Busy {
+			continue
+		}
+		c.last++
+		value := c.oracle.Unique()
+		q := &request{header: wire.Header{
+			Opcode: wire.OpWrite, Session: ident.SessionID(c.w.session), Request: c.last,
+			Generation: ident.Generation(c.w.generation), Shard: shardID(c.index),
+			Offset: uint64(b * ident.BlockSize), Length: ident.BlockSize,
+		}, values: []uint64{value}, versions: []int{h.Begin(value)}}
+		c.pending = append(c.pending, q)
+		c.send(q)
+	}
+}
+
 func (c *client) dial(to int) {
 	k := &clientConn{c: c, to: to}
 	c.conns[to] = k
@@ -268,6 +291,11 @@ func (c *client) answered(from int, f *transport.Frame) {
 				c.send(q)
 			}
 		})
+	case wire.StatusCorruption:
+		if !c.w.torn || q.header.Opcode != wire.OpRead {
+			c.w.failf("client: %s was answered with status %d", show(&q.header), h.Status)
+		}
+		c.pending = slices.Delete(c.pending, i, i+1)
 	case wire.StatusFenced:
 		c.w.failf("client of generation %d was fenced", q.header.Generation)
 	default:

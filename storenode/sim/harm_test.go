@@ -115,9 +115,12 @@ func (w *world) mayLosePower(n *node) bool {
 // blackout takes the power of all at once; then only what was flushed must be there.
 func (w *world) blackout() {
 	w.logf("blackout")
+	w.torn = true
 	for _, n := range w.nodes {
 		if n.dead {
-			continue // its Device keeps what the process that died had written
+			n.device = &device{Device: n.device.Device.Crash(w.r, nil)}
+			n.boot++
+			continue
 		}
 		n.kill(true, 0)
 		w.startLater(n, 2*time.Second)

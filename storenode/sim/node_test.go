@@ -169,6 +169,11 @@ func (n *node) kill(power bool, silence time.Duration) {
 	if power {
 		after = old.Device.Crash
 		n.boot++
+	} else if n.store.PowerLost() {
+		// The Store says so for the rest of this run of the machine, also of Replicas that were brought in sync since.
+		for i := range n.lossy {
+			n.lossy[i] = true
+		}
 	}
 	survivor := after(w.r, nil)
 	for _, p := range n.pipes {

@@ -51,6 +51,8 @@ type world struct {
 	// trap: the next node that replicates a write dies in the middle of it, and so do the clients.
 	trap    bool
 	looking int64
+	// torn: power was lost everywhere, so Blocks that were being written may have no good copy until they are written again.
+	torn bool
 	// served is the highest Epoch of an answered read, by Shard.
 	served [shards]uint64
 }
@@ -167,7 +169,7 @@ func (w *world) run(faults time.Duration) error {
 	w.heal()
 	w.until(3*time.Second, never)
 	for _, c := range w.clients {
-		c.closing = true
+		c.mend()
 	}
 	if !w.until(120*time.Second, w.quiet) && w.fail == nil {
 		w.failf("no progress after healing: %s", w.describe())
