@@ -617,7 +617,7 @@ func (c *cluster) operate() {
 		if next.Primary == 0 {
 			return
 		}
-		if c.chance(30) {
+		if !c.node(next.Primary).disk.powerLost && c.chance(50) {
 			next.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(id ident.ReplicaID) bool { return id == r.Primary })
 		}
 		for range 2 {

@@ -81,7 +81,8 @@ func (m *Machine) adopt(r membership.Record) {
 	m.changed = m.record
 	m.out.Record = &m.changed
 	m.owe(old)
-	goesOn := m.reigning() && r.Primary == m.self
+	// With a gap somebody else may have begun a reign in between; it never served, but members may follow it.
+	goesOn := m.reigning() && r.Primary == m.self && r.Epoch == old.Epoch+1
 	if m.reigning() && !goesOn {
 		m.stepDown()
 	}

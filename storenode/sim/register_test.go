@@ -170,7 +170,7 @@ func (g *register) operate() {
 			if next.Primary == 0 {
 				continue
 			}
-			if w.chance(30) {
+			if !w.nodes[next.Primary-1].lossy[i] && w.chance(50) {
 				next.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(id ident.ReplicaID) bool { return id == r.Primary })
 			}
 			for range 2 {
