@@ -43,6 +43,8 @@ type cluster struct {
 	away     bool
 	deciding int
 	faulty   bool
+	// blackouts so far; answers on their way are lost with them.
+	blackouts int
 	// trap: the next node that replicates a write dies in the middle of it, and so does the client, so that nobody is left
 	// who would write it again.
 	trap bool
@@ -443,8 +445,9 @@ func (n *node) submit(op *Op) {
 func (n *node) send(message Message) {
 	if route, ok := message.Route.(*tester); ok {
 		n.c.answered(n, &message)
+		blackouts := n.c.blackouts
 		n.c.after(n.c.between(20*time.Microsecond, 300*time.Microsecond), func() {
-			if n.c.faulty && n.c.chance(1) {
+			if n.c.faulty && n.c.chance(1) || blackouts != n.c.blackouts {
 				release(message.Payload)
 				return
 			}
@@ -753,6 +756,7 @@ func (c *cluster) mayLosePower(n *node) bool {
 // blackout takes the power of all at once; then only what was flushed must be there.
 func (c *cluster) blackout() {
 	c.logf("blackout")
+	c.blackouts++
 	for _, n := range c.nodes {
 		if n.up() {
 			n.kill()

@@ -242,6 +242,9 @@ func (c *client) lost(k *clientConn) {
 // Frame implements transport.Handler.
 func (k *clientConn) Frame(_ transport.Conn, f *transport.Frame) error {
 	defer drop(f)
+	if k.c.conns[k.to] != k {
+		return errBroken
+	}
 	if f.Opcode == wire.OpHello {
 		k.ready = true
 		for _, q := range k.c.pending {
@@ -334,6 +337,7 @@ func (c *client) check(q *request, f *transport.Frame) {
 // losePower tells that only what was flushed must be there.
 func (c *client) losePower() {
 	c.oracle.LosePower()
+	c.conns = [nodes]*clientConn{} // answers on their way are lost too
 	for _, q := range c.pending {
 		if q.header.Opcode != wire.OpRead {
 			continue

@@ -187,14 +187,7 @@ func (w *world) run(faults time.Duration) error {
 
 // leaked gives back what is on its way, and reports whether more than that is missing.
 func (w *world) leaked() bool {
-	for len(w.heap) > 0 {
-		e := heap.Pop(&w.heap).(event)
-		if e.at > w.t+int64(10*time.Second) {
-			break
-		}
-		w.t = e.at
-		e.f()
-	}
+	w.until(5*time.Second, never)
 	inUse, _ := pool.Use()
 	return inUse > 0
 }
