@@ -78,6 +78,7 @@ func Format(device engine.Device, o Options, s layout.Superblock) error {
 	s.Encode(super)
 	copies := layout.SuperblockCopies()
 	err = errors.Join(
+		d.clear(s.JournalStart(), s.JournalSize),
 		d.write(first.Encode(nil, s.Salt), s.CheckpointStart(0)), d.flush(),
 		d.write(super, copies[0]), d.write(super, copies[1]), d.flush(),
 	)

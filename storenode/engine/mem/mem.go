@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	"github.com/shale-storage/shale/storenode/engine"
@@ -222,6 +223,7 @@ func (d *Device) execute(r *engine.Request) error {
 		for _, w := range d.unflushed {
 			d.durable.write(w.data, w.offset)
 		}
+		clear(d.unflushed)
 		d.unflushed = d.unflushed[:0]
 	case engine.OpDiscard:
 		// What a discarded range reads as is undefined: leaving it is allowed, and finds users of old bytes.
@@ -262,6 +264,10 @@ func (s sparse) write(data []byte, offset int64) {
 		n := min(len(data), int(page-from))
 		p := s[at]
 		if p == nil {
+			if isZero(data[:n]) {
+				data, offset = data[n:], offset+int64(n)
+				continue
+			}
 			p = new([page]byte)
 			s[at] = p
 		}
@@ -269,6 +275,8 @@ func (s sparse) write(data []byte, offset int64) {
 		data, offset = data[n:], offset+int64(n)
 	}
 }
+
+func isZero(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }
 
 // survive lets chance decide: all of a write, nothing, or some of its sectors.
 func (s sparse) survive(w write, chance *rand.Rand) {
