@@ -53,6 +53,8 @@ type world struct {
 	looking int64
 	// torn: power was lost everywhere, so Blocks that were being written may have no good copy until they are written again.
 	torn bool
+	// inUse is the memory that earlier runs, which failed, left in use.
+	inUse int
 	// served is the highest Epoch of an answered read, by Shard.
 	served [shards]uint64
 }
@@ -80,6 +82,7 @@ func (e *events) Pop() any {
 
 func newWorld(seed uint64) *world {
 	w := &world{r: rand.New(rand.NewPCG(seed, 2)), faulty: true, session: 1, generation: 1}
+	w.inUse, _ = pool.Use()
 	w.register = newRegister(w)
 	for i := range nodes {
 		w.nodes = append(w.nodes, newNode(w, i))
@@ -178,18 +181,19 @@ func (w *world) run(faults time.Duration) error {
 	for _, n := range w.nodes {
 		n.kill(false, 0)
 	}
-	if inUse, _ := pool.Use(); w.fail == nil && inUse > 0 && w.leaked() {
-		inUse, _ = pool.Use()
-		w.failf("%d bytes of the pool were never given back", inUse)
+	if w.fail == nil && w.missing() > 0 {
+		w.until(5*time.Second, never) // what is on its way comes back
+		if n := w.missing(); n > 0 {
+			w.failf("%d bytes of the pool were never given back", n)
+		}
 	}
 	return w.fail
 }
 
-// leaked gives back what is on its way, and reports whether more than that is missing.
-func (w *world) leaked() bool {
-	w.until(5*time.Second, never)
+// missing is the memory that this run has and an earlier one, that failed, has not.
+func (w *world) missing() int {
 	inUse, _ := pool.Use()
-	return inUse > 0
+	return inUse - w.inUse
 }
 
 func (w *world) heal() {
