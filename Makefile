@@ -40,6 +40,18 @@ race: ## the concurrent packages under the race detector
 fuzz: ## a short run of every fuzz target (FUZZ=1m for longer)
 	$(GO) run ./hack/fuzz -time $(FUZZ)
 
+##—— the simulator: whole storenodes in one goroutine, from one seed
+.PHONY: sim sim-replay sim-mutants
+SEEDS ?= 1000
+sim: ## SEEDS=1000 seeds, from 1 on
+	SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -v -timeout 10h ./storenode/sim
+
+sim-replay: ## one seed: SEED=42 (TRACE=file keeps what happened)
+	SIM_SEED=$(SEED) SIM_TRACE=$(TRACE) $(GO) test -count=1 -v ./storenode/sim
+
+sim-mutants: ## break one rule of replication at a time; each must be seen
+	$(GO) test -count=1 -v -timeout 1h -tags mutants ./storenode/sim ./storenode/replication
+
 ##—— a real Kubernetes of three nodes on this machine (root)
 .PHONY: demo demo-down e2e
 demo: ## install Shale, write, kill a storenode, check every byte (KEEP=1 leaves the cluster)
