@@ -33,7 +33,7 @@ func (m *Machine) claimOn() {
 	if m.stage == stagePromised && !m.owing() && m.persisted >= m.record.Epoch && m.inFlight == 0 {
 		m.reignBegins()
 	}
-	if m.stage == stageAsking && m.allAnswered() && m.sameLoss() {
+	if m.stage == stageAsking && !m.leavesToOther() && m.allAnswered() && m.sameLoss() {
 		m.compareTails()
 	}
 	if m.stage == stageSettling {
@@ -157,21 +157,24 @@ func (m *Machine) allAnswered() bool {
 	return true
 }
 
-// sameLoss reports whether the members may go on together. Where power was lost, writes may be missing of which no tail
-// tells: a Replica to which that happened is only good if it happened to all, and then one alone.
+// leavesToOther reports whether power was lost here and another member has answered that did not lose it: where power was
+// lost, writes may be missing of which no tail tells, so that one is to be Primary.
+func (m *Machine) leavesToOther() bool {
+	m.each(m.need&m.targets, func(b *member) {
+		m.claim.handover = m.claim.handover || m.powerLost && !b.powerLost
+	})
+	return m.claim.handover
+}
+
+// sameLoss evicts the members that lost power; if this one did too, all did, and it goes on alone. It reports whether all
+// that are left may go on together.
 func (m *Machine) sameLoss() bool {
 	together := true
-	for i := range m.members {
-		b := &m.members[i]
-		switch {
-		case b.id == 0 || !b.inSync:
-		case m.powerLost && !b.powerLost:
-			m.claim.handover = true
-			return false
-		case b.powerLost:
+	m.each(m.need, func(b *member) {
+		if b.powerLost {
 			b.failed, together = true, false
 		}
-	}
+	})
 	return together
 }
 

@@ -881,7 +881,7 @@ func seeds(t *testing.T, n int) []uint64 {
 }
 
 func TestAClusterLosesNothingWhateverHappens(t *testing.T) {
-	for _, seed := range seeds(t, 200) {
+	for _, seed := range seeds(t, 100) {
 		c := newCluster(seed)
 		if err := c.run(15 * time.Second); err != nil {
 			if path := os.Getenv("CLUSTER_TRACE"); path != "" {

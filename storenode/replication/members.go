@@ -125,7 +125,7 @@ func (m *Machine) count() {
 // the event at hand is dealt with, and may join again later.
 func (m *Machine) fail(b *member) {
 	switch {
-	case b.state == memberAsked && m.powerLost:
+	case m.powerLost && b.inSync && (b.state != memberFollowing || !b.powerLost):
 		// It may be the only one that has all that was acknowledged: it is waited for, however long.
 	case b.inSync || b.proposed:
 		b.failed = true

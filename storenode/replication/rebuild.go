@@ -93,6 +93,7 @@ func (m *Machine) joinOn(b *member) {
 // ready reports whether a Replica has everything.
 func (m *Machine) ready(b *member) bool {
 	return b.state == memberFollowing && b.join.flushed && !b.failed && b.connected && m.doomed&b.bit == 0 &&
+		m.env.LeaseUntil(b.id) > m.now && // it is needed from the proposal on
 		(b.join.last < m.sequence.next || m.sequence.room(1))
 }
 
