@@ -93,12 +93,13 @@ type Environment interface {
 	// PowerLost reports whether the local Replica was recovered after a loss of power: acknowledged writes that were not
 	// flushed may be missing.
 	PowerLost() bool
-	// Extents calls f for each allocated Extent of the local Replica from the one with index from on, until f returns false.
+	// Extents calls f for each allocated Extent of the local Replica from the one with index from on, until f returns
+	// false.
 	Extents(from uint32, f func(wire.ExtentDigest) bool)
 	// Written calls f for each run [first, first+blocks) of an Extent's Blocks, written or not, in order.
 	Written(extent uint32, f func(first, blocks int, written bool))
-	// AcquireRebuild takes one of the storenode's slots for copying an Extent, or reports that none is free (the Machine asks
-	// again at the next Tick); ReleaseRebuild gives it back.
+	// AcquireRebuild takes one of the storenode's slots for copying an Extent, or reports that none is free (the Machine
+	// asks again at the next Tick); ReleaseRebuild gives it back.
 	AcquireRebuild() bool
 	ReleaseRebuild()
 	// Encode puts an encoded structure into memory for a Message, or answers nil when there is none now. Decode reads it.
@@ -182,7 +183,8 @@ const (
 type Status struct {
 	Role   Role
 	Record membership.Record
-	// Percent of the Extents compared, while RoleJoining as the Primary told, or of the worst joining Replica at a Primary.
+	// Percent of the Extents compared, while RoleJoining as the Primary told, or of the worst joining Replica at a
+	// Primary.
 	Percent int
 	// Message says what is waited for.
 	Message string

@@ -157,8 +157,8 @@ func (m *Machine) allAnswered() bool {
 	return true
 }
 
-// leavesToOther reports whether power was lost here and another member has answered that did not lose it: where power was
-// lost, writes may be missing of which no tail tells, so that one is to be Primary.
+// leavesToOther reports whether power was lost here and another member has answered that did not lose it: where power
+// was lost, writes may be missing of which no tail tells, so that one is to be Primary.
 func (m *Machine) leavesToOther() bool {
 	m.each(m.need&m.targets, func(b *member) {
 		m.claim.handover = m.claim.handover || m.powerLost && !b.powerLost
@@ -166,8 +166,8 @@ func (m *Machine) leavesToOther() bool {
 	return m.claim.handover
 }
 
-// sameLoss evicts the members that lost power; if this one did too, all did, and it goes on alone. It reports whether all
-// that are left may go on together.
+// sameLoss evicts the members that lost power; if this one did too, all did, and it goes on alone. It reports whether
+// all that are left may go on together.
 func (m *Machine) sameLoss() bool {
 	together := true
 	m.each(m.need, func(b *member) {
@@ -178,8 +178,8 @@ func (m *Machine) sameLoss() bool {
 	return together
 }
 
-// compareTails finds the ranges that may differ: those of writes above what is known to be everywhere. The window bounds
-// how far that can be behind.
+// compareTails finds the ranges that may differ: those of writes above what is known to be everywhere. The window
+// bounds how far that can be behind.
 func (m *Machine) compareTails() {
 	last, committed := m.env.LastSeq(), m.known
 	m.each(m.targets, func(b *member) {

@@ -17,8 +17,8 @@ import (
 )
 
 // The cluster test runs a few Machines over dumb disks, a network that loses, breaks, delays and cuts one way, and a
-// keeper of records that is slow and sometimes away, all from one seed. It is the small and quick sister of package sim,
-// which does the same with the real Host and Store.
+// keeper of records that is slow and sometimes away, all from one seed. It is the small and quick sister of package
+// sim, which does the same with the real Host and Store.
 
 const clusterSize = 6 * extentSize
 
@@ -212,14 +212,18 @@ func (n *node) guarded(f func()) {
 		}
 		p := before.Primary
 		if in := n.in[p]; p != 0 && p != n.id && p != after.Primary && in != nil {
-			in.send(n, Message{Header: wire.Header{Opcode: wire.OpRecord, Epoch: after.Epoch, From: n.id, To: p}, Payload: n.encoded(after)})
+			in.send(n, n.told(after, p))
 		}
 	}
 	n.drive()
 }
 
-func (n *node) encoded(r membership.Record) Payload {
-	return newMemory(&n.c.live, nil, wire.AppendRecord(nil, r))
+// told is a Record for another Replica.
+func (n *node) told(r membership.Record, to ident.ReplicaID) Message {
+	return Message{
+		Header:  wire.Header{Opcode: wire.OpRecord, Epoch: r.Epoch, From: n.id, To: to},
+		Payload: newMemory(&n.c.live, nil, wire.AppendRecord(nil, r)),
+	}
 }
 
 // kill ends the process: what is with the disk may still get there, or not.
@@ -251,7 +255,7 @@ func (n *node) redial() {
 		conn := &conn{from: n, to: other, lives: [2]int{n.incarnation, other.incarnation}}
 		n.out[other.id], other.in[n.id] = conn, conn
 		if r := other.m.Record(); r.Epoch > 0 {
-			conn.send(other, Message{Header: wire.Header{Opcode: wire.OpRecord, Epoch: r.Epoch, From: other.id, To: n.id}, Payload: other.encoded(r)})
+			conn.send(other, other.told(r, n.id))
 		}
 		restarted := n.known[other.id] != 0 && n.known[other.id] != other.incarnation
 		if restarted {
@@ -491,7 +495,8 @@ func (s shown) String() string {
 	if h.IsReply() {
 		reply = fmt.Sprintf(" reply %d", h.Status)
 	}
-	return fmt.Sprintf("op %d%s epoch %d seq %d at %d+%d session %d request %d committed %d step %d", h.Opcode, reply, h.Epoch, h.Seq,
+	const format = "op %d%s epoch %d seq %d at %d+%d session %d request %d committed %d step %d"
+	return fmt.Sprintf(format, h.Opcode, reply, h.Epoch, h.Seq,
 		h.Offset/4096, h.Length/4096, h.Session, h.Request, h.Committed, h.Generation)
 }
 
@@ -510,9 +515,11 @@ func (n *node) Extents(from uint32, f func(wire.ExtentDigest) bool) {
 		}
 	}
 }
+
 func (n *node) Written(extent uint32, f func(first, blocks int, written bool)) {
 	n.disk.written(extent, f)
 }
+
 func (n *node) AcquireRebuild() bool {
 	if n.rebuilds == 2 {
 		return false
@@ -575,7 +582,8 @@ func (c *cluster) answered(n *node, message *Message) {
 		}
 		other.m.at(other.now())
 		if other.m.stage == stageServing && other.m.serving() {
-			c.failf("%d answers a read of epoch %d while %d serves epoch %d", n.id, n.m.record.Epoch, other.id, other.m.record.Epoch)
+			c.failf("%d answers a read of epoch %d while %d serves epoch %d",
+				n.id, n.m.record.Epoch, other.id, other.m.record.Epoch)
 		}
 	}
 }
@@ -831,11 +839,13 @@ func (c *cluster) quiet() bool {
 }
 
 func (c *cluster) describe() string {
-	text := fmt.Sprintf("epoch %d primary %d in sync %v, %d requests wait;", c.record.Epoch, c.record.Primary, c.record.InSync, len(c.client.pending))
+	text := fmt.Sprintf("epoch %d primary %d in sync %v, %d requests wait;",
+		c.record.Epoch, c.record.Primary, c.record.InSync, len(c.client.pending))
 	for _, n := range c.nodes {
 		if n.up() {
 			s := n.m.Status()
-			text += fmt.Sprintf(" %d: epoch %d role %d stage %d busy %v %q;", n.id, s.Record.Epoch, s.Role, n.m.stage, n.m.Busy(), s.Message)
+			text += fmt.Sprintf(" %d: epoch %d role %d stage %d busy %v %q;",
+				n.id, s.Record.Epoch, s.Role, n.m.stage, n.m.Busy(), s.Message)
 		}
 	}
 	return text
@@ -887,7 +897,8 @@ func TestAClusterLosesNothingWhateverHappens(t *testing.T) {
 			if path := os.Getenv("CLUSTER_TRACE"); path != "" {
 				_ = os.WriteFile(path, []byte(c.log.String()), 0o600)
 			}
-			t.Fatalf("%v\nreplay: CLUSTER_SEED=%d CLUSTER_TRACE=/tmp/trace go test -run %s ./storenode/replication", err, seed, t.Name())
+			const replay = "CLUSTER_SEED=%d CLUSTER_TRACE=/tmp/trace go test -run %s ./storenode/replication"
+			t.Fatalf("%v\nreplay: "+replay, err, seed, t.Name())
 		}
 	}
 }

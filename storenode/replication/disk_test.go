@@ -45,8 +45,8 @@ func (p *memory) Release() {
 	}
 }
 
-// disk is a Replica at rest, as dumb as can be. What ends a process leaves it as it is; loss of power takes what was not
-// flushed, any part of it.
+// disk is a Replica at rest, as dumb as can be. What ends a process leaves it as it is; loss of power takes what was
+// not flushed, any part of it.
 type disk struct {
 	blocks map[int64]uint64
 	epochs map[uint32]ident.Epoch

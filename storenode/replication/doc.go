@@ -14,15 +14,18 @@
 //  3. sends each of Sends; a message that cannot be sent is dropped, its Payload released,
 //  4. proposes Propose to the keeper of records (then Adopt with whatever is in force, or nothing),
 //
-// and calls Done. Messages between two Replicas arrive in the order they were sent or, after Disconnected and Connected,
-// not at all; the Machine holds its invariants even if they are doubled, late or reordered.
+// and calls Done. Messages between two Replicas arrive in the order they were sent or, after Disconnected and
+// Connected, not at all; the Machine holds its invariants even if they are doubled, late or reordered.
 //
 // # Invariants
 //
 //   - A write is acknowledged to a client only when every member of InSync, and every Replica proposed for it, has it.
-//   - A Replica serves clients only as the Primary of the newest Record it knows, after it made all members equal, while
-//     it holds a lease from every member of InSync, and after the promise it made to the former Primary is over.
-//   - Overlapping operations of which one writes are never in flight together: not here, and not at any member.
-//   - A write is applied at most once in a reign, and never after a newer one of the same Blocks.
-//   - Epoch never goes back.
+//   - A Replica serves clients only as the Primary of the newest Record it knows, after it made all members equal,
+//
+// while
+//
+//	  it holds a lease from every member of InSync, and after the promise it made to the former Primary is over.
+//	- Overlapping operations of which one writes are never in flight together: not here, and not at any member.
+//	- A write is applied at most once in a reign, and never after a newer one of the same Blocks.
+//	- Epoch never goes back.
 package replication

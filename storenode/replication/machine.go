@@ -19,7 +19,8 @@ const (
 	stageFollowing
 	// stageJoining: following, and being brought in sync.
 	stageJoining
-	// stageRenewing: Primary by a Record that an earlier life of this Replica may have served under; a new Epoch comes first.
+	// stageRenewing: Primary by a Record that an earlier life of this Replica may have served under; a new Epoch comes
+	// first.
 	stageRenewing
 	// stagePromised: Primary by the Record, while another may still serve under our promise, or the Record is not yet
 	// remembered, or local Ops of before are in flight.

@@ -27,7 +27,8 @@ const (
 	memberFollowing
 )
 
-// member is another Replica of the Record. Who is connected is known in every role, the rest has meaning only in a reign.
+// member is another Replica of the Record. Who is connected is known in every role, the rest has meaning only in a
+// reign.
 type member struct {
 	id    ident.ReplicaID
 	bit   mask
@@ -121,8 +122,8 @@ func (m *Machine) count() {
 	m.servesUntil = 0
 }
 
-// fail gives up a member: one that is needed is evicted first, by the keeper of records; any other is dropped, as soon as
-// the event at hand is dealt with, and may join again later.
+// fail gives up a member: one that is needed is evicted first, by the keeper of records; any other is dropped, as
+// soon as the event at hand is dealt with, and may join again later.
 func (m *Machine) fail(b *member) {
 	switch {
 	case m.powerLost && b.inSync && (b.state != memberFollowing || !b.powerLost):
@@ -180,8 +181,8 @@ func (m *Machine) serving() bool {
 	return m.now < until
 }
 
-// Connected tells that the storenode of a Replica can be reached, by a new connection; restarted says that it is another
-// process than the last time it was reached.
+// Connected tells that the storenode of a Replica can be reached, by a new connection; restarted says that it is
+// another process than the last time it was reached.
 func (m *Machine) Connected(now Instant, id ident.ReplicaID, restarted bool) {
 	m.at(now)
 	b := m.member(id)

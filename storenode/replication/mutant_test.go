@@ -9,7 +9,8 @@ import (
 	"github.com/shale-storage/shale/storenode/replication/mutant"
 )
 
-// TestTheClusterTestSeesBrokenRules proves that the checkers can fail: each rule broken alone is noticed within few seeds.
+// TestTheClusterTestSeesBrokenRules proves that the checkers can fail: each rule broken alone is noticed within few
+// seeds.
 func TestTheClusterTestSeesBrokenRules(t *testing.T) {
 	defer func() { mutant.Now = mutant.None }()
 	for name, m := range map[string]mutant.Mutant{

@@ -58,7 +58,8 @@ type operation struct {
 	// seq is the first of seqs numbers; 0 before it began.
 	seq  ident.Seq
 	seqs int
-	// pending are the targets that do not have it yet; refused those that had no space; again those to be sent to once more.
+	// pending are the targets that do not have it yet; refused those that had no space; again those to be sent to once
+	// more.
 	pending, refused, again mask
 	// sent is when, by the Machine's patience.
 	sent time.Duration
@@ -168,24 +169,4 @@ func (l *order) pop() {
 		l.tail = nil
 	}
 	o.queued = nil
-}
-
-// dequeue takes an operation out of the queue, wherever it is there.
-func (l *order) dequeue(o *operation) {
-	var before *operation
-	for p := l.head; p != nil; before, p = p, p.queued {
-		if p != o {
-			continue
-		}
-		if before == nil {
-			l.head = p.queued
-		} else {
-			before.queued = p.queued
-		}
-		if l.tail == p {
-			l.tail = before
-		}
-		p.queued = nil
-		return
-	}
 }

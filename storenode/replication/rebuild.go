@@ -129,7 +129,7 @@ func (m *Machine) digestsAnswered(b *member, h *wire.Header, p Payload) {
 		return
 	}
 	end := min(uint64(j.cursor)+uint64(h.Length), uint64(m.extents()))
-	j.todo = m.differ(j.todo[:0], uint32(j.cursor), uint32(end), theirs)
+	j.todo = m.differ(j.todo[:0], j.cursor, uint32(end), theirs)
 	j.cursor, j.asked = uint32(end), false
 }
 

@@ -15,7 +15,8 @@ import (
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
-// script drives one Machine by hand and prints what it has Ready. One file in testdata for a rule of docs/replication.md.
+// script drives one Machine by hand and prints what it has Ready. One file in testdata for a rule of
+// docs/replication.md.
 type script struct {
 	t        *testing.T
 	m        *Machine
@@ -35,6 +36,7 @@ func (s *script) PowerLost() bool                               { return s.lost 
 func (s *script) Extents(_ uint32, f func(wire.ExtentDigest) bool) {
 	f(wire.ExtentDigest{Epoch: 1, Digest: 7})
 }
+
 func (s *script) Written(_ uint32, f func(first, blocks int, w bool)) {
 	f(0, 4, true)
 	f(4, 252, false)
@@ -179,8 +181,9 @@ func (s *script) stored(d *datadriven.TestData) {
 // step hands over a message of a client, or of another Replica.
 func (s *script) step(d *datadriven.TestData) {
 	h := wire.Header{
-		Opcode: opcodes[text(d, "op")], Epoch: arg(d, "epoch", s.m.record.Epoch), Session: arg[ident.SessionID](d, "session", 1),
-		Request: arg[ident.RequestID](d, "request", 0), Seq: arg[ident.Seq](d, "seq", 0), From: arg[ident.ReplicaID](d, "from", 0),
+		Opcode: opcodes[text(d, "op")], Epoch: arg(d, "epoch", s.m.record.Epoch),
+		Session: arg[ident.SessionID](d, "session", 1), Request: arg[ident.RequestID](d, "request", 0),
+		Seq: arg[ident.Seq](d, "seq", 0), From: arg[ident.ReplicaID](d, "from", 0),
 		Committed: arg[ident.Seq](d, "committed", 0), Generation: arg[ident.Generation](d, "generation", 0),
 		Offset: arg[uint64](d, "block", 0) * 4096, Length: arg[uint32](d, "blocks", 1) * 4096,
 	}
@@ -267,6 +270,7 @@ func (s *script) print(b *strings.Builder, message *Message) {
 
 func TestEachRuleIsAScript(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		t.Helper()
 		s := &script{t: t}
 		datadriven.RunTest(t, path, func(_ *testing.T, d *datadriven.TestData) string { return s.run(d) })
 	})

@@ -66,7 +66,8 @@ func (x *tester) work() {
 				x.send(q)
 			}
 		}
-		if !x.closing && len(x.pending) < 12 && (len(x.pending) == 0 || x.last-x.pending[0].header.Request < SessionWindow-1) {
+		if !x.closing && len(x.pending) < 12 &&
+			(len(x.pending) == 0 || x.last-x.pending[0].header.Request < SessionWindow-1) {
 			x.issue()
 		}
 	})

@@ -20,7 +20,8 @@ func (s *sequence) begin(last ident.Seq) {
 
 func (s *sequence) empty() bool { return s.floor+1 == s.next }
 
-// room reports whether n more numbers fit. A jump is made when nothing is in the window, so that it leaves no gap there.
+// room reports whether n more numbers fit. A jump is made when nothing is in the window, so that it leaves no gap
+// there.
 func (s *sequence) room(n int) bool {
 	if s.jump >= s.next {
 		if !s.empty() {

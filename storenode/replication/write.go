@@ -79,7 +79,8 @@ func (m *Machine) sendTo(o *operation, b *member) {
 	}
 	p := o.payload
 	if o.state == opCopying {
-		h.Opcode, h.Committed, h.Generation = wire.OpRebuildDiscard, ident.Seq(o.steps.epoch), ident.Generation(o.steps.number)
+		h.Opcode, h.Committed = wire.OpRebuildDiscard, ident.Seq(o.steps.epoch)
+		h.Generation = ident.Generation(o.steps.number)
 		h.Offset, h.Length = uint64(o.offset+o.steps.at), uint32(o.steps.length)
 		if o.steps.written {
 			h.Opcode = wire.OpRebuildWrite
@@ -173,8 +174,8 @@ func (m *Machine) progress(o *operation) {
 	}
 }
 
-// progressWrite answers a write, discard, zeroes or flush when all that are needed have it, and ends it when all targets
-// have.
+// progressWrite answers a write, discard, zeroes or flush when all that are needed have it, and ends it when all
+// targets have.
 func (m *Machine) progressWrite(o *operation) {
 	switch o.status {
 	case wire.StatusOK:

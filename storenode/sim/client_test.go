@@ -23,7 +23,8 @@ const (
 	extentBlocks = 256
 )
 
-// client is the model of a client of one Shard: it writes, discards, flushes and reads at random and checks what it reads.
+// client is the model of a client of one Shard: it writes, discards, flushes and reads at random and checks what it
+// reads.
 type client struct {
 	w       *world
 	index   uint32
@@ -374,6 +375,7 @@ func show(h *wire.Header) string {
 	if h.IsReply() {
 		reply = fmt.Sprintf(" reply %d", h.Status)
 	}
-	return fmt.Sprintf("op %d%s shard %d epoch %d seq %d at %d+%d session %d request %d committed %d generation %d", h.Opcode, reply,
+	const format = "op %d%s shard %d epoch %d seq %d at %d+%d session %d request %d committed %d generation %d"
+	return fmt.Sprintf(format, h.Opcode, reply,
 		h.Shard.Index, h.Epoch, h.Seq, h.Offset/4096, h.Length/4096, h.Session, h.Request, h.Committed, h.Generation)
 }

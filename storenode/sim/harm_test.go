@@ -118,7 +118,7 @@ func (w *world) blackout() {
 	w.torn = true
 	for _, n := range w.nodes {
 		if n.dead {
-			n.device = &device{Device: n.device.Device.Crash(w.r, nil)}
+			n.device = &device{Device: n.device.Crash(w.r, nil)}
 			n.boot++
 			continue
 		}

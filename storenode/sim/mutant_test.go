@@ -8,7 +8,8 @@ import (
 	"github.com/shale-storage/shale/storenode/replication/mutant"
 )
 
-// TestTheSimulatorSeesBrokenRules proves that the checkers can fail: each rule broken alone is noticed within some seeds.
+// TestTheSimulatorSeesBrokenRules proves that the checkers can fail: each rule broken alone is noticed within some
+// seeds.
 func TestTheSimulatorSeesBrokenRules(t *testing.T) {
 	defer func() { mutant.Now = mutant.None }()
 	for _, m := range []struct {

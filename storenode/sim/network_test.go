@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
 )
@@ -206,7 +205,7 @@ func (e *end) end() {
 }
 
 // dies is the end of a process at one end. What it had sent may still arrive, for a moment.
-func (p *pipe) dies(n *node, quiet time.Duration) {
+func (p *pipe) dies(quiet time.Duration) {
 	lag := p.w.between(0, 300*time.Microsecond)
 	p.w.after(lag, func() { p.breaks(quiet) })
 }
@@ -216,7 +215,8 @@ func (w *world) sent(e *end, f *transport.Frame) {
 	if f.Opcode == wire.OpRead && f.IsReply() && f.Status == wire.StatusOK {
 		s := &w.served[f.Shard.Index]
 		if uint64(f.Epoch) < *s {
-			w.failf("n%d answers a read of shard %d in epoch %d after another did in %d", e.index()+1, f.Shard.Index, f.Epoch, *s)
+			w.failf("n%d answers a read of shard %d in epoch %d after another did in %d",
+				e.index()+1, f.Shard.Index, f.Epoch, *s)
 		}
 		*s = uint64(f.Epoch)
 	}
@@ -250,5 +250,3 @@ func (w *world) received(e *end, f *transport.Frame) {
 		w.logf("n%d <- n%d %s", e.index()+1, e.other.index()+1, show(&f.Header))
 	}
 }
-
-var _ = ident.BlockSize

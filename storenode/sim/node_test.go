@@ -118,7 +118,8 @@ func (n *node) start() {
 	n.dead, n.paused, n.held = false, false, nil
 	name := fmt.Sprintf("n%d", n.index+1)
 	n.host = shard.New(shard.Options{
-		Name: name, Address: n.address(), Incarnation: uint64(n.life), Authority: authority{n, n.life}, Dialer: dialer{n, n.life},
+		Name: name, Address: n.address(), Incarnation: uint64(n.life),
+		Authority: authority{n, n.life}, Dialer: dialer{n, n.life},
 		Pool: pool, Timing: timing(), Clock: n.now, Log: n.w.logger(name),
 	})
 	monitor := n.host.Monitor()
@@ -165,9 +166,9 @@ func (n *node) kill(power bool, silence time.Duration) {
 	w.logf("n%d dies, power %v", n.index+1, power)
 	n.paused, n.held = false, nil
 	old := n.device
-	after := old.Device.Kill
+	after := old.Kill
 	if power {
-		after = old.Device.Crash
+		after = old.Crash
 		n.boot++
 	} else if n.store.PowerLost() {
 		// The Store says so for the rest of this run of the machine, also of Replicas that were brought in sync since.
@@ -177,7 +178,7 @@ func (n *node) kill(power bool, silence time.Duration) {
 	}
 	survivor := after(w.r, nil)
 	for _, p := range n.pipes {
-		p.dies(n, silence)
+		p.dies(silence)
 	}
 	n.pipes = nil
 	n.dead = true

@@ -51,7 +51,8 @@ type world struct {
 	// trap: the next node that replicates a write dies in the middle of it, and so do the clients.
 	trap    bool
 	looking int64
-	// torn: power was lost everywhere, so Blocks that were being written may have no good copy until they are written again.
+	// torn: power was lost everywhere, so Blocks that were being written may have no good copy until they are written
+	// again.
 	torn bool
 	// inUse is the memory that earlier runs, which failed, left in use.
 	inUse int
@@ -229,7 +230,8 @@ func (w *world) describe() string {
 	text := ""
 	for i, c := range w.clients {
 		r := w.register.records[i]
-		text += fmt.Sprintf("shard %d: epoch %d primary %d in sync %v, %d requests wait; ", i, r.Epoch, r.Primary, r.InSync, len(c.pending))
+		text += fmt.Sprintf("shard %d: epoch %d primary %d in sync %v, %d requests wait; ",
+			i, r.Epoch, r.Primary, r.InSync, len(c.pending))
 	}
 	for _, n := range w.nodes {
 		if n.up() {

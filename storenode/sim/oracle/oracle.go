@@ -1,8 +1,8 @@
 // Package oracle knows which contents of each Block a client of a Shard may see.
 //
-// The client never has two changes of a Block in flight, so the versions of a Block are ordered by when they were begun.
-// To be linearizable, a read must not be older than what was acknowledged or read before it began, nor newer than what
-// was begun before it ended. Contents are numbers; 0, for zeros, may come again.
+// The client never has two changes of a Block in flight, so the versions of a Block are ordered by when they were
+// begun. To be linearizable, a read must not be older than what was acknowledged or read before it began, nor newer
+// than what was begun before it ended. Contents are numbers; 0, for zeros, may come again.
 //
 // Used by the tests of package replication and by the simulator. Pure, and for one goroutine.
 package oracle
@@ -22,7 +22,8 @@ type Oracle struct {
 type History struct {
 	// begun values in order.
 	begun []uint64
-	// settled is the newest version that was acknowledged or seen, durable the newest that survives loss of power everywhere.
+	// settled is the newest version that was acknowledged or seen, durable the newest that survives loss of power
+	// everywhere.
 	settled, durable int
 	// Busy: a change is in flight.
 	Busy bool
