@@ -42,7 +42,7 @@ func runSeed(t *testing.T, seed uint64) (*world, error) {
 }
 
 func TestStorenodesLoseNothingWhateverHappens(t *testing.T) {
-	first, seeds := uint64(1), number(t, "SIM_SEEDS", 100)
+	first, seeds := number(t, "SIM_FIRST", 1), number(t, "SIM_SEEDS", 100)
 	if testing.Short() {
 		seeds = min(seeds, 20)
 	}

@@ -1,0 +1,193 @@
+package replication
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+// TestRangeLocksLetThroughWhatADumbModelDoes inserts and removes operations at random and compares who may begin with
+// the rule said plainly: nobody before it overlaps of whom one changes data.
+func TestRangeLocksLetThroughWhatADumbModelDoes(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		var l order
+		var all, begun []*operation
+		for range 400 {
+			if len(all) < 40 && r.IntN(2) == 0 {
+				o := l.get()
+				o.kind = []opKind{kindRead, kindWrite, kindDiscard, kindCopy, kindFlush}[r.IntN(5)]
+				if o.kind != kindFlush {
+					o.offset, o.length = r.Int64N(20), 1+r.IntN(5)
+				}
+				l.insert(o)
+				all = append(all, o)
+			} else if len(begun) > 0 {
+				i := r.IntN(len(begun))
+				o := begun[i]
+				begun = slices.Delete(begun, i, i+1)
+				all = slices.DeleteFunc(all, func(p *operation) bool { return p == o })
+				l.remove(o)
+			}
+			for l.head != nil {
+				begun = append(begun, l.head)
+				l.pop()
+			}
+			for i, o := range all {
+				blocked := slices.ContainsFunc(all[:i], o.conflicts)
+				if may := slices.Contains(begun, o); may == blocked {
+					t.Fatalf("seed %d: operation at %d+%d: begun %v, blocked %v", seed, o.offset, o.length, may, blocked)
+				}
+			}
+		}
+	}
+}
+
+// TestABackupsWindowAppliesEachStepOnce tells Seqs and steps as often and in any order as a Primary and a bad network may.
+func TestABackupsWindowAppliesEachStepOnce(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 4))
+		a := &arrivals{}
+		applied := map[ident.Seq]bool{}
+		floor, next := ident.Seq(0), ident.Seq(1)
+		for range 3000 {
+			if next <= floor+MaxWindow && r.IntN(3) == 0 {
+				next++
+			}
+			// Anything the Primary ever sent may come, most likely something recent.
+			seq := ident.Seq(1 + r.Uint64N(uint64(next)))
+			if r.IntN(4) > 0 {
+				seq = floor + 1 + ident.Seq(r.Uint64N(uint64(next-floor)))
+			}
+			if seq >= next {
+				continue
+			}
+			switch verdict, _ := a.admit(seq, 0); verdict {
+			case fresh:
+				if applied[seq] {
+					t.Fatalf("seed %d: seq %d is fresh for the second time", seed, seq)
+				}
+				applied[seq] = true
+				a.end(seq, 0, wire.StatusOK)
+			case running:
+				t.Fatalf("seed %d: seq %d runs though it has ended", seed, seq)
+			case repeated, passed:
+				if !applied[seq] {
+					t.Fatalf("seed %d: seq %d was left out", seed, seq)
+				}
+			}
+			for applied[floor+1] {
+				floor++
+			}
+		}
+	}
+}
+
+func TestAnEarlierStepIsNotAppliedAfterALaterOne(t *testing.T) {
+	a := &arrivals{}
+	for step := uint64(1); step <= 3; step++ {
+		if v, _ := a.admit(7, step); v != fresh {
+			t.Fatalf("step %d is %d", step, v)
+		}
+		if v, _ := a.admit(7, step); v != running {
+			t.Errorf("step %d told twice is %d", step, v)
+		}
+		a.end(7, step, wire.StatusNoSpace)
+		if v, status := a.admit(7, step); v != repeated || status != wire.StatusNoSpace {
+			t.Errorf("step %d told again is %d with status %d", step, v, status)
+		}
+		if v, _ := a.admit(7, step-1); step > 1 && v != passed {
+			t.Errorf("step %d after %d is %d", step-1, step, v)
+		}
+	}
+}
+
+func TestAWindowIsFullAtItsLimitAndJumpsOnlyWhenItIsEmpty(t *testing.T) {
+	var s sequence
+	s.begin(41)
+	o := make([]operation, MaxWindow)
+	for i := range o {
+		if !s.room(1) {
+			t.Fatalf("no room for number %d of %d", i, MaxWindow)
+		}
+		s.take(&o[i], 1)
+	}
+	if s.room(1) {
+		t.Error("room beyond the window")
+	}
+	s.done(&o[1])
+	if s.floor != 41 {
+		t.Errorf("floor %d moved past what is not done", s.floor)
+	}
+	s.done(&o[0])
+	if s.floor != 43 || !s.room(2) || s.room(3) {
+		t.Errorf("floor %d after two are done", s.floor)
+	}
+	s.jump = 1000
+	if s.room(1) {
+		t.Error("jumped over numbers in flight")
+	}
+	for i := 2; i < len(o); i++ {
+		s.done(&o[i])
+	}
+	if !s.room(1) || s.next != 1001 || s.floor != 1000 {
+		t.Errorf("next %d, floor %d after the jump", s.next, s.floor)
+	}
+}
+
+// TestASessionCarriesOutEachRequestOnce compares with a set of all requests ever begun.
+func TestASessionCarriesOutEachRequestOnce(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 5))
+		var all sessions
+		x := all.find(9)
+		begun, ended := map[ident.RequestID]*operation{}, map[ident.RequestID]bool{}
+		floor := ident.RequestID(1)
+		for range 3000 {
+			id := max(floor, 3) - 2 + ident.RequestID(r.IntN(SessionWindow))
+			verdict, sl := x.judge(id, floor)
+			switch {
+			case verdict == fresh && begun[id] != nil, verdict == running && (begun[id] == nil || ended[id]),
+				verdict == repeated && !ended[id]:
+				t.Fatalf("seed %d: request %d is %d", seed, id, verdict)
+			case verdict == fresh:
+				begun[id] = &operation{}
+				x.begin(id, begun[id])
+			case verdict == running && r.IntN(2) == 0:
+				if sl.operation != begun[id] {
+					t.Fatalf("seed %d: request %d has another's operation", seed, id)
+				}
+				x.end(id, wire.StatusOK, true)
+				ended[id] = true
+			}
+			for ended[floor] && r.IntN(2) == 0 {
+				floor++
+			}
+		}
+	}
+}
+
+func TestTheSessionUnusedForLongestIsForgottenUnlessItWaits(t *testing.T) {
+	var all sessions
+	first := all.find(1)
+	first.begin(1, &operation{})
+	for id := ident.SessionID(2); id <= MaxSessions; id++ {
+		all.find(id)
+	}
+	all.find(MaxSessions + 1)
+	if all.find(1) != first {
+		t.Error("a session with a request in flight was forgotten")
+	}
+	for _, x := range all.all {
+		if x.id == 2 {
+			t.Error("the session unused for longest was kept")
+		}
+		x.inFlight++
+	}
+	if all.find(99) != nil {
+		t.Error("a session beyond the limit")
+	}
+}
