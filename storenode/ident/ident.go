@@ -37,8 +37,14 @@ func (u UUID) String() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
-// MarshalText lets logs show the usual text form.
+// MarshalText is the usual text form, for logs and JSON; UnmarshalText reads it.
 func (u UUID) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (u *UUID) UnmarshalText(text []byte) (err error) {
+	*u, err = ParseUUID(string(text))
+	return err
+}
 
 // IsZero reports whether u names nothing.
 func (u UUID) IsZero() bool { return u == UUID{} }
