@@ -870,7 +870,7 @@ func (c *cluster) compare() {
 	}
 }
 
-// seeds are those to run: all that are asked for, or the one of CLUSTER_SEED.
+// seeds are those to run: n, or as many as CLUSTER_SEEDS says, or the one of CLUSTER_SEED.
 func seeds(t *testing.T, n int) []uint64 {
 	t.Helper()
 	if text := os.Getenv("CLUSTER_SEED"); text != "" {
@@ -879,6 +879,9 @@ func seeds(t *testing.T, n int) []uint64 {
 			t.Fatal(err)
 		}
 		return []uint64{seed}
+	}
+	if more, err := strconv.Atoi(os.Getenv("CLUSTER_SEEDS")); err == nil {
+		n = more
 	}
 	if testing.Short() {
 		n /= 10

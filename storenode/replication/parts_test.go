@@ -46,7 +46,7 @@ func TestRangeLocksLetThroughWhatADumbModelDoes(t *testing.T) {
 	}
 }
 
-// TestABackupsWindowAppliesEachStepOnce tells Seqs and steps as often and in any order as a Primary and a bad network may.
+// TestABackupsWindowAppliesEachStepOnce tells Seqs as often and in any order as a Primary and a bad network may.
 func TestABackupsWindowAppliesEachStepOnce(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 4))
