@@ -59,8 +59,8 @@ func (d direct) write(b []byte, offset int64) error {
 	return nil
 }
 
-// clear writes zeros. The Journal is written once from end to end when a Device is formatted: where the Device is a file
-// its room is there then, so that no record waits for the filesystem to find some.
+// clear writes zeros. The Journal is written once from end to end when a Device is formatted: where the Device is a
+// file its room is there then, so that no record waits for the filesystem to find some.
 func (d direct) clear(offset, length int64) error {
 	zeros := make([]byte, min(length, bounce))
 	for end := offset + length; offset < end; offset += int64(len(zeros)) {
