@@ -33,6 +33,9 @@ func main() {
 	}
 }
 
+// maxStall is what Shale promises the application across the loss of a storenode.
+const maxStall = 5 * time.Second
+
 // said prefixes each line with the time since the start.
 type said struct{ began time.Time }
 
@@ -65,7 +68,7 @@ func run(ctx context.Context, keep, down bool) (err error) {
 			err = failed
 		}
 	}()
-	told := story.Story{Place: place, Say: s.line, Show: s.table}
+	told := story.Story{Place: place, Say: s.line, Show: s.table, MaxStall: maxStall}
 	if err := told.Run(ctx); err != nil {
 		return fmt.Errorf("%w\n%s", err, place.Diagnose(context.WithoutCancel(ctx)))
 	}

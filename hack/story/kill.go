@@ -10,9 +10,6 @@ import (
 	"github.com/shale-storage/shale/api/v1alpha1"
 )
 
-// maxStall is how long a write may take across the loss of a storenode.
-const maxStall = 5 * time.Second
-
 // afterKill is how many writes each pod must get acknowledged after the kill before the stall is judged.
 const afterKill = 500
 
@@ -48,8 +45,8 @@ func (s *Story) kill(ctx context.Context) error {
 		longest := time.Duration(t.LongestWriteMillis) * time.Millisecond
 		s.Facts.LongestWrite[name] = longest
 		s.Say("   pod %s went on; its longest write took %s", pod, longest)
-		if longest > maxStall {
-			return fmt.Errorf("pod %s stalled for %s, more than %s", pod, longest, maxStall)
+		if s.MaxStall > 0 && longest > s.MaxStall {
+			return fmt.Errorf("pod %s stalled for %s, more than %s", pod, longest, s.MaxStall)
 		}
 	}
 	return s.newEpoch(ctx, victim.Name)

@@ -16,6 +16,9 @@ type Story struct {
 	Say func(format string, args ...any)
 	// Show prints a table as it is.
 	Show func(text string)
+	// MaxStall is how long a write may take across the loss of a storenode; 0 only reports it, for machines that do other
+	// work at the same time.
+	MaxStall time.Duration
 
 	Facts Facts
 }
