@@ -59,6 +59,19 @@ func TestStorenodesLoseNothingWhateverHappens(t *testing.T) {
 	}
 }
 
+// TestSeedsThatFoundSomething keeps what the simulator has found from coming back.
+func TestSeedsThatFoundSomething(t *testing.T) {
+	for name, seed := range map[string]uint64{
+		"a damaged Block had a good one's checksum, so a Rebuild passed it over": 2235,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := runSeed(t, seed); err != nil {
+				t.Fatalf("seed %d: %v\nreplay: make sim-replay SEED=%d", seed, err, seed)
+			}
+		})
+	}
+}
+
 func TestASeedAlwaysTellsTheSameStory(t *testing.T) {
 	a, err := runSeed(t, 1)
 	if err != nil {

@@ -319,7 +319,9 @@ func (d *doubts) settleBlock(blocks *layout.Blocks, i int, h *history, crc uint3
 		blocks.Clear(i)
 		return
 	}
+	// Reads must fail, and a Rebuild must see that the Block differs from a good one: no content has this checksum here.
 	v.Damaged++
+	blocks.Set(i, ^crc)
 }
 
 func unmap(b []byte) {
