@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
 	"unsafe"
 
@@ -159,8 +158,6 @@ func (d *Device) inBounds(r *engine.Request) bool {
 
 // reap delivers completions until the stop token comes by.
 func (d *Device) reap() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	for {
 		if err := d.ring.wait(); err != nil {
 			invariant.Check(false, "io_uring of %s refuses to wait: %v", d.info.Path, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,6 @@ const (
 	opWrite     = 23
 
 	fsyncDatasync   = 1
-	enterGetEvents  = 1
 	setupClamp      = 1 << 4
 	offsetSQRing    = 0
 	offsetSQEntries = 0x10000000
@@ -66,7 +66,10 @@ type cqe struct {
 
 // ring is an io_uring instance.
 type ring struct {
-	fd      int
+	fd int
+	// file is fd as the runtime's poller knows it, raw the way to wait for it.
+	file    *os.File
+	raw     syscall.RawConn
 	memory  []byte
 	entries []byte
 
@@ -88,6 +91,10 @@ func newRing(size uint32) (*ring, error) {
 		return nil, fmt.Errorf("set up io_uring: %w", errno)
 	}
 	r := &ring{fd: int(fd)}
+	if err := r.watch(); err != nil {
+		r.close()
+		return nil, err
+	}
 	if p.features&featSingleMmap == 0 {
 		r.close()
 		return nil, fmt.Errorf("set up io_uring: kernel is older than 5.4: %w", errors.ErrUnsupported)
@@ -97,6 +104,19 @@ func newRing(size uint32) (*ring, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// watch hands the ring to the runtime's poller, which waits for sockets too: one thread sleeps for both, and whoever looks
+// for work finds completions on the way.
+func (r *ring) watch() (err error) {
+	if err := unix.SetNonblock(r.fd, true); err != nil { // by this the runtime knows that it may be polled
+		return fmt.Errorf("watch io_uring: %w", err)
+	}
+	r.file = os.NewFile(uintptr(r.fd), "io_uring")
+	if r.raw, err = r.file.SyscallConn(); err != nil {
+		return fmt.Errorf("watch io_uring: %w", err)
+	}
+	return nil
 }
 
 func (r *ring) mapQueues(p *params) error {
@@ -156,11 +176,9 @@ func (r *ring) submit() error {
 
 // wait sleeps until a completion is there. It may be called outside the monitor.
 func (r *ring) wait() error {
-	for atomic.LoadUint32(r.cqHead) == atomic.LoadUint32(r.cqTail) {
-		_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), 0, 1, enterGetEvents, 0, 0)
-		if errno != 0 && errno != unix.EINTR && errno != unix.EAGAIN {
-			return os.NewSyscallError("io_uring_enter", errno)
-		}
+	err := r.raw.Read(func(uintptr) bool { return atomic.LoadUint32(r.cqHead) != atomic.LoadUint32(r.cqTail) })
+	if err != nil {
+		return fmt.Errorf("wait for io_uring: %w", err)
 	}
 	return nil
 }
@@ -183,5 +201,9 @@ func (r *ring) close() {
 	if r.memory != nil {
 		_ = unix.Munmap(r.memory)
 	}
-	_ = unix.Close(r.fd)
+	if r.file == nil {
+		_ = unix.Close(r.fd)
+		return
+	}
+	_ = r.file.Close() // all that was in flight has ended
 }
