@@ -15,7 +15,7 @@ help: ## show this list
 
 ##—— what a newcomer wants
 .PHONY: test
-test: packages verify lint unit race fuzz e2e ## everything that a change must pass
+test: packages verify lint unit race sim-mutants fuzz e2e ## everything that a change must pass
 	@echo "test: all passed"
 
 ##—— parts of `make test`
