@@ -11,7 +11,8 @@ func (c *Cluster) setUpBridge(ctx context.Context) error {
 	return c.ip(ctx, controlPlane,
 		"link set lo up",
 		"address add "+serviceIP+"/32 dev lo",
-		"link add "+bridgeName+" type bridge",
+		// Of its own it would take the lowest address of its ports, and change it when that node loses its power.
+		"link add "+bridgeName+" address "+hardwareAddress(0)+" type bridge",
 		"link set "+bridgeName+" up",
 		"address add "+controlIP+prefixLength+" dev "+bridgeName,
 	)
@@ -19,6 +20,9 @@ func (c *Cluster) setUpBridge(ctx context.Context) error {
 
 // port is the end of a node's cable at the bridge.
 func (n *Node) port() string { return "port-" + n.Name }
+
+// hardwareAddress of the bridge (0) and of the nodes: locally administered, always the same.
+func hardwareAddress(index int) string { return fmt.Sprintf("02:5a:1e:00:00:%02x", index) }
 
 // plug lays the cable from the bridge to a node and sets the routes on both ends.
 func (c *Cluster) plug(ctx context.Context, n *Node) error {
@@ -33,6 +37,7 @@ func (c *Cluster) plug(ctx context.Context, n *Node) error {
 	}
 	lines := []string{
 		"link set lo up",
+		"link set eth0 address " + hardwareAddress(n.Index), // a machine keeps its network card
 		"address add " + nodeIP(n.Index) + prefixLength + " dev eth0",
 		"link set eth0 up",
 		"route add default via " + controlIP,
