@@ -1,9 +1,9 @@
 // Package uring drives a block device or a file by io_uring, with O_DIRECT.
 //
 // One ring per Device. Submit fills a submission entry; Kick hands all of them to the kernel with one system call. A
-// goroutine sleeps in the runtime's poller, beside the connections, until something has completed, then takes the monitor,
-// delivers everything that is there, and lets go; what completed meanwhile is delivered by the same visit. Idle costs
-// nothing.
+// goroutine sleeps in the runtime's poller, beside the connections, until something has completed, then takes the
+// monitor, delivers everything that is there, and lets go; what completed meanwhile is delivered by the same visit.
+// Idle costs nothing.
 //
 // Invariants: at most maxInFlight requests are in the kernel, the rest wait in a list; so neither queue can overflow.
 // The submission side and the delivery of completions are guarded by the Owner's monitor; the sleeper only

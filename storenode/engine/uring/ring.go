@@ -106,8 +106,8 @@ func newRing(size uint32) (*ring, error) {
 	return r, nil
 }
 
-// watch hands the ring to the runtime's poller, which waits for sockets too: one thread sleeps for both, and whoever looks
-// for work finds completions on the way.
+// watch hands the ring to the runtime's poller, which waits for sockets too: one thread sleeps for both, and whoever
+// looks for work finds completions on the way.
 func (r *ring) watch() (err error) {
 	if err := unix.SetNonblock(r.fd, true); err != nil { // by this the runtime knows that it may be polled
 		return fmt.Errorf("watch io_uring: %w", err)
