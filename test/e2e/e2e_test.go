@@ -37,7 +37,7 @@ func TestShaleOnARealKubernetes(t *testing.T) {
 	})
 	told := &story.Story{Place: place, Say: t.Logf, Show: func(text string) { t.Log("\n" + text) }}
 	plantForeignDevice(t, place)
-	for _, step := range told.Steps() {
+	for _, step := range append(told.Steps(), told.Faults()...) {
 		if !t.Run(step.Title, func(t *testing.T) {
 			if err := step.Run(t.Context()); err != nil {
 				t.Fatal(err)
