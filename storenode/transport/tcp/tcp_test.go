@@ -89,7 +89,8 @@ func dial(tb testing.TB, o *tcp.Options, address string, h *handler) transport.C
 func TestFramesArriveWholeAndInOrder(t *testing.T) {
 	pool := buffer.New(64 << 20)
 	o := options(pool)
-	l := serve(t, o, func() transport.Handler { return echo() })
+	server := echo()
+	l := serve(t, o, func() transport.Handler { return server })
 	sizes := []int{0, 4096, 1, 300_000, wire.MaxPayload, 128 << 10, 0, 4096}
 	const rounds = 20
 	done := make(chan struct{})
@@ -110,7 +111,10 @@ func TestFramesArriveWholeAndInOrder(t *testing.T) {
 		}
 		return nil
 	}}
-	c := dial(t, o, l.Address(), h)
+	c, err := tcp.Dialer{Options: o}.Dial(t.Context(), l.Address(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range uint64(len(sizes) * rounds) {
 		f := transport.Frame{Header: wire.Header{Opcode: wire.OpWrite, Request: ident.RequestID(i)}}
 		if n := sizes[i%uint64(len(sizes))]; n > 0 {
@@ -131,6 +135,10 @@ func TestFramesArriveWholeAndInOrder(t *testing.T) {
 	}
 	c.Flush()
 	<-done
+	// A sender lets go of a payload after the peer has it, so look when both senders have ended.
+	c.Close(transport.ErrClosed)
+	<-h.closed
+	<-server.closed
 	if in := pool.Stats().InUse; in != 0 {
 		t.Errorf("%d bytes of the pool are lost", in)
 	}
