@@ -4,14 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
+
+	"github.com/shale-storage/shale/test/verifier/history"
 )
 
 // verdict is what check prints.
 type verdict struct {
-	// Blocks that the log names, Unsettled those whose last write had no answer, Lost those that are wrong.
+	// Blocks that the log names, Unsettled those with a write without an answer, Lost those that are wrong.
 	Blocks    int `json:"blocks"`
 	Unsettled int `json:"unsettled"`
 	Lost      int `json:"lost"`
@@ -20,11 +20,12 @@ type verdict struct {
 }
 
 func check(path, log string) (verdict, error) {
-	known, err := readLog(log)
+	past, err := history.Read(log)
 	if err != nil {
 		return verdict{}, err
 	}
-	if len(known) == 0 {
+	blocks := past.Blocks()
+	if len(blocks) == 0 {
 		return verdict{}, fmt.Errorf("log %s names no block: nothing would be checked", log)
 	}
 	f, err := openDirect(path, os.O_RDONLY)
@@ -36,13 +37,12 @@ func check(path, log string) (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
-	v := verdict{Blocks: len(known)}
-	for _, number := range slices.Sorted(maps.Keys(known)) {
-		s := known[number]
-		if s.sent != s.acknowledged {
+	v := verdict{Blocks: len(blocks)}
+	for _, number := range blocks {
+		if past.Unsettled(number) {
 			v.Unsettled++
 		}
-		if err := checkBlock(f, buffer, number, s); err != nil {
+		if err := checkBlock(f, buffer, number, past); err != nil {
 			if v.Lost++; v.Lost == 1 {
 				v.First = err.Error()
 			}
@@ -51,22 +51,30 @@ func check(path, log string) (verdict, error) {
 	return v, nil
 }
 
-func checkBlock(f io.ReaderAt, buffer []byte, number uint32, s state) error {
-	n, err := f.ReadAt(buffer, int64(number)*blockSize)
-	if errors.Is(err, io.EOF) && n == 0 {
-		clear(buffer) // a file that ends before a block that was never acknowledged
-		err = nil
-	}
-	if err != nil {
-		return fmt.Errorf("read block %d: %w", number, err)
+func checkBlock(f io.ReaderAt, buffer []byte, number uint32, past *history.History) error {
+	if err := readFull(f, buffer, number); err != nil {
+		return err
 	}
 	version, err := versionOf(buffer, number)
 	if err != nil {
 		return err
 	}
-	if version < s.acknowledged || version > s.sent {
-		return fmt.Errorf("block %d holds version %d; %d was acknowledged, %d sent last",
-			number, version, s.acknowledged, s.sent)
+	if !past.Allows(number, version) {
+		return fmt.Errorf("block %d holds version %d; possible are %v", number, version, past.Possible(number))
+	}
+	return nil
+}
+
+// readFull reads Blocks from number on. Behind the end of a file there are zeros: it ends before what never was
+// acknowledged.
+func readFull(f io.ReaderAt, buffer []byte, number uint32) error {
+	n, err := f.ReadAt(buffer, int64(number)*blockSize)
+	if errors.Is(err, io.EOF) {
+		clear(buffer[n:])
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read block %d: %w", number, err)
 	}
 	return nil
 }

@@ -1,20 +1,29 @@
 // Command verifier writes through a file or block device, keeps a log of each acknowledged write elsewhere, and checks
-// later that none is lost.
+// while it runs and later that none is lost.
 //
 //	verifier write --path FILE|DEVICE --log LOG --size BYTES [--depth 16] [--seconds N] [--pace DURATION]
+//	               [--prefill] [--report FILE]
 //	verifier check --path FILE|DEVICE --log LOG
+//	verifier fill  --path FILE|DEVICE --size BYTES
 //
 // write runs until it is told to stop (SIGTERM) or its time is over and prints one line of JSON a second: what was
-// acknowledged, the longest single write and the longest time without any acknowledgement. check prints one line and
-// exits with 1 if a Block is older than what was acknowledged, newer than what was ever sent, or anything else.
+// acknowledged, the longest single operation and the longest time without any acknowledgement. Its workers write,
+// read back and flush, from one to maxBlocks Blocks at a time, and get in each other's way on purpose: a share of all
+// operations falls on a few Blocks. check prints one line and exits with 1 if a Block is older than it may be, newer
+// than what was ever sent, or anything else. fill writes until there is no space left, which is what it is for.
 //
 // # How it knows
 //
-// Each 4 KiB Block belongs to one worker, which writes it with an ever growing version. A Block's bytes are made from
-// its number and version, so torn, misplaced and stale Blocks all show. The log holds "sent" before and
-// "acknowledged" after each write; it must lie on storage that does not fail with what is tested. A version between
-// the last acknowledged and the last sent is right: a write without an answer may or may not have happened.
+// Each write of a Block has a version of its own, ever growing, and bytes made from number and version: torn, misplaced
+// and stale Blocks all show. The log holds an entry before and after each write, and one for each Block that was read;
+// it must lie on storage that does not fail with what is tested. Package history derives from it which versions a
+// Block may hold: the rules of a linearizable register. A write without an answer may or may not have happened, but
+// what was read once stays.
 //
-// All I/O is O_DIRECT, so an acknowledgement is the device's. An error of a write ends the run: a device under
-// failover is to be slow, not to fail.
+// A log may be continued by another run, on another node. It first reads every Block, so that what the last run left
+// without an answer is settled: a version seen then may not change any more by itself.
+//
+// All I/O is O_DIRECT, so an acknowledgement is the device's. An error ends the run: a device under failover is to be
+// slow, not to fail. In a file that is not yet allocated, an acknowledged write is not safe from the loss of the node
+// before the filesystem has committed that it is there; --prefill writes all Blocks and flushes them first.
 package main

@@ -1,76 +1,131 @@
 package main
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"sync"
+
+	"github.com/shale-storage/shale/test/verifier/history"
 )
 
-// kind of a log entry.
-type kind byte
-
-const (
-	sent         kind = 1
-	acknowledged kind = 2
-)
-
-// entrySize: kind, Block, version.
-const entrySize = 9
-
-// state of one Block as the log tells.
-type state struct {
-	acknowledged, sent uint32
+// ledger is the log with the History that it tells. Safe for concurrent use.
+type ledger struct {
+	mu   sync.Mutex
+	file *os.File
+	past *history.History
 }
 
-// ackLog is appended to with one write a time, so that the end of the process loses nothing that was noted.
-type ackLog struct{ file *os.File }
-
-func openLog(path string) (*ackLog, error) {
+// openLedger continues the log at path.
+func openLedger(path string) (*ledger, error) {
+	past, err := history.Read(path)
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	return &ackLog{f}, nil
+	info, err := f.Stat()
+	if err == nil {
+		err = f.Truncate(info.Size() / history.EntrySize * history.EntrySize) // one cut short by the writer's end
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("continue log: %w", err)
+	}
+	l := &ledger{file: f, past: past}
+	return l, l.noteLocked(history.Entry{Kind: history.Opened})
 }
 
-func (l *ackLog) note(k kind, block, version uint32) error {
-	var b [entrySize]byte
-	b[0] = byte(k)
-	binary.LittleEndian.PutUint32(b[1:], block)
-	binary.LittleEndian.PutUint32(b[5:], version)
-	if _, err := l.file.Write(b[:]); err != nil {
+// noteLocked appends with one write, so that the end of the process loses nothing that was noted.
+func (l *ledger) noteLocked(entries ...history.Entry) error {
+	text := make([]byte, 0, len(entries)*history.EntrySize)
+	for _, e := range entries {
+		text = e.Append(text)
+	}
+	if _, err := l.file.Write(text); err != nil {
 		return fmt.Errorf("append to log: %w", err)
+	}
+	for _, e := range entries {
+		if err := l.past.Apply(e); err != nil {
+			return fmt.Errorf("note in log: %w", err)
+		}
 	}
 	return nil
 }
 
-// readLog is what a log tells of each Block. A log that does not exist tells nothing.
-func readLog(path string) (map[uint32]state, error) {
-	content, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return map[uint32]state{}, nil
+// send notes that count Blocks from first will be written and says with which versions.
+func (l *ledger) send(first, count uint32) ([]uint32, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	versions := make([]uint32, count)
+	entries := make([]history.Entry, count)
+	for i := range count {
+		versions[i] = l.past.Next(first + i)
+		entries[i] = history.Entry{Kind: history.Sent, Block: first + i, Version: versions[i]}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read log: %w", err)
+	return versions, l.noteLocked(entries...)
+}
+
+// end notes the answer to a write.
+func (l *ledger) end(kind history.Kind, first uint32, versions []uint32) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	entries := make([]history.Entry, len(versions))
+	for i, v := range versions {
+		entries[i] = history.Entry{Kind: kind, Block: first + uint32(i), Version: v}
 	}
-	blocks := map[uint32]state{}
-	for ; len(content) >= entrySize; content = content[entrySize:] {
-		block, version := binary.LittleEndian.Uint32(content[1:]), binary.LittleEndian.Uint32(content[5:])
-		s := blocks[block]
-		switch kind(content[0]) {
-		case acknowledged:
-			s.acknowledged = max(s.acknowledged, version)
-		case sent:
-			s.sent = max(s.sent, version)
+	return l.noteLocked(entries...)
+}
+
+// reading is a read that has begun.
+type reading struct {
+	first, since uint32
+	// possible and next were those of each Block when it began.
+	possible [][]uint32
+	next     []uint32
+}
+
+func (l *ledger) read(first, count uint32) reading {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := reading{first: first, since: l.past.Position()}
+	for i := range count {
+		r.possible = append(r.possible, l.past.Possible(first+i))
+		r.next = append(r.next, l.past.Next(first+i))
+	}
+	return r
+}
+
+// found judges the versions that a read found, and notes them.
+func (l *ledger) found(r reading, versions []uint32) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var seen []history.Entry
+	for i, v := range versions {
+		number := r.first + uint32(i)
+		switch {
+		case l.past.Allows(number, v):
+			seen = append(seen, history.Entry{Kind: history.Seen, Block: number, Version: v, Since: r.since})
+		case r.allows(i, v) && v < l.past.Next(number):
+			// It was overwritten while the read was under way.
 		default:
-			return nil, fmt.Errorf("read log %s: entry of kind %d", path, content[0])
+			return fmt.Errorf("LOST: block %d was read with version %d; possible were %v at its begin, now %v are",
+				number, v, r.possible[i], l.past.Possible(number))
 		}
-		blocks[block] = s
 	}
-	if len(content) > 0 {
-		return nil, fmt.Errorf("read log %s: %d bytes left over", path, len(content))
+	return l.noteLocked(seen...)
+}
+
+// allows a version that was possible when the read began, or sent since.
+func (r reading) allows(i int, v uint32) bool {
+	if v >= r.next[i] {
+		return true
 	}
-	return blocks, nil
+	for _, p := range r.possible[i] {
+		if p == v {
+			return true
+		}
+	}
+	return false
 }

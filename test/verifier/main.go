@@ -19,7 +19,7 @@ func main() {
 	root := &cobra.Command{
 		Use: "verifier", Short: "Find lost acknowledged writes", SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(newWrite(), newCheck())
+	root.AddCommand(newWrite(), newCheck(), newFill())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "verifier:", err)
 		os.Exit(1) //nolint:gocritic // the process ends; the signal handler needs no release
@@ -47,6 +47,8 @@ func newWrite() *cobra.Command {
 	f.Int64Var(&o.size, "size", 64<<20, "bytes to write within, from the start")
 	f.IntVar(&o.depth, "depth", 16, "writes in flight")
 	f.DurationVar(&o.pace, "pace", 0, "pause between two writes of a worker")
+	f.BoolVar(&o.prefill, "prefill", false, "write every block and flush before the work begins")
+	f.StringVar(&o.report, "report", "", "file that gets the printed lines as well")
 	f.IntVar(&seconds, "seconds", 0, "end after so long; 0 runs until SIGTERM")
 	_, _ = c.MarkFlagRequired("path"), c.MarkFlagRequired("log")
 	return c
@@ -73,5 +75,24 @@ func newCheck() *cobra.Command {
 	c.Flags().StringVar(&path, "path", "", "file or block device to check")
 	c.Flags().StringVar(&log, "log", "", "log of writes")
 	_, _ = c.MarkFlagRequired("path"), c.MarkFlagRequired("log")
+	return c
+}
+
+func newFill() *cobra.Command {
+	var path string
+	var size int64
+	c := &cobra.Command{
+		Use: "fill", Short: "Write until there is no space", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			done, err := fillUp(path, size)
+			if encoded := json.NewEncoder(os.Stdout).Encode(done); encoded != nil {
+				return fmt.Errorf("print what was filled: %w", encoded)
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&path, "path", "", "file or block device to fill")
+	c.Flags().Int64Var(&size, "size", 0, "bytes to write at most")
+	_, _ = c.MarkFlagRequired("path"), c.MarkFlagRequired("size")
 	return c
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/shale-storage/shale/test/verifier/history"
 )
 
 // written makes a file by a short run and returns it with its log.
@@ -15,7 +18,7 @@ func written(t *testing.T) (path, log string) {
 	path, log = filepath.Join(dir, "data"), filepath.Join(dir, "log")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if err := write(ctx, writeOptions{path: path, log: log, size: 16 * blockSize, depth: 4}); err != nil {
+	if err := write(ctx, writeOptions{path: path, log: log, size: 16 * blockSize, depth: 4, prefill: true}); err != nil {
 		t.Fatal(err)
 	}
 	return path, log
@@ -39,14 +42,17 @@ func TestEveryKindOfLossIsSeen(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, log := written(t)
-			l, err := openLog(log)
+			l, err := openLedger(log)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, k := range []kind{sent, acknowledged} {
-				if err := l.note(k, 0, 999_999); err != nil {
-					t.Fatal(err)
-				}
+			// The log says that Block 0 was written once more.
+			versions, err := l.send(0, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.end(history.Acknowledged, 0, versions); err != nil {
+				t.Fatal(err)
 			}
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
 			if err != nil {
@@ -54,7 +60,7 @@ func TestEveryKindOfLossIsSeen(t *testing.T) {
 			}
 			defer f.Close()
 			b := make([]byte, blockSize)
-			fill(b, 0, 999_999)
+			fill(b, 0, versions[0])
 			damage(b)
 			if _, err := f.WriteAt(b, 0); err != nil {
 				t.Fatal(err)
@@ -71,5 +77,35 @@ func TestAnEmptyLogIsNoProof(t *testing.T) {
 	path, _ := written(t)
 	if v, err := check(path, filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Errorf("check says %+v of nothing", v)
+	}
+}
+
+func TestARunGoesOnFromTheLastOne(t *testing.T) {
+	path, log := written(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := write(ctx, writeOptions{path: path, log: log, size: 16 * blockSize, depth: 4}); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := check(path, log); err != nil || v.Lost != 0 || v.Blocks != 16 {
+		t.Errorf("check says %+v, %v", v, err)
+	}
+}
+
+func TestARunThatBeginsOnALossSaysSo(t *testing.T) {
+	path, log := written(t)
+	if err := os.Truncate(path, 8*blockSize); err != nil {
+		t.Fatal(err)
+	}
+	err := write(t.Context(), writeOptions{path: path, log: log, size: 16 * blockSize, depth: 4})
+	if err == nil || !strings.Contains(err.Error(), "LOST: block 8") {
+		t.Errorf("it says %v", err)
+	}
+}
+
+func TestFillEndsWithTheSpaceItWasGiven(t *testing.T) {
+	got, err := fillUp(filepath.Join(t.TempDir(), "data"), 3*fillStep+1)
+	if err != nil || got != (filled{Bytes: 3 * fillStep}) {
+		t.Errorf("filled %+v, %v", got, err)
 	}
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"sync"
 	"time"
@@ -13,43 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxBlocks of one operation.
+const maxBlocks = 8
+
 type writeOptions struct {
-	path, log string
-	size      int64
-	depth     int
-	pace      time.Duration
-}
-
-// progress is what write prints every second.
-type progress struct {
-	// Acknowledged writes since the start.
-	Acknowledged int64 `json:"acknowledged"`
-	// LongestWriteMillis of one write, and LongestGapMillis without any acknowledgement.
-	LongestWriteMillis int64 `json:"longestWriteMillis"`
-	LongestGapMillis   int64 `json:"longestGapMillis"`
-}
-
-// tally is shared by the workers.
-type tally struct {
-	mu       sync.Mutex
-	progress progress
-	last     time.Time
-}
-
-func (t *tally) add(began time.Time) {
-	now := time.Now()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.progress.Acknowledged++
-	t.progress.LongestWriteMillis = max(t.progress.LongestWriteMillis, now.Sub(began).Milliseconds())
-	t.progress.LongestGapMillis = max(t.progress.LongestGapMillis, now.Sub(t.last).Milliseconds())
-	t.last = now
-}
-
-func (t *tally) print() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return json.NewEncoder(os.Stdout).Encode(t.progress)
+	path, log, report string
+	size              int64
+	depth             int
+	pace              time.Duration
+	prefill           bool
 }
 
 func write(ctx context.Context, o writeOptions) error {
@@ -62,99 +32,50 @@ func write(ctx context.Context, o writeOptions) error {
 		return err
 	}
 	defer func() { _ = f.Close() }() // all that counts was acknowledged before
-	known, err := readLog(o.log)
-	if err != nil {
-		return err
-	}
-	log, err := openLog(o.log)
+	log, err := openLedger(o.log)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.file.Close() }() // each entry was written when it was noted
+	t := &tally{last: time.Now(), began: make([]time.Time, o.depth)}
+	if o.report != "" {
+		if t.report, err = os.OpenFile(o.report, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
+			return fmt.Errorf("open report: %w", err)
+		}
+		defer func() { _ = t.report.Close() }()
+	}
+	var reporter sync.WaitGroup
+	reporting, stop := context.WithCancel(ctx)
+	reporter.Go(func() { t.every(reporting) })
+	err = run(ctx, o, worker{file: f, log: log, tally: t, blocks: blocks, pace: o.pace})
+	stop()
+	reporter.Wait()
+	return errors.Join(err, t.print(err))
+}
+
+// run does the whole work until ctx ends, which is no error, or a worker fails.
+func run(ctx context.Context, o writeOptions, first worker) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t := &tally{last: time.Now()}
+	if err := first.settle(ctx, o.prefill); err != nil {
+		return err
+	}
+	first.tally.ready()
 	var workers sync.WaitGroup
 	for n := range o.depth {
-		w := worker{file: f, log: log, tally: t, first: uint32(n), step: uint32(o.depth), blocks: blocks, pace: o.pace}
-		w.versions = w.continueFrom(known)
+		w := first
+		w.index = n
 		workers.Go(func() {
 			if err := w.run(ctx); err != nil {
 				cancel(err)
 			}
 		})
 	}
-	report(ctx, t)
 	workers.Wait()
-	err = t.print()
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
-		return cause
-	}
-	return err
-}
-
-// report prints every second until ctx ends.
-func report(ctx context.Context, t *tally) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			_ = t.print() // nobody reads any more: the run itself goes on
-		}
-	}
-}
-
-// worker writes the Blocks first, first+step, … in random order.
-type worker struct {
-	file                *os.File
-	log                 *ackLog
-	tally               *tally
-	first, step, blocks uint32
-	versions            []uint32
-	pace                time.Duration
-}
-
-// continueFrom are the versions to go on from after an earlier run.
-func (w *worker) continueFrom(known map[uint32]state) []uint32 {
-	var versions []uint32
-	for b := w.first; b < w.blocks; b += w.step {
-		versions = append(versions, known[b].sent)
-	}
-	return versions
-}
-
-func (w *worker) run(ctx context.Context) error {
-	buffer, err := aligned(blockSize)
-	if err != nil {
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
-	}
-	for ctx.Err() == nil {
-		i := rand.IntN(len(w.versions))
-		w.versions[i]++
-		if err := w.one(buffer, w.first+uint32(i)*w.step, w.versions[i]); err != nil {
-			return err
-		}
-		if w.pace > 0 {
-			time.Sleep(w.pace)
-		}
 	}
 	return nil
-}
-
-func (w *worker) one(buffer []byte, block, version uint32) error {
-	fill(buffer, block, version)
-	if err := w.log.note(sent, block, version); err != nil {
-		return err
-	}
-	began := time.Now()
-	if _, err := w.file.WriteAt(buffer, int64(block)*blockSize); err != nil {
-		return fmt.Errorf("write block %d after %s: %w", block, time.Since(began).Round(time.Millisecond), err)
-	}
-	w.tally.add(began)
-	return w.log.note(acknowledged, block, version)
 }
 
 // openDirect opens past the page cache. A file is made if it is missing.
