@@ -18,6 +18,8 @@ func (still) LastSeq() ident.Seq                              { return 0 }
 func (still) PowerLost() bool                                 { return false }
 func (still) Extents(uint32, func(wire.ExtentDigest) bool)    {}
 func (still) Written(uint32, func(first, blocks int, w bool)) {}
+func (still) Checksum(int64) (sum uint32, written bool)       { return 0, false }
+func (still) Sum(Payload) uint32                              { return 0 }
 func (still) AcquireRebuild() bool                            { return true }
 func (still) ReleaseRebuild()                                 {}
 func (still) Encode(encoded []byte) Payload                   { return encodedBytes(encoded) }

@@ -51,6 +51,8 @@ const (
 	Discard
 	WriteZeroes
 	Flush
+	// Spoil makes a Block of the Replica one that cannot be read, until it is written again.
+	Spoil
 )
 
 // Op is an operation on the local Replica. It belongs to the driver from Ready until Stored.
@@ -66,6 +68,8 @@ type Op struct {
 	// Payload holds the bytes to write. For a Read the driver provides it before Stored; when it has no memory it sets Err
 	// to ErrBusy at once.
 	Payload Payload
+	// Sum is the checksum that the content of a Block had that is Spoiled.
+	Sum uint32
 	// Err is the outcome, set by the driver: nil, ErrNoSpace, ErrCorruption, ErrBusy or anything else for a Device that
 	// failed.
 	Err error
@@ -98,6 +102,10 @@ type Environment interface {
 	Extents(from uint32, f func(wire.ExtentDigest) bool)
 	// Written calls f for each run [first, first+blocks) of an Extent's Blocks, written or not, in order.
 	Written(extent uint32, f func(first, blocks int, written bool))
+	// Checksum is the one remembered for a Block of the local Replica, and whether the Block was written; Sum is that of
+	// what is in a Payload.
+	Checksum(offset int64) (sum uint32, written bool)
+	Sum(p Payload) uint32
 	// AcquireRebuild takes one of the storenode's slots for copying an Extent, or reports that none is free (the Machine
 	// asks again at the next Tick); ReleaseRebuild gives it back.
 	AcquireRebuild() bool
@@ -160,6 +168,29 @@ type Ready struct {
 	Sends      []Message
 	// Propose is the next Record, nil if none.
 	Propose *membership.Record
+	// Findings are to be told to people.
+	Findings []Finding
+}
+
+// FindingKind is what became of a Block that could not be read.
+type FindingKind uint8
+
+// The kinds.
+const (
+	// Healed from another Replica.
+	Healed FindingKind = iota + 1
+	// Lost: no Replica has it any more; it cannot be read until it is written again.
+	Lost
+)
+
+// Finding is news of Blocks of a Replica.
+type Finding struct {
+	Kind    FindingKind
+	Replica ident.ReplicaID
+	// From is the Replica whose copy was good.
+	From   ident.ReplicaID
+	Offset int64
+	Length int
 }
 
 // Role of the local Replica, as its status shows it.
@@ -186,6 +217,8 @@ type Status struct {
 	// Percent of the Extents compared, while RoleJoining as the Primary told, or of the worst joining Replica at a
 	// Primary.
 	Percent int
+	// Lost is how many Blocks no Replica can read, as far as a Primary has met them.
+	Lost int
 	// Message says what is waited for.
 	Message string
 }

@@ -22,6 +22,8 @@ type follow struct {
 	// percent compared, while joining.
 	percent  int
 	arrivals arrivals
+	// fetches are the questions for Blocks of this Replica.
+	fetches [MaxHeals]fetching
 }
 
 // replicated takes what a Primary asks of a Backup.
@@ -33,8 +35,10 @@ func (m *Machine) replicated(h *wire.Header, p Payload) {
 			status = m.asked(h)
 		case wire.OpChecksum:
 			status = m.digests(h)
+		case wire.OpFetch:
+			status = m.fetchHere(h)
 		case wire.OpReplWrite, wire.OpReplDiscard, wire.OpReplWriteZeroes, wire.OpReplFlush,
-			wire.OpRebuildWrite, wire.OpRebuildDiscard:
+			wire.OpRebuildWrite, wire.OpRebuildDiscard, wire.OpRebuildSpoil:
 			status = m.apply(h, p)
 		default:
 			status = wire.StatusInvalid
@@ -161,6 +165,9 @@ func (m *Machine) apply(h *wire.Header, p Payload) wire.Status {
 		op.Kind = Flush
 	case wire.OpRebuildWrite:
 		op.Kind, op.Payload, op.Seq, op.Epoch, step = Write, p, 0, ident.Epoch(h.Committed), uint64(h.Generation)
+	case wire.OpRebuildSpoil:
+		op.Kind, op.Seq, op.Epoch, step = Spoil, 0, ident.Epoch(h.Committed), uint64(h.Generation)
+		op.Sum = uint32(h.Snapshot)
 	default:
 		op.Kind, op.Seq, op.Epoch, step = Discard, 0, ident.Epoch(h.Committed), uint64(h.Generation)
 	}
@@ -199,6 +206,10 @@ func (f *follow) stored(m *Machine, op *Op) {
 	if op.follows != f.number {
 		return
 	}
+	if op.request.Opcode == wire.OpFetch {
+		m.fetchedHere(f, op)
+		return
+	}
 	status := wire.StatusOK
 	switch {
 	case op.Err == nil:
@@ -208,11 +219,16 @@ func (f *follow) stored(m *Machine, op *Op) {
 		status = wire.StatusIO
 	}
 	step := uint64(0)
-	if h := &op.request; h.Opcode == wire.OpRebuildWrite || h.Opcode == wire.OpRebuildDiscard {
+	if h := &op.request; isCopy(h.Opcode) {
 		step = uint64(h.Generation)
 	}
 	f.arrivals.end(op.request.Seq, step, status)
 	m.send(answerTo(&op.request, status), nil)
+}
+
+// isCopy reports whether an opcode is a step of a copy.
+func isCopy(o wire.Opcode) bool {
+	return o == wire.OpRebuildWrite || o == wire.OpRebuildDiscard || o == wire.OpRebuildSpoil
 }
 
 // digests answers with the digests of a part of this Replica's Extents.

@@ -46,7 +46,7 @@ func (m *Machine) reignBegins() {
 	m.reign, m.stage, m.attempts = m.record.Epoch, stageAsking, 0
 	m.claim = claim{tails: m.claim.tails[:0], own: m.claim.own[:0], digests: m.claim.digests[:0], spans: m.claim.spans[:0]}
 	m.sessions.forget()
-	m.doomed, m.unreadable = 0, false
+	m.doomed, m.lost = 0, m.lost[:0]
 	for i := range m.members {
 		b := &m.members[i]
 		*b = member{
@@ -65,6 +65,7 @@ func (m *Machine) reignBegins() {
 // goOn is a new Epoch of the same reign.
 func (m *Machine) goOn() {
 	m.claim.handover = false
+	m.lost = m.lost[:0] // a new member may have kept what the others lost
 	for i := range m.members {
 		b := &m.members[i]
 		if b.id == 0 {
@@ -113,11 +114,11 @@ func (m *Machine) abandon() {
 		if o.payload != nil {
 			o.payload.Release()
 		}
-		if o.kind == kindCopy && o.steps.joiner != nil {
+		if o.kind == kindCopy && o.steps.joiner != nil && !o.steps.mends {
 			m.env.ReleaseRebuild()
 		}
 	}
-	m.order = order{}
+	m.order, m.healing, m.lost = order{}, [MaxHeals]*operation{}, m.lost[:0]
 	m.sessions.forget()
 	m.reign, m.claim.handover = 0, false
 	for i := range m.members {
@@ -236,10 +237,6 @@ func merge(spans []span) []span {
 // settle makes the ranges equal on all members to what is here, flushes, and begins to serve.
 func (m *Machine) settle() {
 	c := &m.claim
-	if m.unreadable {
-		c.handover = m.heir() != nil
-		return
-	}
 	for c.next < len(c.spans) && c.copies < settleCopies {
 		s := c.spans[c.next]
 		c.next++

@@ -51,6 +51,8 @@ type cluster struct {
 	// cut[a][b]: what a sends to b is lost.
 	cut  map[[2]ident.ReplicaID]bool
 	live int
+	// rotten Blocks so far, and those that Machines say they healed.
+	rotten, healed int
 }
 
 type event struct {
@@ -402,6 +404,9 @@ func (n *node) drive() {
 		if ready.Propose != nil {
 			n.c.propose(n, *ready.Propose)
 		}
+		for _, f := range ready.Findings {
+			n.c.found(n, f)
+		}
 		n.m.Done()
 	}
 }
@@ -429,6 +434,10 @@ func (n *node) submit(op *Op) {
 		case Read:
 			if n.c.faulty && n.c.chance(1) {
 				op.Err = ErrBusy
+				break
+			}
+			if n.disk.hasBad(op) {
+				op.Err = [...]error{ErrCorruption, errUnreadable}[n.c.r.IntN(2)]
 				break
 			}
 			op.Payload = newMemory(&n.c.live, n.disk.read(op), nil)
@@ -520,6 +529,12 @@ func (n *node) Written(extent uint32, f func(first, blocks int, written bool)) {
 	n.disk.written(extent, f)
 }
 
+func (n *node) Checksum(offset int64) (sum uint32, written bool) {
+	v, written := n.disk.blocks[offset/ident.BlockSize]
+	return uint32(v), written
+}
+func (n *node) Sum(p Payload) uint32 { return uint32(p.(*memory).values[0]) }
+
 func (n *node) AcquireRebuild() bool {
 	if n.rebuilds == 2 {
 		return false
@@ -573,6 +588,9 @@ func (c *cluster) swap(next membership.Record) {
 
 // answered looks at what a node tells the client: only one may serve at a time.
 func (c *cluster) answered(n *node, message *Message) {
+	if message.Opcode == wire.OpRead && (message.Status == wire.StatusCorruption || message.Status == wire.StatusIO) {
+		c.refusedRead(n, message)
+	}
 	if message.Opcode != wire.OpRead || message.Status != wire.StatusOK {
 		return
 	}
@@ -652,7 +670,9 @@ func (c *cluster) harm() {
 		defer c.harm()
 		n := c.nodes[c.r.IntN(len(c.nodes))]
 		other := c.nodes[c.r.IntN(len(c.nodes))]
-		switch kind := c.r.IntN(100); {
+		switch kind := c.r.IntN(110); {
+		case kind >= 100:
+			c.rot(n)
 		case kind < 25:
 			c.crash(n, false)
 		case kind < 35:

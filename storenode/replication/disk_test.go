@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 
@@ -50,8 +51,10 @@ func (p *memory) Release() {
 type disk struct {
 	blocks map[int64]uint64
 	epochs map[uint32]ident.Epoch
-	tail   []wire.TailRecord
-	last   ident.Seq
+	// bad Blocks cannot be read, until they are written.
+	bad  map[int64]bool
+	tail []wire.TailRecord
+	last ident.Seq
 
 	record     membership.Record
 	generation ident.Generation
@@ -63,13 +66,41 @@ type disk struct {
 }
 
 func newDisk() *disk {
-	d := &disk{blocks: map[int64]uint64{}, epochs: map[uint32]ident.Epoch{}}
+	d := newEmptyDisk()
 	d.flushed = d.clone()
 	return d
 }
 
+func newEmptyDisk() *disk {
+	return &disk{blocks: map[int64]uint64{}, epochs: map[uint32]ident.Epoch{}, bad: map[int64]bool{}}
+}
+
+// rot makes a Block unreadable, at rest.
+func (d *disk) rot(b int64) bool {
+	_, written := d.blocks[b]
+	if written {
+		d.bad[b] = true
+		if d.flushed.blocks[b] == d.blocks[b] {
+			d.flushed.bad[b] = true
+		}
+	}
+	return written
+}
+
+// hasBad reports whether a Block of a range cannot be read.
+func (d *disk) hasBad(op *Op) bool {
+	for b := op.Offset / ident.BlockSize; b < (op.Offset+int64(op.Length))/ident.BlockSize; b++ {
+		if d.bad[b] {
+			return true
+		}
+	}
+	return false
+}
+
 func (d *disk) clone() *disk {
-	c := &disk{blocks: map[int64]uint64{}, epochs: map[uint32]ident.Epoch{}, tail: slices.Clone(d.tail), last: d.last}
+	c := newEmptyDisk()
+	c.tail, c.last = slices.Clone(d.tail), d.last
+	maps.Copy(c.bad, d.bad)
 	for k, v := range d.blocks {
 		c.blocks[k] = v
 	}
@@ -87,7 +118,7 @@ func (d *disk) losePower(r *rand.Rand) {
 			kept.apply(op, op.Payload)
 		}
 	}
-	d.blocks, d.epochs, d.tail, d.last = kept.blocks, kept.epochs, kept.tail, kept.last
+	d.blocks, d.epochs, d.bad, d.tail, d.last = kept.blocks, kept.epochs, kept.bad, kept.tail, kept.last
 	d.flushed, d.since, d.powerLost = kept, nil, true
 }
 
@@ -107,12 +138,18 @@ func (d *disk) remember(t wire.TailRecord) {
 // apply carries out a change.
 func (d *disk) apply(op Op, p Payload) {
 	first, blocks := op.Offset/ident.BlockSize, int64(op.Length/ident.BlockSize)
-	if op.Kind != Write {
+	if op.Kind != Write && op.Kind != Spoil {
 		d.remember(wire.TailRecord{Seq: op.Seq, Epoch: op.Epoch, Offset: uint64(op.Offset), Length: uint32(op.Length)})
 	}
 	for i := range blocks {
 		b := first + i
 		extent := uint32(b / extentBlocks)
+		delete(d.bad, b)
+		if op.Kind == Spoil {
+			d.blocks[b], d.bad[b] = uint64(op.Sum), true
+			d.epochs[extent] = max(d.epochs[extent], op.Epoch)
+			continue
+		}
 		if op.Kind != Write {
 			if _, ok := d.epochs[extent]; ok {
 				delete(d.blocks, b)

@@ -56,8 +56,10 @@ type Machine struct {
 	powerLost bool
 	// broken: the local Device has failed.
 	broken bool
-	// unreadable: something here could not be read, so no other Replica can be made equal to it.
-	unreadable bool
+	// healing are the operations that heal, fetches numbers their questions; lost are the Blocks nobody has, in bytes.
+	healing [MaxHeals]*operation
+	fetches uint64
+	lost    []int64
 	// owed are promises to former Primaries; vague: a former life may have made some that nobody remembers.
 	owed  []debt
 	vague bool
@@ -230,7 +232,7 @@ func (m *Machine) reigning() bool { return m.reign != 0 }
 // Ready is what is to be done, and whether there is anything. Done ends it.
 func (m *Machine) Ready() (*Ready, bool) {
 	if m.out.Record == nil && m.out.Generation == 0 && len(m.out.Stores) == 0 && len(m.out.Sends) == 0 &&
-		m.out.Propose == nil {
+		m.out.Propose == nil && len(m.out.Findings) == 0 {
 		return nil, false
 	}
 	m.out, m.taken = m.taken, m.out
@@ -241,7 +243,7 @@ func (m *Machine) Ready() (*Ready, bool) {
 func (m *Machine) Done() {
 	clear(m.taken.Stores)
 	clear(m.taken.Sends)
-	m.taken = Ready{Stores: m.taken.Stores[:0], Sends: m.taken.Sends[:0]}
+	m.taken = Ready{Stores: m.taken.Stores[:0], Sends: m.taken.Sends[:0], Findings: m.taken.Findings[:0]}
 }
 
 // store begins a local Op.
@@ -309,7 +311,7 @@ func (m *Machine) Status() Status {
 	case stageSettling:
 		s.Role, s.Message = RoleClaiming, "Makes the Replicas equal"
 	case stageServing:
-		s.Role, s.Percent = RolePrimary, m.percent()
+		s.Role, s.Percent, s.Lost = RolePrimary, m.percent(), len(m.lost)
 		switch {
 		case m.broken:
 			s.Message = "The Device has failed"

@@ -18,6 +18,8 @@ const (
 	kindFlush
 	// kindCopy makes a range of members equal to the Primary's.
 	kindCopy
+	// kindHeal looks through a range here for Blocks that cannot be read, and takes them from another Replica.
+	kindHeal
 )
 
 // opState is where an operation is.
@@ -67,6 +69,9 @@ type operation struct {
 	// op is the local one in flight.
 	op    *Op
 	steps steps
+	heal  heal
+	// healed: its range was looked through already because it could not be read.
+	healed bool
 
 	next, previous *operation
 	// queued links the queue of those to begin, and free ones.
@@ -74,7 +79,7 @@ type operation struct {
 }
 
 func (o *operation) changes() bool {
-	return o.kind == kindWrite || o.kind == kindDiscard || o.kind == kindZeroes
+	return o.kind == kindWrite || o.kind == kindDiscard || o.kind == kindZeroes || o.kind == kindHeal
 }
 
 func (o *operation) conflicts(p *operation) bool {
@@ -128,6 +133,14 @@ func (l *order) insert(o *operation) {
 
 // remove ends an operation; those that only waited for it are queued. It must not be in the queue itself.
 func (l *order) remove(o *operation) {
+	l.unblock(o)
+	l.unlink(o)
+	o.payload, o.route, o.session = nil, nil, nil
+	o.queued, l.free = l.free, o
+}
+
+// unblock queues those that only waited for an operation.
+func (l *order) unblock(o *operation) {
 	for p := o.next; p != nil; p = p.next {
 		if !o.conflicts(p) {
 			continue
@@ -136,6 +149,9 @@ func (l *order) remove(o *operation) {
 			l.push(p)
 		}
 	}
+}
+
+func (l *order) unlink(o *operation) {
 	if o.previous == nil {
 		l.first = o.next
 	} else {
@@ -149,12 +165,25 @@ func (l *order) remove(o *operation) {
 	if !o.internal {
 		l.clients--
 	}
-	o.next, o.previous, o.payload, o.route, o.session = nil, nil, nil, nil, nil
-	o.queued, l.free = l.free, o
+	o.next, o.previous = nil, nil
 }
 
+// behind puts an operation that has begun behind another one, which it is to wait for, and both behind all others.
+func (l *order) behind(o, first *operation) {
+	l.unblock(o)
+	l.unlink(o)
+	l.insert(first)
+	l.insert(o)
+}
+
+// push queues an operation to begin. One that needs no room in the window does not wait behind those that do: they may
+// wait for it.
 func (l *order) push(o *operation) {
 	o.state, o.queued = opQueued, nil
+	if l.head != nil && (o.kind == kindHeal || o.seq != 0) {
+		o.queued, l.head = l.head, o
+		return
+	}
 	if l.tail == nil {
 		l.head = o
 	} else {

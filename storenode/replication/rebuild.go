@@ -1,6 +1,8 @@
 package replication
 
 import (
+	"errors"
+
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication/mutant"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -169,4 +171,194 @@ func (m *Machine) percent() int {
 		}
 	}
 	return worst
+}
+
+// steps is how far a copy is: run by run of Blocks that were written, or were not, one after the other. All steps of a
+// copy go by one Seq and are numbered, so that a copy never waits for room in the window it holds up itself.
+type steps struct {
+	// joiner and its attempt, for whom the copy is; nil if it is for all members.
+	joiner  *member
+	attempt uint64
+	// number of the present step, from 1.
+	number uint64
+	// at and length of the present run, in bytes from the operation's offset; written says which kind.
+	at, length int64
+	written    bool
+	// epoch of the Extent, so that a later comparison finds the copy equal.
+	epoch ident.Epoch
+	// retry: there was no memory to read into; at the next Tick.
+	retry bool
+	// Up to mended, Blocks that could not be read were looked for elsewhere; up to single, some are lost, and the copy
+	// goes Block by Block. spoils: the present step makes the Block one that cannot be read there either.
+	mended, single int64
+	spoils         bool
+	// mends: the copy heals a member that has everything else.
+	mends bool
+}
+
+// newCopy is a copy of a range to a joining member, or to all that follow.
+func (m *Machine) newCopy(offset int64, length int, joiner *member) *operation {
+	o := m.order.get()
+	o.kind, o.internal, o.offset, o.length = kindCopy, true, offset, length
+	if o.steps.joiner = joiner; joiner != nil {
+		o.steps.attempt = joiner.attempt
+	}
+	return o
+}
+
+// copyTo are the members that a copy goes to.
+func (m *Machine) copyTo(o *operation) mask {
+	b := o.steps.joiner
+	switch {
+	case b == nil:
+		return m.targets
+	case b.attempt == o.steps.attempt:
+		return b.bit & m.targets
+	}
+	return 0
+}
+
+// step begins the next step of a copy.
+func (m *Machine) step(o *operation) {
+	s := &o.steps
+	if s.at >= int64(o.length) || m.copyTo(o) == 0 {
+		m.copied(o)
+		return
+	}
+	m.measure(o)
+	s.number++
+	if s.written {
+		m.readStep(o)
+		return
+	}
+	m.sendStep(o)
+}
+
+// measure finds the run that begins where the copy is, and the Epoch of its Extent.
+func (m *Machine) measure(o *operation) {
+	s := &o.steps
+	offset := o.offset + s.at
+	extent := uint32(offset / extentSize)
+	within := int(offset % extentSize / ident.BlockSize)
+	s.written = false
+	s.length = min(extentSize-offset%extentSize, int64(o.length)-s.at)
+	m.env.Written(extent, func(first, blocks int, written bool) {
+		if first <= within && within < first+blocks {
+			s.written = written
+			s.length = min(s.length, int64(first+blocks-within)*ident.BlockSize)
+		}
+	})
+	if s.at < s.single {
+		s.length = min(s.length, ident.BlockSize)
+	}
+	s.epoch, s.spoils = m.record.Epoch, false
+	if s.joiner != nil {
+		s.epoch = m.epochOf(extent)
+	}
+}
+
+// epochOf is that of an Extent here.
+func (m *Machine) epochOf(extent uint32) ident.Epoch {
+	epoch := m.record.Epoch
+	m.env.Extents(extent, func(d wire.ExtentDigest) bool {
+		if d.Index == extent {
+			epoch = d.Epoch
+		}
+		return false
+	})
+	return epoch
+}
+
+func (m *Machine) readStep(o *operation) {
+	o.steps.retry = false
+	o.op = m.store(o, Op{Kind: Read, Offset: o.offset + o.steps.at, Length: int(o.steps.length)})
+}
+
+// stepRead takes what was read of the local Replica.
+func (m *Machine) stepRead(o *operation, op *Op) {
+	switch {
+	case op.Err == nil:
+		o.payload, op.Payload = op.Payload, nil
+		m.sendStep(o)
+	case errors.Is(op.Err, ErrBusy):
+		o.steps.retry = true
+	default:
+		m.unreadable(o)
+	}
+}
+
+// unreadable goes on with a copy whose present step could not be read: after good copies were looked for, Block by
+// Block, and with those that nobody has made unreadable there too. Nothing else stops for them.
+func (m *Machine) unreadable(o *operation) {
+	s := &o.steps
+	switch {
+	case s.mended < s.at+s.length:
+		s.mended = s.at + s.length
+		m.mend(o, o.offset+s.at, int(s.length))
+	case s.length > ident.BlockSize:
+		s.single = max(s.single, s.at+s.length)
+		s.length = ident.BlockSize
+		m.readStep(o)
+	default:
+		s.spoils = true
+		m.sendStep(o)
+	}
+}
+
+func (m *Machine) sendStep(o *operation) {
+	o.pending, o.sent = m.copyTo(o), m.patience
+	m.each(o.pending, func(b *member) { m.sendTo(o, b) })
+	m.progress(o)
+}
+
+// stepDone goes on to the next step.
+func (m *Machine) stepDone(o *operation) {
+	if o.payload != nil {
+		o.payload.Release()
+		o.payload = nil
+	}
+	o.steps.at += o.steps.length
+	m.step(o)
+}
+
+// copied is the end of a copy.
+func (m *Machine) copied(o *operation) {
+	if !o.internal {
+		m.answer(o, o.status, nil)
+	}
+	m.finish(o)
+}
+
+// undo makes the range of a write for which there was no space here equal on all members to what is here.
+func (m *Machine) undo(o *operation) {
+	if o.payload != nil {
+		o.payload.Release()
+		o.payload = nil
+	}
+	o.state, o.steps = opCopying, steps{}
+	m.step(o)
+}
+
+// internalDone tells whoever began an internal operation.
+func (m *Machine) internalDone(o *operation) {
+	b := o.steps.joiner
+	switch {
+	case o.kind == kindHeal:
+		m.healing[o.heal.slot] = nil
+	case o.steps.mends:
+		if o.steps.at >= int64(o.length) {
+			m.find(Finding{Kind: Healed, Replica: b.id, From: m.self, Offset: o.offset, Length: o.length})
+		}
+	case b == nil && o.kind == kindCopy:
+		m.claim.copies--
+	case b == nil:
+		m.claim.flushed = true
+	case o.kind == kindCopy:
+		m.env.ReleaseRebuild()
+		if b.attempt == o.steps.attempt {
+			b.join.copies--
+		}
+	case b.attempt == o.steps.attempt:
+		b.join.flushed = o.status == wire.StatusOK
+	}
 }

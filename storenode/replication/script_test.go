@@ -27,6 +27,8 @@ type script struct {
 	lost     bool
 	ops      []*Op
 	live     int
+	// sum of all that comes from other Replicas.
+	sum uint32
 }
 
 func (s *script) LeaseUntil(id ident.ReplicaID) Instant         { return s.leases[id] }
@@ -41,8 +43,10 @@ func (s *script) Written(_ uint32, f func(first, blocks int, w bool)) {
 	f(0, 4, true)
 	f(4, 252, false)
 }
-func (s *script) AcquireRebuild() bool { return true }
-func (s *script) ReleaseRebuild()      {}
+func (s *script) Checksum(int64) (sum uint32, written bool) { return 7, true }
+func (s *script) Sum(Payload) uint32                        { return s.sum }
+func (s *script) AcquireRebuild() bool                      { return true }
+func (s *script) ReleaseRebuild()                           {}
 func (s *script) Encode(encoded []byte) Payload {
 	return newMemory(&s.live, nil, slices.Clone(encoded))
 }
@@ -60,7 +64,7 @@ var opcodes = map[string]wire.Opcode{
 	"write-zeroes": wire.OpWriteZeroes, "repl-write": wire.OpReplWrite, "repl-discard": wire.OpReplDiscard,
 	"repl-write-zeroes": wire.OpReplWriteZeroes, "repl-flush": wire.OpReplFlush, "rebuild-start": wire.OpRebuildStart,
 	"rebuild-write": wire.OpRebuildWrite, "rebuild-discard": wire.OpRebuildDiscard, "checksum": wire.OpChecksum,
-	"tail": wire.OpTail, "record": wire.OpRecord,
+	"tail": wire.OpTail, "record": wire.OpRecord, "fetch": wire.OpFetch, "rebuild-spoil": wire.OpRebuildSpoil,
 }
 
 var statuses = []string{
@@ -202,6 +206,9 @@ func (s *script) step(d *datadriven.TestData) {
 		if h.Opcode == wire.OpWrite || h.Opcode == wire.OpReplWrite || h.Opcode == wire.OpRebuildWrite {
 			message.Payload, message.PayloadLength = newMemory(&s.live, make([]uint64, h.Length/4096), nil), h.Length
 		}
+	case h.Opcode == wire.OpFetch && message.Status == wire.StatusOK:
+		message.Payload, message.PayloadLength = newMemory(&s.live, []uint64{1}, nil), h.Length
+		s.sum = arg[uint32](d, "sum", 7)
 	case h.Opcode == wire.OpTail:
 		message.Payload = s.Encode(wire.AppendTail(nil, nil))
 	case h.Opcode == wire.OpChecksum:
@@ -228,12 +235,16 @@ func (s *script) ready() string {
 			fmt.Fprintf(&b, "remember generation %d\n", r.Generation)
 		}
 		for _, op := range r.Stores {
-			kind := [...]string{"", "read", "write", "discard", "zeroes", "flush"}[op.Kind]
+			kind := [...]string{"", "read", "write", "discard", "zeroes", "flush", "spoil"}[op.Kind]
 			fmt.Fprintf(&b, "store %s block %d+%d seq %d epoch %d\n", kind, op.Offset/4096, op.Length/4096, op.Seq, op.Epoch)
 			s.ops = append(s.ops, op)
 		}
 		for i := range r.Sends {
 			s.print(&b, &r.Sends[i])
+		}
+		for _, f := range r.Findings {
+			kind := [...]string{"", "healed", "lost"}[f.Kind]
+			fmt.Fprintf(&b, "%s: replica %d block %d+%d from %d\n", kind, f.Replica, f.Offset/4096, f.Length/4096, f.From)
 		}
 		if p := r.Propose; p != nil {
 			fmt.Fprintf(&b, "propose epoch %d primary %d in sync %v\n", p.Epoch, p.Primary, p.InSync)
@@ -261,7 +272,7 @@ func (s *script) print(b *strings.Builder, message *Message) {
 	if h.IsReply() {
 		fmt.Fprintf(b, " %s", statuses[h.Status])
 	}
-	if h.Opcode == wire.OpRebuildWrite || h.Opcode == wire.OpRebuildDiscard {
+	if isCopy(h.Opcode) || h.Opcode == wire.OpFetch {
 		fmt.Fprintf(b, " block %d+%d", h.Offset/4096, h.Length/4096)
 	}
 	b.WriteByte('\n')

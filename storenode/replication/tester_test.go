@@ -199,6 +199,8 @@ func (x *tester) answer(n *node, message *Message) {
 			x.record = r
 			x.send(q)
 		}
+	case wire.StatusCorruption, wire.StatusIO: // the cluster has checked that no Replica has it
+		x.pending = slices.Delete(x.pending, i, i+1)
 	case wire.StatusBusy:
 		x.c.after(20*time.Millisecond, func() {
 			if slices.Contains(x.pending, q) {

@@ -23,7 +23,13 @@ func (m *Machine) mayBegin(o *operation) bool {
 	if !o.internal && (m.stage != stageServing || m.broken && m.heir() != nil || !m.serving()) {
 		return false
 	}
-	return o.kind == kindRead || m.sequence.room(o.numbers())
+	switch {
+	case o.kind == kindRead || o.seq != 0:
+		return true
+	case o.kind == kindHeal:
+		return m.healSlot() >= 0
+	}
+	return m.sequence.room(o.numbers())
 }
 
 // numbers is how many Seqs an operation takes: as many as the records it leaves in a Store's tail.
@@ -36,6 +42,11 @@ func (o *operation) numbers() int {
 
 func (m *Machine) run(o *operation) {
 	o.state, o.sent = opRunning, m.patience
+	if o.seq != 0 { // a copy goes on, after its range was healed
+		o.state = opCopying
+		m.step(o)
+		return
+	}
 	op := Op{
 		FUA: o.fua, Offset: o.offset, Length: o.length, Epoch: m.record.Epoch,
 	}
@@ -48,6 +59,9 @@ func (m *Machine) run(o *operation) {
 		m.sequence.take(o, 1)
 		o.state = opCopying
 		m.step(o)
+		return
+	case kindHeal:
+		m.heal(o)
 		return
 	case kindWrite:
 		op.Kind, op.Payload = Write, o.payload
@@ -73,6 +87,10 @@ func (m *Machine) sendTo(o *operation, b *member) {
 	if !b.connected {
 		return
 	}
+	if o.kind == kindHeal {
+		m.sendFetch(o, b)
+		return
+	}
 	h := wire.Header{
 		Session: ident.SessionID(m.reign), Request: ident.RequestID(b.attempt),
 		Epoch: m.record.Epoch, Seq: o.seq, To: b.id,
@@ -82,7 +100,11 @@ func (m *Machine) sendTo(o *operation, b *member) {
 		h.Opcode, h.Committed = wire.OpRebuildDiscard, ident.Seq(o.steps.epoch)
 		h.Generation = ident.Generation(o.steps.number)
 		h.Offset, h.Length = uint64(o.offset+o.steps.at), uint32(o.steps.length)
-		if o.steps.written {
+		switch {
+		case o.steps.spoils:
+			sum, _ := m.env.Checksum(o.offset + o.steps.at)
+			h.Opcode, h.Snapshot = wire.OpRebuildSpoil, uint64(sum)
+		case o.steps.written:
 			h.Opcode = wire.OpRebuildWrite
 		}
 	} else {
@@ -117,6 +139,9 @@ func replicated(k opKind) wire.Opcode {
 func (o *operation) stored(m *Machine, op *Op) {
 	o.op = nil
 	switch {
+	case o.kind == kindHeal:
+		m.healStored(o, op)
+		return
 	case o.state == opCopying:
 		m.stepRead(o, op)
 		return
@@ -142,14 +167,16 @@ func (m *Machine) read(o *operation, op *Op) {
 	case op.Err == nil:
 	case errors.Is(op.Err, ErrBusy):
 		status = wire.StatusBusy
+	case m.mendable(o):
+		o.healed = true
+		m.mend(o, o.offset, o.length)
+		return
+	case m.broken && m.heir() != nil:
+		m.order.push(o) // the next Primary has it
+		return
 	case errors.Is(op.Err, ErrCorruption):
 		status = wire.StatusCorruption
 	default:
-		m.broken = true
-		if m.heir() != nil {
-			m.order.push(o) // the next Primary has it
-			return
-		}
 		status = wire.StatusIO
 	}
 	p := op.Payload
@@ -161,6 +188,13 @@ func (m *Machine) read(o *operation, op *Op) {
 // progress looks what an operation still waits for.
 func (m *Machine) progress(o *operation) {
 	if o.op != nil || o.kind == kindRead {
+		return
+	}
+	if o.kind == kindHeal {
+		if o.heal.fetching && o.pending == 0 { // who was asked is gone
+			o.heal.fetching = false
+			m.fetch(o)
+		}
 		return
 	}
 	switch o.state {
@@ -213,6 +247,8 @@ func (m *Machine) finish(o *operation) {
 	}
 	if o.internal {
 		m.internalDone(o)
+	} else if o.changes() && o.status == wire.StatusOK {
+		m.forgetLost(o.offset, int64(o.length))
 	}
 	m.order.remove(o)
 }
@@ -234,6 +270,8 @@ func (m *Machine) reply(h *wire.Header, p Payload) {
 			m.joinAnswered(b, h)
 		case wire.OpChecksum:
 			m.digestsAnswered(b, h, p)
+		case wire.OpFetch:
+			m.fetched(b, h, p)
 		default:
 			m.acknowledged(b, h)
 		}
@@ -249,7 +287,7 @@ func (m *Machine) acknowledged(b *member, h *wire.Header) {
 	if o == nil || o.pending&b.bit == 0 || b.state != memberFollowing {
 		return
 	}
-	copied := h.Opcode == wire.OpRebuildWrite || h.Opcode == wire.OpRebuildDiscard
+	copied := isCopy(h.Opcode)
 	if copied != (o.state == opCopying) || copied && uint64(h.Generation) != o.steps.number {
 		return // of an earlier step
 	}
@@ -289,7 +327,10 @@ func (m *Machine) again() {
 		again := o.again & o.pending
 		o.again = 0
 		m.each(again, func(b *member) { m.sendTo(o, b) })
-		if o.state == opCopying && o.steps.retry {
+		switch {
+		case o.kind == kindHeal && o.heal.retry:
+			m.probe(o)
+		case o.state == opCopying && o.steps.retry:
 			m.readStep(o)
 		}
 	}

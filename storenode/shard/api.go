@@ -61,6 +61,10 @@ type Status struct {
 	// RebuildPercent while State is StateRebuilding.
 	RebuildPercent int
 	UsedBytes      int64
+	// LostBlocks is how many Blocks of the Shard no Replica can read, as far as the Primary has met them.
+	LostBlocks int
+	// Findings of damage, while the Replica was the Primary.
+	Findings Findings
 	// Message says why, when the State is not StateInSync.
 	Message string
 }

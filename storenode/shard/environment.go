@@ -70,6 +70,14 @@ func (r *replica) Written(extent uint32, f func(first, blocks int, written bool)
 	}
 }
 
+// Checksum implements replication.Environment.
+func (r *replica) Checksum(offset int64) (sum uint32, written bool) {
+	return r.monitor.store.Checksum(r.handle, offset)
+}
+
+// Sum implements replication.Environment.
+func (r *replica) Sum(p replication.Payload) uint32 { return store.Sum(bufferOf(p).Bytes()) }
+
 // AcquireRebuild implements replication.Environment.
 func (r *replica) AcquireRebuild() bool {
 	if r.host.rebuilds.Add(1) > MaxRebuilds {

@@ -278,6 +278,8 @@ func (r *replica) valid(f *transport.Frame) bool {
 	case wire.OpChecksum:
 		return true
 	case wire.OpRead:
+	case wire.OpFetch, wire.OpRebuildSpoil:
+		limit = ident.BlockSize
 	case wire.OpWrite, wire.OpReplWrite, wire.OpRebuildWrite:
 		if f.PayloadLength != f.Length {
 			return false

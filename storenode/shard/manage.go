@@ -213,7 +213,10 @@ func (r *replica) status() Status {
 	s := r.machine.Status()
 	st := Status{
 		Key: r.key, Device: r.monitor.store.Device(), Primary: s.Role == replication.RolePrimary,
-		Epoch: s.Record.Epoch, Message: s.Message,
+		Epoch: s.Record.Epoch, Message: s.Message, LostBlocks: s.Lost, Findings: r.findings,
+	}
+	if s.Lost > 0 && st.Message == "" {
+		st.Message = fmt.Sprintf("%d Blocks can be read from no Replica until they are written again", s.Lost)
 	}
 	if info, err := r.monitor.store.Info(r.handle); err == nil {
 		st.UsedBytes = info.UsedBytes

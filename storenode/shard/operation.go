@@ -39,6 +39,9 @@ func (r *replica) submit(op *replication.Op) {
 		}
 	case replication.Write:
 		o.io.Buf = bufferOf(op.Payload)
+	case replication.Spoil:
+		r.monitor.store.Spoil(r.handle, op.Offset, op.Epoch, op.Sum, o.spoiled)
+		return
 	case replication.Discard, replication.WriteZeroes, replication.Flush:
 	}
 	r.monitor.store.Submit(&o.io)
@@ -56,6 +59,12 @@ func (o *operation) IODone(io *store.IO) {
 		}
 	}
 	io.Buf = nil
+	o.stored()
+}
+
+// spoiled is the end of a Spoil, which is no IO.
+func (o *operation) spoiled(err error) {
+	o.op.Err = outcome(err)
 	o.stored()
 }
 
@@ -86,6 +95,7 @@ func storeOp(k replication.OpKind) store.Op {
 		return store.OpWriteZeroes
 	case replication.Flush:
 		return store.OpFlush
+	case replication.Spoil:
 	}
 	return 0 // the Store refuses it
 }

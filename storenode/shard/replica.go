@@ -33,6 +33,8 @@ type replica struct {
 	// view is for readers outside the monitor.
 	view atomic.Pointer[view]
 	tail []store.TailRecord
+	// findings so far.
+	findings Findings
 }
 
 // member is another Replica of the Shard.
@@ -81,6 +83,9 @@ func (r *replica) drive() {
 		}
 		for i := range ready.Sends {
 			r.send(&ready.Sends[i])
+		}
+		for i := range ready.Findings {
+			r.found(&ready.Findings[i])
 		}
 		if ready.Propose != nil {
 			r.host.o.Authority.Propose(r.key.Shard, *ready.Propose)

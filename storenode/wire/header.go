@@ -81,6 +81,12 @@ const (
 	// OpRecord tells an encoded membership record to who may not know it: the superseded Primary, a Backup at the
 	// change of Epoch. The answer says that it is adopted.
 	OpRecord
+	// OpFetch asks a member for a Block as it has it, to heal the Primary's own. Committed is the Primary's place for
+	// the question, Generation its number there, Snapshot counts the times it is asked; the answer has the Block.
+	OpFetch
+	// OpRebuildSpoil copies a Block that no Replica can read any more: nobody may take it for written or for zeros.
+	// Committed is as above, Snapshot the checksum that the lost content had.
+	OpRebuildSpoil
 )
 
 // Flags modify an opcode.
