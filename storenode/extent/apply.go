@@ -11,7 +11,7 @@ import (
 // Apply carries out one record. An error means that the record is none of this Device's and leaves the state as it was.
 func (t *Table) Apply(r *journal.Record) error {
 	switch r.Type {
-	case journal.Write, journal.Clear:
+	case journal.Write, journal.WriteData, journal.Clear:
 		return t.applyExtent(r)
 	case journal.Create:
 		return t.create(r.Replica, r.Key, r.Size)
@@ -30,7 +30,7 @@ func (t *Table) Apply(r *journal.Record) error {
 		replica.Generation = max(replica.Generation, r.Generation)
 	case journal.Note:
 		replica.remember(r.Seq, r.Epoch, r.Offset, r.Length)
-	case journal.Write, journal.Clear, journal.Create:
+	case journal.Write, journal.WriteData, journal.Clear, journal.Create:
 	}
 	return nil
 }
@@ -48,7 +48,7 @@ func (t *Table) applyExtent(r *journal.Record) error {
 	t.take(r.Extent, r.Replica, r.Logical)
 	blocks := t.Blocks(r.Extent)
 	for i := range r.Blocks {
-		if r.Type == journal.Write {
+		if r.Type != journal.Clear {
 			blocks.Set(r.First+i, r.CRC(i))
 		} else {
 			blocks.Clear(r.First + i)

@@ -188,13 +188,17 @@ func (t *Table) Unuse(x uint32) {
 
 // Leaving takes one freed Extent that is to be discarded; it is free again after Left.
 func (t *Table) Leaving() (uint32, bool) {
-	if len(t.leaving) == 0 {
-		return None, false
+	for i := len(t.leaving) - 1; i >= 0; i-- {
+		x := t.leaving[i]
+		if t.extents[x].users > 0 {
+			continue // something is still on its way there
+		}
+		t.leaving[i] = t.leaving[len(t.leaving)-1]
+		t.leaving = t.leaving[:len(t.leaving)-1]
+		t.used++ // it is neither free nor in the list while it is discarded
+		return x, true
 	}
-	x := t.leaving[len(t.leaving)-1]
-	t.leaving = t.leaving[:len(t.leaving)-1]
-	t.used++ // it is neither free nor in the list while it is discarded
-	return x, true
+	return None, false
 }
 
 // Left makes an Extent free that came from Leaving.

@@ -8,6 +8,7 @@ import (
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/layout"
+	"github.com/shale-storage/shale/storenode/store"
 )
 
 // ErrBroken says that an invariant of the Device does not hold.
@@ -66,6 +67,10 @@ func (c *checker) metadata() {
 
 // extents verifies each allocated Extent: its owner, its place and its Blocks.
 func (c *checker) extents() error {
+	carried := map[uint32][]store.Carried{}
+	for _, b := range c.Carried {
+		carried[b.Extent] = append(carried[b.Extent], b)
+	}
 	data := make([]byte, layout.ExtentSize)
 	for x := range c.Table.Len() {
 		h, logical := c.Table.Owner(x)
@@ -86,6 +91,11 @@ func (c *checker) extents() error {
 		}
 		if _, err := c.file.ReadAt(data, c.super.ExtentStart(x)); err != nil {
 			return fmt.Errorf("read extent %d: %w", x, err)
+		}
+		for _, b := range carried[x] {
+			if _, err := c.file.ReadAt(data[b.Block*ident.BlockSize:(b.Block+1)*ident.BlockSize], b.Journal); err != nil {
+				return fmt.Errorf("read journal: %w", err)
+			}
 		}
 		c.verify(r, logical, c.Table.Blocks(x), data)
 	}

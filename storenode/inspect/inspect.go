@@ -90,8 +90,8 @@ func (s *state) show(p *printer, path string) {
 	p.line("journal     %s, frames from %d to %d, %d records", bytes(s.super.JournalSize), s.Checkpoint.Frame,
 		s.NextFrame, s.Replayed)
 	if s.Verified > 0 {
-		p.line("            %d blocks looked at, %d hold what they held before, %d are damaged", s.Verified, s.Reverted,
-			s.Damaged)
+		p.line("            %d blocks looked at, %d are still in the journal, %d hold what they held before, %d are damaged",
+			s.Verified, len(s.Carried), s.Reverted, s.Damaged)
 	}
 	count := 0
 	s.Table.Handles(func(_ uint32, _ *extent.Replica) { count++ })

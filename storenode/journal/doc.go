@@ -22,9 +22,15 @@
 //	record     5  replica u32  length u16  encoded membership record
 //	generation 6  replica u32  generation u64
 //	note       7  replica u32  seq u64  epoch u64  offset u64  length u32: a write or clear that touched nothing
+//	write data 8  as write; the Blocks themselves lie behind the frame, see below
 //
-// Data does not go through the Journal: it is written to its place, at the same time as the frame where nothing was
-// written before, after the frame where it replaces something. See the decision on the disk format.
+// # Data
+//
+// The Blocks that a frame's records carry lie in the units right behind it, in the order of the records, and take
+// numbers like frames do. They have no header: each must match the checksum in its record, or the frame does not
+// count, and the Journal ends before it. Only small overwrites are carried; other data is written to its place: at
+// the same time as the frame where nothing was written before, after the frame where it replaces something. See the
+// decisions on the disk format and on carried writes.
 //
 // Pure: no I/O, clock, goroutine or lock.
 package journal

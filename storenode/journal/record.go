@@ -26,6 +26,8 @@ const (
 	SetRecord
 	SetGeneration
 	Note
+	// WriteData is a Write whose data lies in the units behind the frame, in the order of records.
+	WriteData
 )
 
 // Sizes of encoded records, in bytes.
@@ -39,12 +41,12 @@ const (
 type Record struct {
 	Type    Type
 	Replica uint32
-	// Write and Clear: Blocks from First on, of the Extent, which is the Replica's Logical one.
+	// Write, WriteData and Clear: Blocks from First on, of the Extent, which is the Replica's Logical one.
 	First, Blocks   int
 	Logical, Extent uint32
 	Seq             ident.Seq
 	Epoch           ident.Epoch
-	// CRCs of a Write, encoded; see CRC.
+	// CRCs of a Write or WriteData, encoded; see CRC.
 	CRCs []byte
 	// Note, in bytes.
 	Offset int64
@@ -79,7 +81,7 @@ func AppendExtent(b []byte, r *Record) []byte {
 // Append encodes r behind b.
 func Append(b []byte, r *Record) []byte {
 	le := binary.LittleEndian
-	if r.Type == Write || r.Type == Clear {
+	if r.Type == Write || r.Type == WriteData || r.Type == Clear {
 		return append(AppendExtent(b, r), r.CRCs...)
 	}
 	b = append(b, byte(r.Type))
@@ -101,7 +103,7 @@ func Append(b []byte, r *Record) []byte {
 		b = le.AppendUint64(b, uint64(r.Epoch))
 		b = le.AppendUint64(b, uint64(r.Offset))
 		b = le.AppendUint32(b, r.Length)
-	case Write, Clear, Delete:
+	case Write, WriteData, Clear, Delete:
 	}
 	return b
 }
@@ -114,7 +116,7 @@ func Next(b []byte, r *Record) (rest []byte, err error) {
 	*r = Record{Type: Type(b[0])}
 	le := binary.LittleEndian
 	switch r.Type {
-	case Write, Clear:
+	case Write, WriteData, Clear:
 		return nextExtent(b, r)
 	case Create, Delete, SetRecord, SetGeneration, Note:
 	default:
@@ -147,7 +149,7 @@ func Next(b []byte, r *Record) (rest []byte, err error) {
 	case Note:
 		r.Seq, r.Epoch = ident.Seq(le.Uint64(b[5:])), ident.Epoch(le.Uint64(b[13:]))
 		r.Offset, r.Length = int64(le.Uint64(b[21:])), le.Uint32(b[29:])
-	case Write, Clear, Delete:
+	case Write, WriteData, Clear, Delete:
 	}
 	return b[size:], nil
 }
@@ -185,7 +187,7 @@ func fixedSize(t Type) int {
 		return 1 + 4 + 8
 	case Note:
 		return noteSize
-	case Write, Clear:
+	case Write, WriteData, Clear:
 		return extentRecordSize
 	case Delete:
 	}

@@ -21,7 +21,7 @@ const (
 
 	secondCopy   = 512 << 10
 	journalStart = 1 << 20
-	maxJournal   = 32 << 20
+	maxJournal   = 256 << 20
 	minJournal   = 1 << 20
 	// maxPool bounds a Pool's name.
 	maxPool = 253
@@ -74,7 +74,7 @@ func NewGeometry(size int64) (Geometry, error) {
 		return Geometry{}, fmt.Errorf("%d bytes, at least %d are needed: %w", size, MinDevice, ErrTooSmall)
 	}
 	g := Geometry{Size: size / Unit * Unit}
-	g.JournalSize = min(max(size/64, minJournal), maxJournal) / Unit * Unit
+	g.JournalSize = min(max(size/32, minJournal), maxJournal) / Unit * Unit
 	g.MaxReplicas = uint32(min(max(size/(64<<20), 16), 1024))
 	possible := size / ExtentSize
 	g.CheckpointSize = roundUp(Unit + possible/4 + 1 + int64(g.MaxReplicas)*maxReplicaEntry)

@@ -17,6 +17,8 @@ const (
 	idle phase = iota + 1
 	// draining: pieces recorded before the Checkpoint's frame are on their way.
 	draining
+	// placingData: Blocks that the Journal carries go to their place.
+	placingData
 	// slots: changed Extents are written to their free slots.
 	slots
 	// flushingSlots, writing, flushingArea: the Checkpoint becomes durable.
@@ -35,6 +37,8 @@ type checkpointer struct {
 	frame, previous uint64
 	// next is the frame from which the Checkpoint under way will replay.
 	next uint64
+	// placed is the round of the placer that it waits for.
+	placed uint64
 	// clean: the Store was closing when it began, so that nothing comes after it.
 	clean bool
 
@@ -90,6 +94,10 @@ func (c *checkpointer) advance() {
 		c.begin()
 	}
 	if c.phase == draining && c.s.piecesOf[1-c.s.era] == 0 {
+		c.placed = c.s.placer.drain()
+		c.phase = placingData
+	}
+	if c.phase == placingData && c.s.placer.rounds >= c.placed {
 		c.changed = c.s.table.TakeDirty(c.changed[:0])
 		c.phase = slots
 	}
@@ -181,7 +189,7 @@ func (c *checkpointer) step() {
 		c.s.journal.keep = c.previous
 		c.end(nil)
 		c.s.journal.resume()
-	case idle, draining, slots:
+	case idle, draining, placingData, slots:
 	}
 }
 

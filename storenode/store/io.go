@@ -81,15 +81,39 @@ func (s *Store) read(io *IO) {
 		if from == to {
 			continue
 		}
+		s.readWritten(io, x, from, into[(from-first)*block:(to-first)*block])
+	}
+}
+
+// readWritten reads Blocks of an Extent from their places, and those that are still in the Journal from memory.
+func (s *Store) readWritten(io *IO, x uint32, from int, into []byte) {
+	for len(into) > 0 {
+		if page := s.carriedBlock(x, from); page != nil {
+			copy(into, page)
+			from, into = from+1, into[block:]
+			continue
+		}
+		n := 1
+		for n*block < len(into) && s.carriedBlock(x, from+n) == nil {
+			n++
+		}
 		p := s.newPiece(io)
-		p.extent, p.first, p.blocks = x, from, to-from
+		p.extent, p.first = x, from
 		s.table.Use(x) // it is not freed and reused while it is read
 		p.request = engine.Request{
-			Op: engine.OpRead, Offset: s.super.ExtentStart(x) + int64(from)*block,
-			Buf: into[(from-first)*block : (to-first)*block], Done: p,
+			Op: engine.OpRead, Offset: s.super.ExtentStart(x) + int64(from)*block, Buf: into[:n*block], Done: p,
 		}
 		s.device.Submit(&p.request)
+		from, into = from+n, into[n*block:]
 	}
+}
+
+// carriedBlock is the data of a written Block that is not in its place yet, or nil.
+func (s *Store) carriedBlock(x uint32, b int) []byte {
+	if len(s.placer.newest) == 0 || !s.table.Blocks(x).Has(b) {
+		return nil
+	}
+	return s.placer.visible(x, b)
 }
 
 // writtenRange narrows [from, to) to what lies between its first and its last written Block.
@@ -172,15 +196,23 @@ func (s *Store) writePiece(io *IO, logical uint32, first, blocks int) bool {
 			return true
 		}
 	}
-	p := s.newPiece(io)
-	p.extent = x
 	from, to := writtenRange(s.table.Blocks(x), first, first+blocks)
-	p.replaces = from < to
+	replaces := from < to
+	carried := replaces && s.carries(blocks)
+	if carried && !s.journal.hasRoomFor(journal.WriteSize(blocks), blocks) {
+		return false
+	}
+	p := s.newPiece(io)
+	p.extent, p.first, p.replaces = x, first, replaces && !carried
 	s.table.Use(x)
 	data := io.Buf.Bytes()[io.state.at : io.state.at+blocks*block]
 	r := journal.Record{
 		Type: journal.Write, Replica: uint32(io.Replica), Logical: logical, Extent: x, First: first, Blocks: blocks,
 		Seq: io.Seq, Epoch: io.Epoch,
+	}
+	if carried {
+		r.Type = journal.WriteData
+		s.placer.carry(p, first, data)
 	}
 	b := journal.AppendExtent(p.room[:0], &r)
 	for i := 0; i < len(data); i += block {
@@ -188,12 +220,16 @@ func (s *Store) writePiece(io *IO, logical uint32, first, blocks int) bool {
 	}
 	p.record = b
 	s.journal.add(p)
+	if carried {
+		s.journal.addData(data)
+		return true
+	}
 	p.request = engine.Request{
 		Op: engine.OpWrite, Offset: s.super.ExtentStart(x) + int64(first)*block, Buf: data, Done: p,
 	}
-	if !p.replaces {
+	if !replaces {
 		p.parts++
-		s.device.Submit(&p.request)
+		s.placer.submit(p)
 	}
 	return true
 }
@@ -249,6 +285,7 @@ func (s *Store) Kick() {
 			io.Done.IODone(io)
 		}
 		s.checkpoint.advance()
+		s.placer.advance()
 		s.journal.send()
 		s.flush.send()
 		s.discardLeaving()

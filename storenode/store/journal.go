@@ -5,8 +5,8 @@ import (
 	"github.com/shale-storage/shale/storenode/journal"
 )
 
-// maxBatchFrames bounds what is written to the Journal at a time.
-const maxBatchFrames = 16
+// maxBatchFrames bounds what is written to the Journal at a time, records and the data that they carry.
+const maxBatchFrames = 64
 
 // log writes the Journal: one batch is in flight, the other is open and gathers records.
 type log struct {
@@ -26,10 +26,11 @@ type log struct {
 // batch is frames that are written together, and whose they are.
 type batch struct {
 	memory []byte
-	// used bytes of records in each frame begun.
-	used   [maxBatchFrames]int
-	count  int
-	pieces []*piece
+	// used bytes of records in each frame begun; none in a unit of data.
+	used [maxBatchFrames]int
+	// count of units begun; head is the last of them that holds records. Its data is behind it.
+	count, head int
+	pieces      []*piece
 }
 
 func (l *log) init(s *Store, r *Recovered) error {
@@ -67,31 +68,50 @@ func (l *log) limit() int {
 }
 
 // hasRoom reports whether a record of n bytes fits the open batch.
-func (l *log) hasRoom(n int) bool {
-	b := l.open
-	if b.count > 0 && b.used[b.count-1]+n <= journal.FrameRoom {
-		return true
+func (l *log) hasRoom(n int) bool { return l.hasRoomFor(n, 0) }
+
+// hasRoomFor reports whether a record of n bytes and so many Blocks of data behind it fit the open batch.
+func (l *log) hasRoomFor(n, blocks int) bool {
+	if !l.open.hasHead(n) {
+		blocks++
 	}
-	return b.count < l.limit()
+	return l.open.count+blocks <= l.limit()
 }
+
+// fits reports whether they would fit an open batch that is empty, or this one.
+func (l *log) fits(n, blocks int) bool { return l.open.count > 0 || l.hasRoomFor(n, blocks) }
+
+// hasHead reports whether the frame begun last has room for n more bytes of records.
+func (b *batch) hasHead(n int) bool { return b.count > 0 && b.used[b.head]+n <= journal.FrameRoom }
+
+func (b *batch) unit(i int) []byte { return b.memory[i*journal.FrameSize : (i+1)*journal.FrameSize] }
 
 // add puts a piece's record into the open batch, which has room.
 func (l *log) add(p *piece) {
 	b := l.open
-	if b.count == 0 || b.used[b.count-1]+len(p.record) > journal.FrameRoom {
-		b.used[b.count] = 0
+	if !b.hasHead(len(p.record)) {
+		b.head = b.count
+		b.used[b.head] = 0
 		b.count++
 	}
-	i := b.count - 1
-	frame := b.memory[i*journal.FrameSize : (i+1)*journal.FrameSize]
-	copy(journal.Room(frame)[b.used[i]:], p.record)
-	b.used[i] += len(p.record)
+	copy(journal.Room(b.unit(b.head))[b.used[b.head]:], p.record)
+	b.used[b.head] += len(p.record)
 	b.pieces = append(b.pieces, p)
 	p.parts++
-	p.frame = l.next + uint64(i)
+	p.frame = l.next + uint64(b.head)
 	p.era = l.s.era
 	l.s.piecesOf[p.era]++
 	l.s.inFlight.push(p)
+}
+
+// addData puts what the record added last carries into the open batch, which has room.
+func (l *log) addData(data []byte) {
+	b := l.open
+	copy(b.memory[b.count*journal.FrameSize:], data)
+	for range len(data) / journal.FrameSize {
+		b.used[b.count] = 0
+		b.count++
+	}
 }
 
 // send writes the open batch if none is in flight.
@@ -103,7 +123,10 @@ func (l *log) send() {
 	l.open, l.sent = l.sent, b
 	l.inFlight = true
 	for i := range b.count {
-		frame := b.memory[i*journal.FrameSize : (i+1)*journal.FrameSize]
+		if b.used[i] == 0 {
+			continue // data, which the record speaks of
+		}
+		frame := b.unit(i)
 		marks := journal.Marks{Flushed: l.flushed, Boot: l.s.o.Boot}
 		journal.Seal(frame, l.s.super.Salt, l.next+uint64(i), marks, b.used[i])
 	}
@@ -129,7 +152,7 @@ func (l *log) Complete(r *engine.Request) {
 			p.err = l.s.failed
 		}
 		if p.replaces && p.err == nil {
-			l.s.device.Submit(&p.request)
+			l.s.placer.submit(p)
 			continue
 		}
 		l.s.partDone(p)

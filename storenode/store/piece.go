@@ -58,13 +58,16 @@ type piece struct {
 	record []byte
 	room   [maxPieceRecord]byte
 	extent uint32
-	// first and blocks of a read.
-	first, blocks int
+	// first Block of its data in the Extent.
+	first int
 	// parts that are not done: data, record.
 	parts int
 	era   int
 	// replaces: some of the Blocks were written before, so the data waits for the record.
 	replaces bool
+	// carried are the Blocks whose data goes to the Journal with the record; pages keep it until it is in its place.
+	carried int
+	pages   [maxCarried]uint16
 	// frame has the record.
 	frame uint64
 	err   error
@@ -116,7 +119,7 @@ func (s *Store) newPiece(io *IO) *piece {
 	}
 	p := s.freePiece
 	s.freePiece = p.next
-	p.io, p.parts, p.err, p.next, p.record, p.replaces = io, 0, nil, nil, nil, false
+	p.io, p.parts, p.err, p.next, p.record, p.replaces, p.carried = io, 0, nil, nil, nil, false, 0
 	io.state.parts++
 	return p
 }
@@ -149,6 +152,7 @@ func (s *Store) partDone(p *piece) {
 	if p.err == nil {
 		p.err = s.apply(p)
 	}
+	s.placer.recorded(p)
 	if p.extent != noExtent {
 		s.table.Unuse(p.extent)
 	}
@@ -166,6 +170,12 @@ func (s *Store) apply(p *piece) error {
 	var r journal.Record
 	if _, err := journal.Next(p.record, &r); err != nil {
 		return err
+	}
+	if r.Type == journal.Clear {
+		s.placer.killAll(r.Extent, r.First, r.Blocks)
+	}
+	if r.Type == journal.Delete {
+		s.placer.killReplica(r.Replica)
 	}
 	return s.table.Apply(&r)
 }

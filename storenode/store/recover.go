@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +31,32 @@ type Recovered struct {
 	// Replayed counts records, Verified Blocks that were looked at, Reverted those that hold what they held before an
 	// unfinished write, Damaged those that hold neither: reading them fails until they are written.
 	Replayed, Verified, Reverted, Damaged int
+	// Carried are the Blocks whose place does not hold yet what the Journal does.
+	Carried []Carried
+}
+
+// Carried is a Block whose data is in the Journal, at a place of the Device in bytes.
+type Carried struct {
+	Extent  uint32
+	Block   int
+	Journal int64
+}
+
+// bring copies carried Blocks to their places; then nothing needs the Journal any more, once it is flushed.
+func bring(d direct, s *layout.Superblock, all []Carried) error {
+	slices.SortFunc(all, func(a, b Carried) int {
+		return cmp.Or(cmp.Compare(a.Extent, b.Extent), cmp.Compare(a.Block, b.Block))
+	})
+	data := make([]byte, block)
+	for _, c := range all {
+		if _, err := d.ReadAt(data, c.Journal); err != nil {
+			return err
+		}
+		if err := d.write(data, s.ExtentStart(c.Extent)+int64(c.Block)*block); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ReadSuperblock finds a valid copy; bad is the number of the other if it is damaged, else -1.
@@ -149,36 +177,86 @@ func (v *Recovered) readSlots(r io.ReaderAt, s *layout.Superblock) error {
 	return nil
 }
 
-// replay applies every frame from the Checkpoint's on, up to the first gap.
-func (v *Recovered) replay(r io.ReaderAt, s *layout.Superblock, d *doubts) error {
-	chunk := make([]byte, replayChunk)
-	number := v.Checkpoint.Frame
-	for {
-		place := int64(number%s.Frames()) * journal.FrameSize
-		n := min(int64(len(chunk)), s.JournalSize-place)
-		if _, err := r.ReadAt(chunk[:n], s.JournalStart()+place); err != nil {
-			return fmt.Errorf("read journal: %w", err)
+// ring reads the units of a Journal by their numbers.
+type ring struct {
+	r     io.ReaderAt
+	s     *layout.Superblock
+	chunk []byte
+	// [first, end) are the numbers of the units in chunk.
+	first, end uint64
+}
+
+func (j *ring) place(number uint64) int64 {
+	return j.s.JournalStart() + int64(number%j.s.Frames())*journal.FrameSize
+}
+
+// unit is valid until the next call.
+func (j *ring) unit(number uint64) ([]byte, error) {
+	if number < j.first || number >= j.end {
+		n := min(replayChunk/journal.FrameSize, j.s.Frames()-number%j.s.Frames())
+		if _, err := j.r.ReadAt(j.chunk[:n*journal.FrameSize], j.place(number)); err != nil {
+			return nil, fmt.Errorf("read journal: %w", err)
 		}
-		for b := chunk[:n]; len(b) > 0; b = b[journal.FrameSize:] {
-			f, err := journal.Open(b, s.Salt, number)
-			if errors.Is(err, journal.ErrNoFrame) {
-				v.NextFrame = number
-				return nil
+		j.first, j.end = number, number+n
+	}
+	at := (number - j.first) * journal.FrameSize
+	return j.chunk[at : at+journal.FrameSize], nil
+}
+
+// data reports how many units of data are behind a frame, and whether they are what its records say.
+func (j *ring) data(f *journal.Frame) (units uint64, whole bool, err error) {
+	for rest := f.Records; len(rest) > 0; {
+		var r journal.Record
+		if rest, err = journal.Next(rest, &r); err != nil {
+			return 0, false, fmt.Errorf("%w: frame %d: %w", ErrCorruptDevice, f.Number, err)
+		}
+		if r.Type != journal.WriteData {
+			continue
+		}
+		for i := range r.Blocks {
+			units++
+			if units >= j.s.Frames() {
+				return 0, false, nil
 			}
-			if err := v.applyFrame(f, d); err != nil {
-				return fmt.Errorf("%w: frame %d: %w", ErrCorruptDevice, number, err)
-			}
-			if number++; number-v.Checkpoint.Frame >= s.Frames() {
-				v.NextFrame = number
-				return nil
+			b, err := j.unit(f.Number + units)
+			if err != nil || layout.CRC(b) != r.CRC(i) {
+				return 0, false, err
 			}
 		}
 	}
+	return units, true, nil
 }
 
-func (v *Recovered) applyFrame(f journal.Frame, d *doubts) error {
+// replay applies every frame from the Checkpoint's on, up to the first gap.
+func (v *Recovered) replay(r io.ReaderAt, s *layout.Superblock, d *doubts) error {
+	j := &ring{r: r, s: s, chunk: make([]byte, replayChunk)}
+	frame := make([]byte, journal.FrameSize)
+	for v.NextFrame = v.Checkpoint.Frame; v.NextFrame-v.Checkpoint.Frame < s.Frames(); {
+		b, err := j.unit(v.NextFrame)
+		if err != nil {
+			return err
+		}
+		copy(frame, b)
+		f, err := journal.Open(frame, s.Salt, v.NextFrame)
+		if errors.Is(err, journal.ErrNoFrame) {
+			return nil
+		}
+		units, whole, err := j.data(&f)
+		if err != nil || !whole {
+			return err
+		}
+		if err := v.applyFrame(f, d, j); err != nil {
+			return fmt.Errorf("%w: frame %d: %w", ErrCorruptDevice, f.Number, err)
+		}
+		v.NextFrame += 1 + units
+	}
+	return nil
+}
+
+func (v *Recovered) applyFrame(f journal.Frame, d *doubts, j *ring) error {
 	d.flushed = max(d.flushed, f.Flushed)
 	d.powerLost = d.powerLost || f.Boot != d.boot
+	data := f.Number
 	for rest := f.Records; len(rest) > 0; {
 		var r journal.Record
 		var err error
@@ -189,7 +267,7 @@ func (v *Recovered) applyFrame(f journal.Frame, d *doubts) error {
 		if err := v.Table.Apply(&r); err != nil {
 			return err
 		}
-		d.after(&r, f.Number)
+		d.after(&r, f.Number, func() int64 { data++; return j.place(data) })
 		v.Replayed++
 	}
 	return nil
@@ -217,11 +295,13 @@ type history struct {
 	written bool // before the first record
 	crcs    []uint32
 	frames  []uint64
+	// data is where the Journal has what the record says; 0 where it has not.
+	data []int64
 }
 
 // before notes what Blocks held before a record changes them.
 func (d *doubts) before(r *journal.Record) {
-	if r.Type != journal.Write {
+	if r.Type != journal.Write && r.Type != journal.WriteData {
 		return
 	}
 	x := d.extents[r.Extent]
@@ -242,32 +322,40 @@ func (d *doubts) before(r *journal.Record) {
 		if mine && d.table.Blocks(r.Extent).Has(i) {
 			h.written = true
 			h.crcs, h.frames = append(h.crcs, d.table.Blocks(r.Extent).CRC[i]), append(h.frames, 0)
+			h.data = append(h.data, 0)
 		}
 		x.blocks[i] = h
 	}
 }
 
-// after notes what a record says of Blocks.
-func (d *doubts) after(r *journal.Record, frame uint64) {
+// after notes what a record says of Blocks; carried is where the Journal has the next of those it carries.
+func (d *doubts) after(r *journal.Record, frame uint64, carried func() int64) {
 	x := d.extents[r.Extent]
-	switch {
-	case x == nil:
-	case r.Type == journal.Write:
+	switch r.Type {
+	case journal.Write, journal.WriteData:
 		for i := range r.Blocks {
+			place := int64(0)
+			if r.Type == journal.WriteData {
+				place = carried()
+			}
 			if h := x.blocks[r.First+i]; h != nil {
-				h.crcs, h.frames = append(h.crcs, r.CRC(i)), append(h.frames, frame)
+				h.crcs, h.frames, h.data = append(h.crcs, r.CRC(i)), append(h.frames, frame), append(h.data, place)
 			}
 		}
-	case r.Type == journal.Clear && x.replica == r.Replica && x.logical == r.Logical:
+	case journal.Clear:
+		if x == nil || x.replica != r.Replica || x.logical != r.Logical {
+			return
+		}
 		for i := r.First; i < r.First+r.Blocks; i++ {
 			delete(x.blocks, i)
 		}
+	case journal.Create, journal.Delete, journal.SetRecord, journal.SetGeneration, journal.Note:
 	}
 }
 
-// settle looks at the doubtful Blocks. A Block that holds what a record says is that; one that holds something older is
-// the older, unless the newer was durable; one whose first write did not arrive is as never written. Anything else is
-// damaged.
+// settle looks at the doubtful Blocks. A Block that holds what a record says is that; one that the Journal carries is
+// what it carries, and is to be restored; one that holds something older is the older, unless the newer was durable;
+// one whose first write did not arrive is as never written. Anything else is damaged.
 func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) error {
 	data := make([]byte, layout.ExtentSize)
 	for number, x := range d.extents {
@@ -280,9 +368,9 @@ func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) error
 		}
 		blocks := d.table.Blocks(number)
 		for i, h := range x.blocks {
-			if h.frames[len(h.frames)-1] > d.flushed {
+			if h.isDoubtful(d.flushed) {
 				v.Verified++
-				d.settleBlock(blocks, i, h, layout.CRC(data[i*block:(i+1)*block]), v)
+				d.settleBlock(place{number, i}, blocks, h, layout.CRC(data[i*block:(i+1)*block]), v)
 			}
 		}
 	}
@@ -291,37 +379,68 @@ func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) error
 
 func (d *doubts) needsReading(x *doubtful) bool {
 	for _, h := range x.blocks {
-		if h.frames[len(h.frames)-1] > d.flushed {
+		if h.isDoubtful(d.flushed) {
 			return true
 		}
 	}
 	return false
 }
 
-func (d *doubts) settleBlock(blocks *layout.Blocks, i int, h *history, crc uint32, v *Recovered) {
-	last := len(h.crcs) - 1
-	for n := last; n >= 0; n-- {
-		if h.crcs[n] == crc {
-			if n < last {
-				v.Reverted++
-			}
-			blocks.Set(i, crc)
-			return
+// isDoubtful reports whether the last write may be elsewhere than in its place, or nowhere.
+func (h *history) isDoubtful(flushed uint64) bool {
+	last := len(h.frames) - 1
+	return h.frames[last] > flushed || h.data[last] != 0
+}
+
+// place of a Block on the Device.
+type place struct {
+	extent uint32
+	block  int
+}
+
+func (d *doubts) settleBlock(at place, blocks *layout.Blocks, h *history, crc uint32, v *Recovered) {
+	if n := d.holds(h, crc); n >= 0 {
+		if n < len(h.crcs)-1 {
+			v.Reverted++
 		}
-		if h.frames[n] <= d.flushed && (n > 0 || !h.written) {
-			break // this one was durable: nothing older may be here
+		if h.crcs[n] != crc {
+			v.Carried = append(v.Carried, Carried{Extent: at.extent, Block: at.block, Journal: h.data[n]})
 		}
+		blocks.Set(at.block, h.crcs[n])
+		return
 	}
 	// The first write to a Block, without its data, never was. But if power was lost, there may have been a later one
 	// whose record is gone and whose data has destroyed what the first one wrote: then zeros would be a lie.
 	if !h.written && len(h.crcs) == 1 && !d.powerLost {
 		v.Reverted++
-		blocks.Clear(i)
+		blocks.Clear(at.block)
 		return
 	}
 	// Reads must fail, and a Rebuild must see that the Block differs from a good one: no content has this checksum here.
 	v.Damaged++
-	blocks.Set(i, ^crc)
+	blocks.Set(at.block, ^crc)
+}
+
+// holds is which record says what a Block holds whose place has the checksum; -1 if none does. What the Journal carries
+// counts, wherever the place is behind it. But if power was lost, and the place is not behind, then what came last may
+// have been durable, and been destroyed by something whose record is lost: that is none.
+func (d *doubts) holds(h *history, crc uint32) int {
+	last, carried := len(h.crcs)-1, -1
+	for n := last; n >= 0; n-- {
+		if h.data[n] != 0 && carried < 0 {
+			carried = n
+			if n == last || !d.powerLost {
+				return n
+			}
+		}
+		if h.crcs[n] == crc {
+			return max(n, carried)
+		}
+		if h.data[n] == 0 && h.frames[n] <= d.flushed && (n > 0 || !h.written) {
+			break // this one was durable: nothing older may be here
+		}
+	}
+	return -1
 }
 
 func unmap(b []byte) {

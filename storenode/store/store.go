@@ -38,6 +38,7 @@ type Store struct {
 	journal    log
 	checkpoint checkpointer
 	flush      flusher
+	placer     placer
 
 	// ready are finished IOs whose completion is to be delivered.
 	ready ioList
@@ -122,18 +123,24 @@ func Open(device engine.Device, o Options) (*Store, error) {
 			return nil, fmt.Errorf("repair superblock of %s: %w", path, err)
 		}
 	}
+	if err := bring(d, &super, r.Carried); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
 	s, err := newStore(device, o, super, r)
 	if err != nil {
 		return nil, err
 	}
-	// A Checkpoint at once, so that no frame of a torn batch is ever taken for one written from now on.
+	// Checkpoints at once, so that no frame of a torn batch is ever taken for one written from now on; and in both
+	// areas, because the Journal has a gap here, behind which neither may begin.
 	s.opening = true
-	if err := s.waitFor(s.Checkpoint); err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+	for range 2 {
+		if err := s.waitFor(s.Checkpoint); err != nil {
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
 	}
 	s.opening = false
 	o.Log.Info("Opened device", "path", path, "device", super.UUID, "replayed", r.Replayed,
-		"verified", r.Verified, "reverted", r.Reverted, "damaged", r.Damaged)
+		"verified", r.Verified, "reverted", r.Reverted, "carried", len(r.Carried), "damaged", r.Damaged)
 	return s, nil
 }
 
@@ -146,6 +153,9 @@ func newStore(device engine.Device, o Options, super layout.Superblock, r *Recov
 		return nil, err
 	}
 	s.flush.init(s)
+	if err := s.placer.init(s); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
