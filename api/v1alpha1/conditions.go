@@ -37,6 +37,8 @@ const (
 	ReasonRebuilding = "Rebuilding"
 	// ReasonNoReplacement: a Replica is lost for good, and no Device was found for another; the message says why not.
 	ReasonNoReplacement = "NoReplacement"
+	// ReasonBlocksLost: some Blocks can be read from no Replica; reads of them fail until they are written again.
+	ReasonBlocksLost = "BlocksLost"
 	// ReasonStaleRecord: a Replica has seen a newer membership than the object has.
 	ReasonStaleRecord = "StaleRecord"
 )

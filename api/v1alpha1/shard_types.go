@@ -120,6 +120,11 @@ type ShardReplicaStatus struct {
 	//
 	// +kubebuilder:validation:Minimum=0
 	UsedBytes int64 `json:"usedBytes,omitempty"`
+	// LostBlocks is how many Blocks of the Shard can be read from no Replica, told by the Primary. Each becomes readable
+	// when it is written again.
+	//
+	// +kubebuilder:validation:Minimum=0
+	LostBlocks int64 `json:"lostBlocks,omitempty"`
 	// Message says why, when State is not InSync.
 	//
 	// +kubebuilder:validation:MaxLength=4096

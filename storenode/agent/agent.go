@@ -120,6 +120,10 @@ func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) erro
 		api: a.manager.GetClient(), host: host, places: a.places, report: rep, log: a.options.Log,
 		names: map[ident.ShardID]string{}, ids: map[string]ident.ShardID{},
 	}
+	rep.findings = &findings{
+		api: a.manager.GetClient(), events: a.manager.GetEventRecorder("shale-storenode"), name: sh.name,
+		told: map[ident.ReplicaKey]shard.Findings{}, log: a.options.Log,
+	}
 	rep.name, a.proposals.name, a.proposals.decided = sh.name, sh.name, host.Decided
 	err := errors.Join(
 		a.index(ctx),

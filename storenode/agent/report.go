@@ -40,8 +40,10 @@ type report struct {
 	clock  clock.WithTicker
 	node   string
 	name   func(ident.ShardID) (string, bool)
-	log    *slog.Logger
-	kick   chan struct{}
+	// findings tells of damage by events.
+	findings *findings
+	log      *slog.Logger
+	kick     chan struct{}
 
 	mu sync.Mutex
 	// failures are Replicas that could not be created here, and why.
@@ -116,7 +118,9 @@ func (r *report) run(ctx context.Context) error {
 
 // shards writes the entries of this node's Replicas where they changed.
 func (r *report) shards(ctx context.Context) error {
-	now := r.entries()
+	statuses := r.host.Statuses()
+	r.findings.tell(ctx, statuses)
+	now := r.entries(statuses)
 	r.mu.Lock()
 	for id := range r.told {
 		if _, ok := now[id]; !ok {
@@ -134,16 +138,17 @@ func (r *report) shards(ctx context.Context) error {
 }
 
 // entries are the reports of all local Replicas, by Shard, in order of their IDs.
-func (r *report) entries() map[ident.ShardID][]v1alpha1.ShardReplicaStatus {
+func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.ShardReplicaStatus {
 	all := map[ident.ShardID][]v1alpha1.ShardReplicaStatus{}
 	seen := map[ident.ReplicaKey]bool{}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, s := range r.host.Statuses() {
+	for _, s := range statuses {
 		seen[s.Key] = true
 		entry := v1alpha1.ShardReplicaStatus{
 			ID: int64(s.Key.Replica), State: stateText(s.State), Epoch: int64(s.Epoch),
 			RebuildPercent: int32(s.RebuildPercent), UsedBytes: s.UsedBytes, Message: s.Message,
+			LostBlocks: int64(s.LostBlocks),
 		}
 		if why, failed := r.failures[s.Key]; failed {
 			entry.Message = why

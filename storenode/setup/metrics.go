@@ -27,6 +27,8 @@ var (
 	space    = describe("device_bytes", "Space of each Device.", "device", "kind")
 	failed   = describe("device_failed", "1 for a Device that takes no writes any more.", "device")
 	replicas = describe("replicas", "Replicas here, by state.", "state")
+	healed   = describe("blocks_healed_total", "Damaged Blocks that were put right from another Replica.")
+	lost     = describe("blocks_lost_total", "Times that a Block was found which no Replica can read.")
 	served   = describe("primaries", "Shards served from here.")
 )
 
@@ -45,6 +47,7 @@ func registerMetrics(r prometheus.Registerer, s *process.Server, d *devices) {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		requests, moved, frames, network, bad, open, memory, refused, space, failed, replicas, served,
+		healed, lost,
 	} {
 		ch <- d
 	}
@@ -68,6 +71,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(requests, n.Discards, "discard")
 	count(moved, n.ReadBytes, "read")
 	count(moved, n.WrittenBytes, "write")
+	count(healed, n.HealedBlocks)
+	count(lost, n.LostBlocks)
 	m := c.s.Metrics
 	count(frames, uint64(m.FramesIn.Load()), "in")
 	count(frames, uint64(m.FramesOut.Load()), "out")

@@ -66,8 +66,9 @@ func TestARottenBlockIsReadFromAnotherReplicaAndHealed(t *testing.T) {
 		t.Error("the device still holds the damaged block")
 	}
 	s := primary.status(shardID(0))
-	if s.Findings.Healed != 1 || s.Findings.Lost != 0 || s.LostBlocks != 0 || primary.server.Host.Counts().HealedBlocks != 1 {
-		t.Errorf("status %+v, counts %+v", s, primary.server.Host.Counts())
+	n := primary.server.Host.Counts()
+	if s.Findings.Healed != 1 || s.Findings.Lost != 0 || s.LostBlocks != 0 || n.HealedBlocks != 1 {
+		t.Errorf("status %+v, counts %+v", s, n)
 	}
 	if r := c.register.Record(shardID(0)); r.Epoch != 1 {
 		t.Errorf("membership changed: %+v", r)

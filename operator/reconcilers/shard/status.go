@@ -82,6 +82,9 @@ func healthy(s *scope) reconcilers.Verdict {
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonCreating, Message: text}
 	case s.stale() != "":
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonStaleRecord, Message: s.stale()}
+	case s.lostBlocks() > 0:
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonBlocksLost, Message: fmt.Sprintf(
+			"%d blocks can be read from no replica until they are written again; %s", s.lostBlocks(), text)}
 	case len(m.InSync) >= wanted:
 		return reconcilers.Verdict{OK: true, Reason: v1alpha1.ReasonAllInSync, Message: text}
 	case s.noReplacement != "":
@@ -96,6 +99,14 @@ func healthy(s *scope) reconcilers.Verdict {
 		text += "; out: " + strings.Join(out, ", ")
 	}
 	return reconcilers.Verdict{Reason: v1alpha1.ReasonDegraded, Message: text}
+}
+
+// lostBlocks is what the Primary tells of Blocks that nobody can read.
+func (s *scope) lostBlocks() int64 {
+	if report := s.reports[s.shard.Spec.Membership.Primary]; report != nil {
+		return report.LostBlocks
+	}
+	return 0
 }
 
 // outOfSync names the Replicas that are not InSync, and why if that is known.
