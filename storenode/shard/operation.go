@@ -40,7 +40,12 @@ func (r *replica) submit(op *replication.Op) {
 	case replication.Write:
 		o.io.Buf = bufferOf(op.Payload)
 	case replication.Spoil:
-		r.monitor.store.Spoil(r.handle, op.Offset, op.Epoch, op.Sum, o.spoiled)
+		if o.io.Buf = r.host.o.Pool.Get(op.Length); o.io.Buf == nil {
+			op.Err = replication.ErrBusy
+			r.monitor.ended = append(r.monitor.ended, o)
+			return
+		}
+		r.monitor.store.Spoil(r.handle, op.Offset, op.Epoch, op.Sum, o.io.Buf, o.spoiled)
 		return
 	case replication.Discard, replication.WriteZeroes, replication.Flush:
 	}
@@ -65,6 +70,8 @@ func (o *operation) IODone(io *store.IO) {
 // spoiled is the end of a Spoil, which is no IO.
 func (o *operation) spoiled(err error) {
 	o.op.Err = outcome(err)
+	o.io.Buf.Release()
+	o.io.Buf = nil
 	o.stored()
 }
 

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/shale-storage/shale/storenode/engine"
+	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/journal"
@@ -26,9 +26,11 @@ func Sum(b []byte) uint32 { return layout.CRC(b) }
 
 // spoil is a Block on its way to be one that cannot be read.
 type spoil struct {
-	s       *Store
-	request engine.Request
-	record  journal.Record
+	s      *Store
+	io     IO
+	record journal.Record
+	// left are the IOs to come, records those in flight.
+	left    []Op
 	records int
 	err     error
 	done    func(error)
@@ -36,64 +38,49 @@ type spoil struct {
 
 // Spoil makes a Block of a Replica one that cannot be read: written, with the checksum sum, and holding something else.
 // It is how a Rebuild passes on that the content is lost, instead of making up another. The same rules hold as for a
-// write.
+// write; scratch is a Block of memory that is the Store's until done.
 //
-// First the Device's old content is destroyed, so that recovery never finds it to match an older record. Then follows
-// the record, twice: recovery takes a Block with a single record and no data that fits for one that was never written
-// to, and would have it read as zeros.
-func (s *Store) Spoil(h Handle, offset int64, epoch ident.Epoch, sum uint32, done func(error)) {
+// It goes the ways that others go, because it is rare. A discard ends what is remembered of the old content; garbage
+// destroys it, after what may still be on its way; another discard has the garbage forgotten, so that recovery finds
+// nothing older to fall back to. Then the record follows, twice: a Block with a single record and no data that fits
+// is one that was never written to for recovery, and would read as zeros.
+func (s *Store) Spoil(h Handle, offset int64, epoch ident.Epoch, sum uint32, scratch *buffer.Buffer, done func(error)) {
 	refuse := func(err error) { s.later(func() { done(fmt.Errorf("spoil block at %d: %w", offset, err)) }) }
-	if err := s.check(&IO{Op: OpWrite, Replica: h, Offset: offset, Length: block}); err != nil {
+	p := &spoil{s: s, done: done, left: []Op{OpDiscard, OpWrite, OpDiscard}, io: IO{
+		Op: OpWrite, Replica: h, Offset: offset, Length: block, Epoch: epoch, Buf: scratch,
+	}}
+	p.io.Done = p
+	if err := s.check(&p.io); err != nil {
 		refuse(err)
 		return
 	}
-	garbage, err := garbageFor(sum)
-	if err != nil {
-		refuse(err)
-		return
+	garbage := scratch.Bytes()
+	for i := range garbage {
+		garbage[i] = 0xdb
 	}
-	logical, first := uint32(offset/layout.ExtentSize), int(offset%layout.ExtentSize/block)
+	if layout.CRC(garbage) == sum {
+		garbage[0]++
+	}
+	logical := uint32(offset / layout.ExtentSize)
 	x := s.table.Find(uint32(h), logical)
 	if x == extent.None {
 		if x = s.table.Allocate(uint32(h), logical); x == extent.None {
-			unmap(garbage)
 			refuse(ErrNoSpace)
 			return
 		}
 	}
-	s.table.Use(x)
-	p := &spoil{s: s, done: done, record: journal.Record{
-		Type: journal.Write, Replica: uint32(h), Logical: logical, Extent: x, First: first, Blocks: 1,
-		Epoch: epoch, CRCs: appendCRC(nil, sum),
-	}}
-	p.request = engine.Request{
-		Op: engine.OpWrite, Offset: s.super.ExtentStart(x) + int64(first)*block, Buf: garbage, Done: p,
+	s.table.Use(x) // it may be empty in between
+	p.record = journal.Record{
+		Type: journal.Write, Replica: uint32(h), Logical: logical, Extent: x, First: int(offset % layout.ExtentSize / block),
+		Blocks: 1, Epoch: epoch, CRCs: appendCRC(nil, sum),
 	}
-	s.device.Submit(&p.request)
+	p.next()
 }
 
-// garbageFor is a Block whose checksum is not sum.
-func garbageFor(sum uint32) ([]byte, error) {
-	b, err := aligned(block)
-	if err != nil {
-		return nil, err
-	}
-	for i := range b {
-		b[i] = 0xdb
-	}
-	if layout.CRC(b) == sum {
-		b[0]++
-	}
-	return b, nil
-}
-
-// Complete implements engine.Completer: the old content is gone.
-func (p *spoil) Complete(r *engine.Request) {
-	unmap(r.Buf)
-	r.Buf = nil
-	if r.Err != nil {
-		p.records = 1
-		p.recorded(r.Err)
+func (p *spoil) next() {
+	if len(p.left) > 0 {
+		p.io.Op, p.left = p.left[0], p.left[1:]
+		p.s.Submit(&p.io)
 		return
 	}
 	p.records = 2
@@ -101,12 +88,23 @@ func (p *spoil) Complete(r *engine.Request) {
 	p.s.submitMeta(&p.record, p.recorded)
 }
 
-func (p *spoil) recorded(err error) {
-	p.err = errors.Join(p.err, err)
-	if p.records--; p.records > 0 {
+// IODone implements Completer.
+func (p *spoil) IODone(io *IO) {
+	if io.Err != nil {
+		p.end(io.Err)
 		return
 	}
+	p.next()
+}
+
+func (p *spoil) recorded(err error) {
+	p.err = errors.Join(p.err, err)
+	if p.records--; p.records == 0 {
+		p.end(p.err)
+	}
+}
+
+func (p *spoil) end(err error) {
 	p.s.table.Unuse(p.record.Extent)
-	err = p.err
-	p.s.later(func() { p.done(err) })
+	p.done(err)
 }

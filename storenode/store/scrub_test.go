@@ -11,7 +11,9 @@ import (
 
 func (r *rig) spoil(h store.Handle, offset int64, sum uint32) error {
 	err := errors.New("never told")
-	r.s.Spoil(h, offset, 3, sum, func(e error) { err = e })
+	scratch := pool.Get(block)
+	defer scratch.Release()
+	r.s.Spoil(h, offset, 3, sum, scratch, func(e error) { err = e })
 	r.drive()
 	return err
 }
@@ -75,9 +77,9 @@ func TestASpoiledBlockStaysOneWhereverItCrashes(t *testing.T) {
 		chance := rand.New(rand.NewPCG(seed, 7))
 		r := newRig(t, 64<<20)
 		h := r.create(t, 0, 4<<20)
-		overwritten := chance.IntN(2) == 0
-		if overwritten {
-			if err := r.write(h, block, fill(block, 5), 1); err != nil {
+		overwritten := chance.IntN(3)
+		for n := range uint64(overwritten) {
+			if err := r.write(h, block, fill(block, 5+n), ident.Seq(1+n)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -85,8 +87,8 @@ func TestASpoiledBlockStaysOneWhereverItCrashes(t *testing.T) {
 			t.Fatal(err)
 		}
 		done := false
-		r.s.Spoil(h, block, 3, 42, func(err error) { done = err == nil })
-		for r.kick(); r.device.Pending() > 0 && chance.IntN(6) > 0; r.kick() {
+		r.s.Spoil(h, block, 3, 42, pool.Get(block), func(err error) { done = err == nil })
+		for r.kick(); r.device.Pending() > 0 && chance.IntN(12) > 0; r.kick() {
 			r.device.Step(chance.IntN(r.device.Pending()))
 		}
 		power, spoiled := chance.IntN(2) == 0, done
@@ -96,7 +98,7 @@ func TestASpoiledBlockStaysOneWhereverItCrashes(t *testing.T) {
 			}
 		}
 		if chance.IntN(3) == 0 {
-			other := ident.Seq(2)
+			other := ident.Seq(9)
 			if err := r.write(h, 5*block, fill(block, 6), other); err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +115,7 @@ func TestASpoiledBlockStaysOneWhereverItCrashes(t *testing.T) {
 		}
 		handle, _ := after.s.Lookup(key(0))
 		if _, err := after.read(handle, block, block); spoiled && !errors.Is(err, store.ErrCorruption) {
-			t.Errorf("seed %d: power lost %v, overwritten %v: a spoiled block reads with %v", seed, power, overwritten, err)
+			t.Errorf("seed %d: power lost %v, overwritten %d times: a spoiled block reads with %v", seed, power, overwritten, err)
 		}
 	}
 }
