@@ -45,7 +45,7 @@ func (r *replica) submit(op *replication.Op) {
 			r.monitor.ended = append(r.monitor.ended, o)
 			return
 		}
-		r.monitor.store.Spoil(r.handle, op.Offset, op.Epoch, op.Sum, o.io.Buf, o.spoiled)
+		r.monitor.store.Spoil(&o.io, op.Sum, o.spoiled)
 		return
 	case replication.Discard, replication.WriteZeroes, replication.Flush:
 	}

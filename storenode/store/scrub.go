@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/extent"
-	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/journal"
 	"github.com/shale-storage/shale/storenode/layout"
 )
@@ -27,7 +25,7 @@ func Sum(b []byte) uint32 { return layout.CRC(b) }
 // spoil is a Block on its way to be one that cannot be read.
 type spoil struct {
 	s      *Store
-	io     IO
+	io     *IO
 	record journal.Record
 	// left are the IOs to come, records those in flight.
 	left    []Op
@@ -38,41 +36,40 @@ type spoil struct {
 
 // Spoil makes a Block of a Replica one that cannot be read: written, with the checksum sum, and holding something else.
 // It is how a Rebuild passes on that the content is lost, instead of making up another. The same rules hold as for a
-// write; scratch is a Block of memory that is the Store's until done.
+// write: io names the Replica, Offset and Epoch, and its Buf is a Block of memory to work with; both are the Store's
+// until done.
 //
 // It goes the ways that others go, because it is rare. A discard ends what is remembered of the old content; garbage
 // destroys it, after what may still be on its way; another discard has the garbage forgotten, so that recovery finds
 // nothing older to fall back to. Then the record follows, twice: a Block with a single record and no data that fits
 // is one that was never written to for recovery, and would read as zeros.
-func (s *Store) Spoil(h Handle, offset int64, epoch ident.Epoch, sum uint32, scratch *buffer.Buffer, done func(error)) {
-	refuse := func(err error) { s.later(func() { done(fmt.Errorf("spoil block at %d: %w", offset, err)) }) }
-	p := &spoil{s: s, done: done, left: []Op{OpDiscard, OpWrite, OpDiscard}, io: IO{
-		Op: OpWrite, Replica: h, Offset: offset, Length: block, Epoch: epoch, Buf: scratch,
-	}}
-	p.io.Done = p
-	if err := s.check(&p.io); err != nil {
+func (s *Store) Spoil(io *IO, sum uint32, done func(error)) {
+	refuse := func(err error) { s.later(func() { done(fmt.Errorf("spoil block at %d: %w", io.Offset, err)) }) }
+	p := &spoil{s: s, io: io, done: done, left: []Op{OpDiscard, OpWrite, OpDiscard}}
+	io.Op, io.FUA, io.Length, io.Seq, io.Done = OpWrite, false, block, 0, p
+	if err := s.check(io); err != nil {
 		refuse(err)
 		return
 	}
-	garbage := scratch.Bytes()
+	garbage := io.Buf.Bytes()
 	for i := range garbage {
 		garbage[i] = 0xdb
 	}
 	if layout.CRC(garbage) == sum {
 		garbage[0]++
 	}
-	logical := uint32(offset / layout.ExtentSize)
-	x := s.table.Find(uint32(h), logical)
+	logical, first, _ := span(io, 0)
+	x := s.table.Find(uint32(io.Replica), logical)
 	if x == extent.None {
-		if x = s.table.Allocate(uint32(h), logical); x == extent.None {
+		if x = s.table.Allocate(uint32(io.Replica), logical); x == extent.None {
 			refuse(ErrNoSpace)
 			return
 		}
 	}
 	s.table.Use(x) // it may be empty in between
 	p.record = journal.Record{
-		Type: journal.Write, Replica: uint32(h), Logical: logical, Extent: x, First: int(offset % layout.ExtentSize / block),
-		Blocks: 1, Epoch: epoch, CRCs: appendCRC(nil, sum),
+		Type: journal.Write, Replica: uint32(io.Replica), Logical: logical, Extent: x, First: first, Blocks: 1,
+		Epoch: io.Epoch, CRCs: appendCRC(nil, sum),
 	}
 	p.next()
 }
@@ -80,7 +77,7 @@ func (s *Store) Spoil(h Handle, offset int64, epoch ident.Epoch, sum uint32, scr
 func (p *spoil) next() {
 	if len(p.left) > 0 {
 		p.io.Op, p.left = p.left[0], p.left[1:]
-		p.s.Submit(&p.io)
+		p.s.Submit(p.io)
 		return
 	}
 	p.records = 2

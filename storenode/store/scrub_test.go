@@ -13,7 +13,7 @@ func (r *rig) spoil(h store.Handle, offset int64, sum uint32) error {
 	err := errors.New("never told")
 	scratch := pool.Get(block)
 	defer scratch.Release()
-	r.s.Spoil(h, offset, 3, sum, scratch, func(e error) { err = e })
+	r.s.Spoil(&store.IO{Replica: h, Offset: offset, Epoch: 3, Buf: scratch}, sum, func(e error) { err = e })
 	r.drive()
 	return err
 }
@@ -87,7 +87,7 @@ func TestASpoiledBlockStaysOneWhereverItCrashes(t *testing.T) {
 			t.Fatal(err)
 		}
 		done := false
-		r.s.Spoil(h, block, 3, 42, pool.Get(block), func(err error) { done = err == nil })
+		r.s.Spoil(&store.IO{Replica: h, Offset: block, Epoch: 3, Buf: pool.Get(block)}, 42, func(err error) { done = err == nil })
 		for r.kick(); r.device.Pending() > 0 && chance.IntN(12) > 0; r.kick() {
 			r.device.Step(chance.IntN(r.device.Pending()))
 		}
@@ -115,7 +115,7 @@ func TestASpoiledBlockStaysOneWhereverItCrashes(t *testing.T) {
 		}
 		handle, _ := after.s.Lookup(key(0))
 		if _, err := after.read(handle, block, block); spoiled && !errors.Is(err, store.ErrCorruption) {
-			t.Errorf("seed %d: power lost %v, overwritten %d times: a spoiled block reads with %v", seed, power, overwritten, err)
+			t.Errorf("seed %d: power lost %v, %d writes before: a spoiled block reads with %v", seed, power, overwritten, err)
 		}
 	}
 }
