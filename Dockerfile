@@ -27,8 +27,11 @@ ENTRYPOINT ["/usr/local/bin/operator"]
 
 FROM scratch AS storenode
 COPY --from=binaries /out/storenode /usr/local/bin/storenode
+# Keeps a thread of Go's runtime from being woken with each I/O: docs/adr/2026-11-25-runtime-watcher.md.
+ENV GODEBUG=schedtrace=2147483647
 ENTRYPOINT ["/usr/local/bin/storenode"]
 
 FROM node AS csi
 COPY --from=binaries /out/csi /usr/local/bin/shale-csi
+ENV GODEBUG=schedtrace=2147483647
 ENTRYPOINT ["/usr/local/bin/shale-csi"]

@@ -45,7 +45,11 @@ func main() {
 	o.size, o.shardSize = mib<<20, (mib<<20)/2
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := start(ctx, &o); err != nil {
+	err := likeTheImages()
+	if err == nil {
+		err = start(ctx, &o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1) //nolint:gocritic // there is nothing left to stop
 	}

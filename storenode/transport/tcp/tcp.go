@@ -107,6 +107,9 @@ func (l *Listener) serve(c *net.TCPConn, accept func(transport.Conn) (transport.
 	}
 	if err != nil {
 		_ = c.Close()
+		if errors.Is(err, transport.ErrClosed) {
+			return // we are ending, and need not say so once more
+		}
 		l.options.Log.Warn("Refused a connection", "remote", c.RemoteAddr(), "error", err)
 		return
 	}
