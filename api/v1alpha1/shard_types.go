@@ -125,6 +125,15 @@ type ShardReplicaStatus struct {
 	//
 	// +kubebuilder:validation:Minimum=0
 	LostBlocks int64 `json:"lostBlocks,omitempty"`
+	// ScrubPercent is the progress of the present pass of the scrub over the Shard, told by the Primary; LastScrub when
+	// the last pass under it was over.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	ScrubPercent int32 `json:"scrubPercent,omitempty"`
+	// +kubebuilder:validation:Format=date-time
+	// +kubebuilder:validation:MaxLength=32
+	LastScrub string `json:"lastScrub,omitempty"`
 	// Message says why, when State is not InSync.
 	//
 	// +kubebuilder:validation:MaxLength=4096

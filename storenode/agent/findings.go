@@ -30,11 +30,12 @@ func (f *findings) tell(ctx context.Context, statuses []shard.Status) {
 	for i := range statuses {
 		s := &statuses[i]
 		before := f.told[s.Key]
-		if s.Findings.Healed < before.Healed || s.Findings.Lost < before.Lost {
-			before = shard.Findings{} // another Replica of the same name
+		now := s.Findings
+		if now.Healed < before.Healed || now.Lost < before.Lost || now.Different < before.Different {
+			before = shard.Findings{} // the Replica is in service anew
 		}
-		here[s.Key] = s.Findings
-		if (s.Findings.Healed > before.Healed || s.Findings.Lost > before.Lost) && !f.emit(ctx, s, before) {
+		here[s.Key] = now
+		if now != before && !f.emit(ctx, s, before) {
 			here[s.Key] = before
 		}
 	}
@@ -54,11 +55,15 @@ func (f *findings) emit(ctx context.Context, s *shard.Status, before shard.Findi
 	now := s.Findings
 	if n := now.Healed - before.Healed; n > 0 {
 		f.events.Eventf(&object, nil, corev1.EventTypeWarning, "BlocksHealed", "Heal",
-			"%d damaged blocks were healed; the last finding: %s", n, now.Last)
+			"damaged blocks were healed %d times; the last finding: %s", n, now.Last)
 	}
 	if n := now.Lost - before.Lost; n > 0 {
 		f.events.Eventf(&object, nil, corev1.EventTypeWarning, v1alpha1.ReasonBlocksLost, "Heal",
 			"%d blocks can be read from no replica until they are written again; the last finding: %s", n, now.Last)
+	}
+	if n := now.Different - before.Different; n > 0 {
+		f.events.Eventf(&object, nil, corev1.EventTypeWarning, "ReplicasDiffer", "Scrub",
+			"replicas in sync differed %d times and were made equal to the primary; the last finding: %s", n, now.Last)
 	}
 	return true
 }

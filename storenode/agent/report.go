@@ -27,6 +27,8 @@ const (
 	reportEvery = time.Second
 	// usageEvery is how often mere changes of used space are written.
 	usageEvery = 15 * time.Second
+	// scrubTime is how exactly the end of a scrub is told, so that it does not change with each look.
+	scrubTime = time.Minute
 )
 
 // report writes what is here into the objects' status, changes only.
@@ -148,7 +150,11 @@ func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.S
 		entry := v1alpha1.ShardReplicaStatus{
 			ID: int64(s.Key.Replica), State: stateText(s.State), Epoch: int64(s.Epoch),
 			RebuildPercent: int32(s.RebuildPercent), UsedBytes: s.UsedBytes, Message: s.Message,
-			LostBlocks: int64(s.LostBlocks),
+			LostBlocks: int64(s.LostBlocks), ScrubPercent: int32(s.Scrub.Percent),
+		}
+		if s.Scrub.Passes > 0 {
+			ended := r.clock.Now().Add(-s.Scrub.Since).UTC().Round(scrubTime)
+			entry.LastScrub = ended.Format(time.RFC3339)
 		}
 		if why, failed := r.failures[s.Key]; failed {
 			entry.Message = why

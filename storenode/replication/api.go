@@ -181,6 +181,9 @@ const (
 	Healed FindingKind = iota + 1
 	// Lost: no Replica has it any more; it cannot be read until it is written again.
 	Lost
+	// Differs: a Replica's Extent is not what the Primary's is, though both can be read. The Primary's is what clients
+	// were told since its reign began, so the other is made equal to it.
+	Differs
 )
 
 // Finding is news of Blocks of a Replica.
@@ -188,7 +191,9 @@ type Finding struct {
 	Kind    FindingKind
 	Replica ident.ReplicaID
 	// From is the Replica whose copy was good.
-	From   ident.ReplicaID
+	From ident.ReplicaID
+	// Epochs of the last change of an Extent that Differs, there and at the Primary.
+	Epochs [2]ident.Epoch
 	Offset int64
 	Length int
 }

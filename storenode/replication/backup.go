@@ -35,7 +35,7 @@ func (m *Machine) replicated(h *wire.Header, p Payload) {
 			status = m.asked(h)
 		case wire.OpChecksum:
 			status = m.digests(h)
-		case wire.OpFetch:
+		case wire.OpFetch, wire.OpVerify:
 			status = m.fetchHere(h)
 		case wire.OpReplWrite, wire.OpReplDiscard, wire.OpReplWriteZeroes, wire.OpReplFlush,
 			wire.OpRebuildWrite, wire.OpRebuildDiscard, wire.OpRebuildSpoil:
@@ -206,7 +206,7 @@ func (f *follow) stored(m *Machine, op *Op) {
 	if op.follows != f.number {
 		return
 	}
-	if op.request.Opcode == wire.OpFetch {
+	if op.request.Opcode == wire.OpFetch || op.request.Opcode == wire.OpVerify {
 		m.fetchedHere(f, op)
 		return
 	}

@@ -118,7 +118,7 @@ func (m *Machine) abandon() {
 			m.env.ReleaseRebuild()
 		}
 	}
-	m.order, m.healing, m.lost = order{}, [MaxHeals]*operation{}, m.lost[:0]
+	m.order, m.healing, m.lost, m.scrub = order{}, [MaxHeals]*operation{}, m.lost[:0], scrub{}
 	m.sessions.forget()
 	m.reign, m.claim.handover = 0, false
 	for i := range m.members {

@@ -52,7 +52,7 @@ type cluster struct {
 	cut  map[[2]ident.ReplicaID]bool
 	live int
 	// rotten Blocks so far, and those that Machines say they healed.
-	rotten, healed int
+	rotten, healed, differ int
 }
 
 type event struct {
@@ -170,6 +170,10 @@ func (n *node) start() {
 	tick = func() {
 		if n.m.Busy() {
 			n.m.Tick(n.now())
+			n.drive()
+		}
+		if !n.c.client.closing && n.c.chance(20) {
+			n.m.Scrub(n.now(), uint32(n.c.r.IntN(clusterSize/extentSize)))
 			n.drive()
 		}
 		n.beat()

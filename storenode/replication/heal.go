@@ -2,8 +2,10 @@ package replication
 
 import (
 	"errors"
+	"math/bits"
 
 	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
@@ -12,6 +14,8 @@ const (
 	MaxHeals = 16
 	// MaxLost bounds the lost Blocks of a Shard that are remembered; of more, each read looks for a copy again.
 	MaxLost = 4096
+	// maxMends bounds how often a read looks for copies: other Blocks may rot while some are healed.
+	maxMends = 4
 )
 
 // heal is how far a range of the Primary was looked through. The operation holds the range lock against everybody, so
@@ -32,6 +36,11 @@ type heal struct {
 	written bool
 	// retry: there was no memory to read into; at the next Tick.
 	retry bool
+	// compares: a scrub compares the Extent; its members answer with epochs.
+	compares bool
+	// unreadable: a scrub could not read the range here.
+	unreadable bool
+	epochs     [membership.MaxReplicas]ident.Epoch
 }
 
 // mend heals a range of this Replica before an operation that could not read it goes on. What came meanwhile goes
@@ -44,7 +53,7 @@ func (m *Machine) mend(o *operation, offset int64, length int) {
 
 // mendable reports whether it may help to heal what an operation could not read.
 func (m *Machine) mendable(o *operation) bool {
-	return !o.healed && !m.broken && !m.hasLost(o.offset, int64(o.length))
+	return o.mends < maxMends && !m.broken && !m.hasLost(o.offset, int64(o.length))
 }
 
 // healSlot is a free place for an operation that heals, -1 if there is none.
@@ -105,7 +114,7 @@ func (m *Machine) passed(o *operation) {
 		at := o.offset + h.at
 		m.find(Finding{Kind: Healed, Replica: m.self, From: h.from.id, Offset: at, Length: ident.BlockSize})
 		m.forgetLost(at, ident.BlockSize)
-		m.each(h.bad, func(b *member) { m.healMember(b, at) })
+		m.each(h.bad, func(b *member) { m.healMember(b, at, ident.BlockSize) })
 	}
 	m.nextPart(o)
 }
@@ -157,24 +166,33 @@ func (m *Machine) source(asked mask) *member {
 	return best
 }
 
-func (m *Machine) sendFetch(o *operation, b *member) {
+func (m *Machine) sendFetch(o *operation, b *member, opcode wire.Opcode) {
 	h := &o.heal
 	h.tries++
 	m.send(wire.Header{
-		Opcode: wire.OpFetch, Session: ident.SessionID(m.reign), Request: ident.RequestID(b.attempt),
-		Epoch: m.record.Epoch, To: b.id, Offset: uint64(o.offset + h.at), Length: ident.BlockSize,
+		Opcode: opcode, Session: ident.SessionID(m.reign), Request: ident.RequestID(b.attempt),
+		Epoch: m.record.Epoch, To: b.id, Offset: uint64(o.offset + h.at), Length: uint32(h.length),
 		Committed: ident.Seq(h.slot), Generation: ident.Generation(h.number), Snapshot: h.tries,
 	}, nil)
+}
+
+// inquiry is the operation that an answer belongs to, nil if none waits for it.
+func (m *Machine) inquiry(b *member, h *wire.Header) *operation {
+	if h.Committed >= MaxHeals {
+		return nil
+	}
+	o := m.healing[h.Committed]
+	if o == nil || o.pending&b.bit == 0 || uint64(h.Generation) != o.heal.number {
+		return nil
+	}
+	return o
 }
 
 // fetched takes the answer. What a member of InSync can read is what was acknowledged; anybody else's content is that
 // only if it has the checksum that is remembered here.
 func (m *Machine) fetched(b *member, h *wire.Header, p Payload) {
-	if h.Committed >= MaxHeals {
-		return
-	}
-	o := m.healing[h.Committed]
-	if o == nil || o.pending&b.bit == 0 || uint64(h.Generation) != o.heal.number {
+	o := m.inquiry(b, h)
+	if o == nil || o.kind != kindHeal {
 		return
 	}
 	switch h.Status {
@@ -206,9 +224,9 @@ func (m *Machine) remembers(o *operation, p Payload) bool {
 	return written && sum == m.env.Sum(p)
 }
 
-// healMember copies a Block to a member of InSync that cannot read its own.
-func (m *Machine) healMember(b *member, offset int64) {
-	o := m.newCopy(offset, ident.BlockSize, b)
+// healMember copies a range to a member of InSync that cannot read its own.
+func (m *Machine) healMember(b *member, offset int64, length int) {
+	o := m.newCopy(offset, length, b)
 	o.steps.mends = true
 	m.order.insert(o)
 }
@@ -265,7 +283,7 @@ func (m *Machine) fetchHere(h *wire.Header) wire.Status {
 	switch {
 	case !m.follows(h):
 		return wire.StatusNotFound
-	case h.Committed >= MaxHeals || h.Length != ident.BlockSize:
+	case h.Committed >= MaxHeals || h.Length == 0 || h.Length > scrubStep:
 		return wire.StatusInvalid
 	case f.unanswered:
 		return wire.StatusBusy
@@ -293,6 +311,7 @@ func (m *Machine) fetchedHere(f *follow, op *Op) {
 	a := answerTo(&x.request, wire.StatusOK)
 	var p Payload
 	switch {
+	case op.Err == nil && a.Opcode == wire.OpVerify:
 	case op.Err == nil:
 		p, op.Payload = op.Payload, nil
 		a.PayloadLength = a.Length
@@ -304,4 +323,204 @@ func (m *Machine) fetchedHere(f *follow, op *Op) {
 		a.Status = wire.StatusIO
 	}
 	m.send(a, p)
+}
+
+// scrubStep is how much is looked through under one range lock, in bytes: little, because writes wait for it.
+const scrubStep = 64 << 10
+
+// scrub is how far an Extent was looked through.
+type scrub struct {
+	active, running bool
+	extent          uint32
+	// at is the next step, in bytes from the Extent's beginning.
+	at int64
+	// rested: a Tick has passed since the last step; with clients at work one step is made for each.
+	rested bool
+	// doubtful: the Extent seemed to differ somewhere, and is compared once more.
+	doubtful bool
+}
+
+// Scrub begins to look through an Extent on all members of InSync: whether it can be read, and is the same. What is
+// wrong is healed. It reports false when it cannot be done now; a scrub that was begun may be given up when the reign
+// ends.
+func (m *Machine) Scrub(now Instant, extent uint32) bool {
+	m.at(now)
+	if m.scrub.active || m.stage != stageServing || m.broken || m.closed || extent >= m.extents() {
+		return false
+	}
+	m.scrub = scrub{active: true, extent: extent, rested: true}
+	m.advance()
+	return true
+}
+
+// Scrubbing reports whether an Extent is being looked through.
+func (m *Machine) Scrubbing() bool { return m.scrub.active }
+
+// scrubOn makes the next step.
+func (m *Machine) scrubOn() {
+	s := &m.scrub
+	if s.running || m.order.clients > 0 && !s.rested || s.doubtful && !s.rested {
+		return
+	}
+	s.rested = false
+	first := int64(s.extent) * extentSize
+	size := min(extentSize, m.c.Size-first)
+	for s.at < size && !m.holds(first+s.at, scrubStep) {
+		s.at += scrubStep
+	}
+	o := m.order.get()
+	o.kind, o.internal, o.offset, o.length = kindScrub, true, first, int(size)
+	o.heal.compares = s.at >= size
+	if !o.heal.compares {
+		o.offset, o.length = first+s.at, int(min(scrubStep, size-s.at))
+		s.at += scrubStep
+	}
+	s.running = true
+	m.order.insert(o)
+}
+
+// holds reports whether any Block of a range within an Extent was written here.
+func (m *Machine) holds(offset int64, length int) bool {
+	from := int(offset % extentSize / ident.BlockSize)
+	to, found := from+length/ident.BlockSize, false
+	m.env.Written(uint32(offset/extentSize), func(first, blocks int, written bool) {
+		found = found || written && first < to && from < first+blocks
+	})
+	return found
+}
+
+// check asks all members of InSync at once, this Replica included.
+func (m *Machine) check(o *operation) {
+	h := &o.heal
+	m.fetches++
+	h.slot, h.number, h.length = m.healSlot(), m.fetches, int64(o.length)
+	m.healing[h.slot] = o
+	m.each(m.targets&m.need, func(b *member) {
+		if b.inSync && b.connected && !b.failed {
+			o.pending |= b.bit
+		}
+	})
+	if !h.compares {
+		m.readCheck(o)
+	}
+	m.each(o.pending, func(b *member) { m.sendTo(o, b) })
+	m.progress(o)
+}
+
+func (m *Machine) readCheck(o *operation) {
+	o.heal.retry = false
+	o.op = m.store(o, Op{Kind: Read, Offset: o.offset, Length: o.length})
+}
+
+func (m *Machine) sendCheck(o *operation, b *member) {
+	if !o.heal.compares {
+		m.sendFetch(o, b, wire.OpVerify)
+		return
+	}
+	m.send(wire.Header{
+		Opcode: wire.OpChecksum, Session: ident.SessionID(m.reign), Request: ident.RequestID(b.attempt),
+		Epoch: m.record.Epoch, To: b.id, Offset: uint64(o.offset), Length: 1,
+		Committed: ident.Seq(o.heal.slot), Generation: ident.Generation(o.heal.number),
+	}, nil)
+}
+
+func (m *Machine) checkStored(o *operation, op *Op) {
+	switch {
+	case op.Err == nil:
+	case errors.Is(op.Err, ErrBusy):
+		o.heal.retry = true
+	default:
+		o.heal.unreadable = true
+	}
+	m.progress(o)
+}
+
+// verified takes a member's word on whether it can read the range.
+func (m *Machine) verified(b *member, h *wire.Header) {
+	o := m.inquiry(b, h)
+	if o == nil || o.kind != kindScrub || o.heal.compares {
+		return
+	}
+	switch h.Status {
+	case wire.StatusBusy, wire.StatusStaleEpoch, wire.StatusNotPrimary:
+		o.again |= b.bit
+		return
+	case wire.StatusCorruption, wire.StatusIO:
+		o.heal.bad |= b.bit
+	default: // it may be too old to know the question
+	}
+	o.pending &^= b.bit
+	m.progress(o)
+}
+
+// compared takes the digest of a member's Extent. Its Epoch may be another: what reconcile has made equal is stamped
+// anew at members only.
+func (m *Machine) compared(b *member, h *wire.Header, p Payload) {
+	o := m.inquiry(b, h)
+	if o == nil || o.kind != kindScrub || !o.heal.compares {
+		return
+	}
+	if h.Status == wire.StatusOK && h.Length == 1 && p != nil {
+		m.compare(o, b, m.env.Bytes(p))
+	}
+	o.pending &^= b.bit
+	m.progress(o)
+}
+
+func (m *Machine) compare(o *operation, b *member, digests []byte) {
+	theirs, err := wire.DecodeDigests(digests, nil)
+	if err != nil {
+		return
+	}
+	there := wire.ExtentDigest{Index: m.scrub.extent}
+	if len(theirs) > 0 {
+		there = theirs[0]
+	}
+	if m.digestOf(m.scrub.extent).Digest != there.Digest {
+		o.heal.bad |= b.bit
+	}
+	o.heal.epochs[bits.TrailingZeros8(uint8(b.bit))] = there.Epoch
+}
+
+// digestOf an Extent here; zero but for the index if there is none.
+func (m *Machine) digestOf(extent uint32) wire.ExtentDigest {
+	found := wire.ExtentDigest{Index: extent}
+	m.env.Extents(extent, func(d wire.ExtentDigest) bool {
+		if d.Index == extent {
+			found = d
+		}
+		return false
+	})
+	return found
+}
+
+// checked is the end of a step: what is wrong is healed, first here and then elsewhere.
+func (m *Machine) checked(o *operation) {
+	h := o.heal
+	offset, length, s := o.offset, o.length, &m.scrub
+	m.finish(o)
+	switch {
+	case !h.compares:
+		if h.unreadable && !m.hasLost(offset, int64(length)) {
+			x := m.order.get()
+			x.kind, x.internal, x.offset, x.length = kindHeal, true, offset, length
+			m.order.insert(x)
+		}
+	case h.bad == 0:
+		*s = scrub{}
+		return
+	case !s.doubtful:
+		s.doubtful = true // a change may have been half accounted for somewhere
+		return
+	default:
+		mine := m.epochOf(s.extent)
+		m.each(h.bad, func(b *member) {
+			there := h.epochs[bits.TrailingZeros8(uint8(b.bit))]
+			m.find(Finding{
+				Kind: Differs, Replica: b.id, From: m.self, Offset: offset, Length: length, Epochs: [2]ident.Epoch{there, mine},
+			})
+		})
+		*s = scrub{}
+	}
+	m.each(h.bad, func(b *member) { m.healMember(b, offset, length) })
 }

@@ -60,6 +60,7 @@ type Machine struct {
 	healing [MaxHeals]*operation
 	fetches uint64
 	lost    []int64
+	scrub   scrub
 	// owed are promises to former Primaries; vague: a former life may have made some that nobody remembers.
 	owed  []debt
 	vague bool
@@ -176,6 +177,7 @@ func (m *Machine) Tick(now Instant) {
 	if m.reigning() {
 		m.watch()
 		m.again()
+		m.scrub.rested = true
 	}
 	if m.proposal.open && m.patience-m.proposal.at > m.c.Timing.Deadline {
 		m.proposal.open = false // it may still be decided; what it proposed stays needed until then
@@ -195,7 +197,7 @@ func (m *Machine) Busy() bool {
 		return true
 	case stageServing:
 	}
-	if m.order.first != nil || m.proposal.open || m.broken {
+	if m.order.first != nil || m.scrub.active || m.proposal.open || m.broken {
 		return true
 	}
 	for i := range m.members {
@@ -219,6 +221,9 @@ func (m *Machine) advance() {
 	m.claimOn()
 	if m.stage == stageServing && m.joinable {
 		m.rebuild()
+	}
+	if m.scrub.active {
+		m.scrubOn()
 	}
 	m.begin()
 	m.propose()

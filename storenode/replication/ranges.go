@@ -20,6 +20,8 @@ const (
 	kindCopy
 	// kindHeal looks through a range here for Blocks that cannot be read, and takes them from another Replica.
 	kindHeal
+	// kindScrub looks whether all members of InSync can read a range, or whether an Extent is the same on all.
+	kindScrub
 )
 
 // opState is where an operation is.
@@ -70,8 +72,8 @@ type operation struct {
 	op    *Op
 	steps steps
 	heal  heal
-	// healed: its range was looked through already because it could not be read.
-	healed bool
+	// mends is how often its range was looked through because it could not be read.
+	mends int
 
 	next, previous *operation
 	// queued links the queue of those to begin, and free ones.
@@ -180,7 +182,7 @@ func (l *order) behind(o, first *operation) {
 // wait for it.
 func (l *order) push(o *operation) {
 	o.state, o.queued = opQueued, nil
-	if l.head != nil && (o.kind == kindHeal || o.seq != 0) {
+	if l.head != nil && (o.kind == kindHeal || o.kind == kindScrub || o.seq != 0) {
 		o.queued, l.head = l.head, o
 		return
 	}

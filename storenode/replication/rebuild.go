@@ -345,6 +345,9 @@ func (m *Machine) internalDone(o *operation) {
 	switch {
 	case o.kind == kindHeal:
 		m.healing[o.heal.slot] = nil
+	case o.kind == kindScrub:
+		m.healing[o.heal.slot] = nil
+		m.scrub.running = false
 	case o.steps.mends:
 		if o.steps.at >= int64(o.length) {
 			m.find(Finding{Kind: Healed, Replica: b.id, From: m.self, Offset: o.offset, Length: o.length})

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -24,8 +25,12 @@ func (c *cluster) rot(n *node) {
 // found counts what Machines say of damaged Blocks.
 func (c *cluster) found(n *node, f Finding) {
 	c.logf("%d finds %+v", n.id, f)
-	if f.Kind == Healed {
+	switch f.Kind {
+	case Healed:
 		c.healed++
+	case Differs:
+		c.differ++
+	case Lost:
 	}
 	if b := f.Offset / ident.BlockSize; f.Kind == Healed && f.Replica == n.id && n.disk.bad[b] {
 		c.failf("%d: block %d is said to be healed, and is not", n.id, b)
@@ -81,15 +86,71 @@ func TestRottenBlocksAreHealed(t *testing.T) {
 		if !c.until(20*time.Second, c.quiet) && c.fail == nil {
 			c.failf("no rest: %s", c.describe())
 		}
+		c.scrub()
+		for _, n := range c.nodes {
+			if len(n.disk.bad) > 0 && c.fail == nil {
+				c.failf("%d: blocks %v are still bad after a scrub", n.id, n.disk.bad)
+			}
+		}
 		c.compare()
 		if c.record.Epoch != 1 && c.fail == nil {
 			c.failf("membership changed because of rot: %s", c.describe())
 		}
 		if c.fail != nil {
+			if path := os.Getenv("CLUSTER_TRACE"); path != "" {
+				_ = os.WriteFile(path, []byte(c.log.String()), 0o600)
+			}
 			t.Fatalf("seed %d: %v", seed, c.fail)
 		}
 		if c.rotten == 0 || c.healed == 0 {
 			t.Errorf("seed %d: %d blocks rotted, %d were healed", seed, c.rotten, c.healed)
+		}
+	}
+}
+
+// scrub has the Primary look through everything.
+func (c *cluster) scrub() {
+	p := c.node(c.record.Primary)
+	for x := range uint32(clusterSize / extentSize) {
+		if c.fail == nil && !p.m.Scrub(p.now(), x) {
+			c.failf("extent %d is not scrubbed: %s", x, c.describe())
+			return
+		}
+		p.drive()
+		if !c.until(5*time.Second, c.quiet) && c.fail == nil {
+			c.failf("the scrub of extent %d has no end: %s", x, c.describe())
+		}
+	}
+}
+
+// TestAScrubFindsWhatDiffers: a member whose Block is another than the Primary's, though it can be read, is made equal.
+func TestAScrubFindsWhatDiffers(t *testing.T) {
+	for _, seed := range seeds(t, 10) {
+		c := newCluster(seed)
+		c.client.work()
+		c.faulty = false
+		c.until(4*time.Second, func() bool { return false })
+		c.client.closing = true
+		if !c.until(20*time.Second, c.quiet) && c.fail == nil {
+			c.failf("no rest: %s", c.describe())
+		}
+		changed := 0
+		for _, n := range c.nodes {
+			for _, b := range c.client.oracle.Blocks() {
+				if _, ok := n.disk.blocks[b]; ok && n.id != c.record.Primary && changed < int(n.id) {
+					n.disk.blocks[b]++ // a write that got lost, or came too often
+					changed++
+				}
+			}
+		}
+		before := c.differ
+		c.scrub()
+		c.compare()
+		if c.fail != nil {
+			t.Fatalf("seed %d: %v", seed, c.fail)
+		}
+		if before != 0 || c.differ == 0 {
+			t.Errorf("seed %d: %d findings before the damage, %d after it", seed, before, c.differ)
 		}
 	}
 }

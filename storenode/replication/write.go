@@ -26,7 +26,7 @@ func (m *Machine) mayBegin(o *operation) bool {
 	switch {
 	case o.kind == kindRead || o.seq != 0:
 		return true
-	case o.kind == kindHeal:
+	case o.kind == kindHeal || o.kind == kindScrub:
 		return m.healSlot() >= 0
 	}
 	return m.sequence.room(o.numbers())
@@ -63,6 +63,9 @@ func (m *Machine) run(o *operation) {
 	case kindHeal:
 		m.heal(o)
 		return
+	case kindScrub:
+		m.check(o)
+		return
 	case kindWrite:
 		op.Kind, op.Payload = Write, o.payload
 	case kindDiscard:
@@ -87,8 +90,12 @@ func (m *Machine) sendTo(o *operation, b *member) {
 	if !b.connected {
 		return
 	}
-	if o.kind == kindHeal {
-		m.sendFetch(o, b)
+	switch o.kind { //nolint:exhaustive // the others are replicated or copied
+	case kindHeal:
+		m.sendFetch(o, b, wire.OpFetch)
+		return
+	case kindScrub:
+		m.sendCheck(o, b)
 		return
 	}
 	h := wire.Header{
@@ -142,6 +149,9 @@ func (o *operation) stored(m *Machine, op *Op) {
 	case o.kind == kindHeal:
 		m.healStored(o, op)
 		return
+	case o.kind == kindScrub:
+		m.checkStored(o, op)
+		return
 	case o.state == opCopying:
 		m.stepRead(o, op)
 		return
@@ -168,7 +178,7 @@ func (m *Machine) read(o *operation, op *Op) {
 	case errors.Is(op.Err, ErrBusy):
 		status = wire.StatusBusy
 	case m.mendable(o):
-		o.healed = true
+		o.mends++
 		m.mend(o, o.offset, o.length)
 		return
 	case m.broken && m.heir() != nil:
@@ -188,6 +198,12 @@ func (m *Machine) read(o *operation, op *Op) {
 // progress looks what an operation still waits for.
 func (m *Machine) progress(o *operation) {
 	if o.op != nil || o.kind == kindRead {
+		return
+	}
+	if o.kind == kindScrub {
+		if o.state == opRunning && o.pending == 0 && !o.heal.retry {
+			m.checked(o)
+		}
 		return
 	}
 	if o.kind == kindHeal {
@@ -269,7 +285,13 @@ func (m *Machine) reply(h *wire.Header, p Payload) {
 		case wire.OpRebuildStart:
 			m.joinAnswered(b, h)
 		case wire.OpChecksum:
+			if h.Generation != 0 {
+				m.compared(b, h, p)
+				break
+			}
 			m.digestsAnswered(b, h, p)
+		case wire.OpVerify:
+			m.verified(b, h)
 		case wire.OpFetch:
 			m.fetched(b, h, p)
 		default:
@@ -330,6 +352,8 @@ func (m *Machine) again() {
 		switch {
 		case o.kind == kindHeal && o.heal.retry:
 			m.probe(o)
+		case o.kind == kindScrub && o.heal.retry:
+			m.readCheck(o)
 		case o.state == opCopying && o.steps.retry:
 			m.readStep(o)
 		}

@@ -29,6 +29,8 @@ var (
 	replicas = describe("replicas", "Replicas here, by state.", "state")
 	healed   = describe("blocks_healed_total", "Damaged Blocks that were put right from another Replica.")
 	lost     = describe("blocks_lost_total", "Times that a Block was found which no Replica can read.")
+	scrubbed = describe("scrubbed_extents_total", "Extents looked through, on all members of InSync.")
+	differ   = describe("different_extents_total", "Extents that differed between members of InSync.")
 	served   = describe("primaries", "Shards served from here.")
 )
 
@@ -47,7 +49,7 @@ func registerMetrics(r prometheus.Registerer, s *process.Server, d *devices) {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		requests, moved, frames, network, bad, open, memory, refused, space, failed, replicas, served,
-		healed, lost,
+		healed, lost, scrubbed, differ,
 	} {
 		ch <- d
 	}
@@ -73,6 +75,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(moved, n.WrittenBytes, "write")
 	count(healed, n.HealedBlocks)
 	count(lost, n.LostBlocks)
+	count(scrubbed, n.ScrubbedExtents)
+	count(differ, n.DifferentExtents)
 	m := c.s.Metrics
 	count(frames, uint64(m.FramesIn.Load()), "in")
 	count(frames, uint64(m.FramesOut.Load()), "out")

@@ -65,6 +65,8 @@ type Status struct {
 	LostBlocks int
 	// Findings of damage, while the Replica was the Primary.
 	Findings Findings
+	// Scrub of the Shard, while the Replica is the Primary.
+	Scrub Scrub
 	// Message says why, when the State is not StateInSync.
 	Message string
 }

@@ -58,6 +58,7 @@ type node struct {
 	store     *store.Store
 	stop      context.CancelFunc
 	served    sync.WaitGroup
+	scrub     time.Duration
 }
 
 // start serves the Device; at the address it had before, if any.
@@ -73,7 +74,7 @@ func (n *node) start() {
 	var err error
 	n.server, err = process.Start(ctx, process.Config{
 		Name: filepath.Base(n.path), Address: address, Incarnation: process.Incarnation(), Authority: n.authority,
-		Pool: buffer.New(64 << 20), Log: testLog(t),
+		Pool: buffer.New(64 << 20), Log: testLog(t), ScrubPass: n.scrub,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -150,11 +151,22 @@ type cluster struct {
 
 func newCluster(t *testing.T, nodes int) *cluster {
 	t.Helper()
+	return newClusterOf(t, nodes, 0)
+}
+
+// newScrubbedCluster looks through its Shards all the time.
+func newScrubbedCluster(t *testing.T, nodes int) *cluster {
+	t.Helper()
+	return newClusterOf(t, nodes, time.Second)
+}
+
+func newClusterOf(t *testing.T, nodes int, scrub time.Duration) *cluster {
+	t.Helper()
 	t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreCurrent()) })
 	c := &cluster{t: t, register: shardtest.New()}
 	dir := t.TempDir()
 	for i := range nodes {
-		n := &node{t: t, path: filepath.Join(dir, fmt.Sprintf("n%d.img", i+1)), register: c.register}
+		n := &node{t: t, path: filepath.Join(dir, fmt.Sprintf("n%d.img", i+1)), register: c.register, scrub: scrub}
 		n.start()
 		c.nodes = append(c.nodes, n)
 	}

@@ -129,3 +129,28 @@ func TestABlockThatIsLostEverywhereStopsNothingElse(t *testing.T) {
 	k.write(shardID(0), 4096, content(8))
 	k.expect(shardID(0), 0, slicesOf(content(1), content(8), content(3), content(4)))
 }
+
+func TestAScrubHealsWhatNobodyHasRead(t *testing.T) {
+	c := newScrubbedCluster(t, 2)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 3<<20, slicesOf(content(1), content(2), content(3), content(4)))
+	c.nodes[0].rot(content(1))
+	c.nodes[1].rot(content(4))
+	for _, n := range c.nodes {
+		eventually(t, "all blocks are whole again", func() bool {
+			return n.find(content(1)) >= 0 && n.find(content(4)) >= 0
+		})
+	}
+	primary := c.primary(shardID(0))
+	eventually(t, "a pass is over", func() bool { return primary.status(shardID(0)).Scrub.Passes > 0 })
+	if s := primary.status(shardID(0)); s.Findings.Healed != 2 || s.Findings.Different != 0 {
+		t.Errorf("status %+v", s)
+	}
+	eventually(t, "all extents were looked through", func() bool {
+		return primary.server.Host.Counts().ScrubbedExtents >= shardSize>>20
+	})
+	if r := c.register.Record(shardID(0)); r.Epoch != 1 {
+		t.Errorf("membership changed: %+v", r)
+	}
+}

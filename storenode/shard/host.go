@@ -26,7 +26,7 @@ const (
 	maxSpan = store.MaxSpan
 )
 
-// Options of a Host. All are required.
+// Options of a Host. All are required but ScrubPass.
 type Options struct {
 	// Name of the node, for logs; Address is host:port at which this storenode is reached.
 	Name, Address string
@@ -37,6 +37,8 @@ type Options struct {
 	// Pool is the memory for payloads. Clients get half of it, so that replicated writes always find some.
 	Pool   *buffer.Pool
 	Timing replication.Timing
+	// ScrubPass is how long the Primaries here take to look through all of their Shards; 0 for none.
+	ScrubPass time.Duration
 	// Clock reads the monotonic clock.
 	Clock func() replication.Instant
 	Log   *slog.Logger
@@ -50,6 +52,7 @@ type Host struct {
 	// forgotten is the last promise made to a peer that is not known any more.
 	forgotten mark
 	rebuilds  atomic.Int32
+	scrubs    atomic.Int32
 	closing   atomic.Bool
 
 	// mu guards what follows; taken inside monitors, never around them.

@@ -280,6 +280,7 @@ func (r *replica) valid(f *transport.Frame) bool {
 	case wire.OpRead:
 	case wire.OpFetch, wire.OpRebuildSpoil:
 		limit = ident.BlockSize
+	case wire.OpVerify:
 	case wire.OpWrite, wire.OpReplWrite, wire.OpRebuildWrite:
 		if f.PayloadLength != f.Length {
 			return false

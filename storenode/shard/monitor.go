@@ -2,11 +2,13 @@ package shard
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/shale-storage/shale/storenode/replication"
 	"github.com/shale-storage/shale/storenode/store"
 	"github.com/shale-storage/shale/storenode/transport"
+	"github.com/shale-storage/shale/storenode/wire"
 )
 
 // flushedOutside is how many connections are flushed after the monitor was given back; more are flushed before.
@@ -94,4 +96,57 @@ func (m *Monitor) tell() {
 		o.stored()
 	}
 	clear(m.telling)
+}
+
+// Counts are what clients asked of the Primaries on a Device, since the start.
+type Counts struct {
+	Reads, Writes, Flushes, Discards uint64
+	ReadBytes, WrittenBytes          uint64
+	// HealedBlocks were damaged, and were put right from another Replica; LostBlocks could not be.
+	HealedBlocks, LostBlocks uint64
+	// ScrubbedExtents were looked through; DifferentExtents were found to differ between members of InSync, though
+	// both could be read.
+	ScrubbedExtents, DifferentExtents uint64
+}
+
+func (c *Counts) add(f *transport.Frame) {
+	switch f.Opcode { //nolint:exhaustive // what else arrives is not a client's
+	case wire.OpRead:
+		c.Reads++
+		c.ReadBytes += uint64(f.Length)
+	case wire.OpWrite:
+		c.Writes++
+		c.WrittenBytes += uint64(f.Length)
+	case wire.OpFlush:
+		c.Flushes++
+	case wire.OpDiscard, wire.OpWriteZeroes:
+		c.Discards++
+	}
+}
+
+func (c *Counts) plus(o Counts) {
+	c.Reads += o.Reads
+	c.Writes += o.Writes
+	c.Flushes += o.Flushes
+	c.Discards += o.Discards
+	c.ReadBytes += o.ReadBytes
+	c.WrittenBytes += o.WrittenBytes
+	c.HealedBlocks += o.HealedBlocks
+	c.LostBlocks += o.LostBlocks
+	c.ScrubbedExtents += o.ScrubbedExtents
+	c.DifferentExtents += o.DifferentExtents
+}
+
+// Counts are those of all Devices in service.
+func (h *Host) Counts() Counts {
+	h.mu.RLock()
+	monitors := slices.Clone(h.monitors)
+	h.mu.RUnlock()
+	var all Counts
+	for _, m := range monitors {
+		m.Enter()
+		all.plus(m.counts)
+		m.Leave()
+	}
+	return all
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/scrub"
 	"github.com/shale-storage/shale/storenode/store"
 	"github.com/shale-storage/shale/storenode/wire"
 )
@@ -35,6 +36,9 @@ type replica struct {
 	tail []store.TailRecord
 	// findings so far.
 	findings Findings
+	// pacer says when which Extent is scrubbed, nil while another is the Primary; scrubbing: one is.
+	pacer     *scrub.Pacer
+	scrubbing bool
 }
 
 // member is another Replica of the Shard.
@@ -331,7 +335,11 @@ func (r *replica) wake() {
 
 // tick lets time pass.
 func (r *replica) tick(now replication.Instant) (busy bool) {
-	if r.closed || !r.machine.Busy() {
+	if r.closed {
+		return false
+	}
+	r.scrubOn(now)
+	if !r.machine.Busy() {
 		return false
 	}
 	r.machine.Tick(now)
@@ -349,6 +357,7 @@ func (r *replica) close(then func()) {
 	}
 	r.members, r.former = nil, nil
 	r.closed = true
+	r.scrubbed()
 	r.machine.Close()
 	if r.inFlight == 0 {
 		then()

@@ -87,7 +87,8 @@ func TestASpoiledBlockStaysOneWhereverItCrashes(t *testing.T) {
 			t.Fatal(err)
 		}
 		done := false
-		r.s.Spoil(&store.IO{Replica: h, Offset: block, Epoch: 3, Buf: pool.Get(block)}, 42, func(err error) { done = err == nil })
+		spoil := &store.IO{Replica: h, Offset: block, Epoch: 3, Buf: pool.Get(block)}
+		r.s.Spoil(spoil, 42, func(err error) { done = err == nil })
 		for r.kick(); r.device.Pending() > 0 && chance.IntN(12) > 0; r.kick() {
 			r.device.Step(chance.IntN(r.device.Pending()))
 		}
@@ -115,7 +116,8 @@ func TestASpoiledBlockStaysOneWhereverItCrashes(t *testing.T) {
 		}
 		handle, _ := after.s.Lookup(key(0))
 		if _, err := after.read(handle, block, block); spoiled && !errors.Is(err, store.ErrCorruption) {
-			t.Errorf("seed %d: power lost %v, %d writes before: a spoiled block reads with %v", seed, power, overwritten, err)
+			const format = "seed %d: power lost %v, %d writes before: a spoiled block reads with %v"
+			t.Errorf(format, seed, power, overwritten, err)
 		}
 	}
 }

@@ -87,6 +87,9 @@ const (
 	// OpRebuildSpoil copies a Block that no Replica can read any more: nobody may take it for written or for zeros.
 	// Committed is as above, Snapshot the checksum that the lost content had.
 	OpRebuildSpoil
+	// OpVerify asks a member whether it can read what it has in a range; named as OpFetch is, answered without the data.
+	// An OpChecksum of a scrub is named likewise.
+	OpVerify
 )
 
 // Flags modify an opcode.

@@ -27,7 +27,7 @@ const (
 	stuckAfter = 10 * time.Second
 )
 
-// Config of a Server. All fields are required.
+// Config of a Server. All fields but ScrubPass are required.
 type Config struct {
 	// Name of the node; Address is host:port to listen at and to be reached at. With port 0 a free one is taken.
 	Name, Address string
@@ -35,6 +35,8 @@ type Config struct {
 	Authority     shard.Authority
 	Pool          *buffer.Pool
 	Log           *slog.Logger
+	// ScrubPass is as in shard.Options; 0 for no scrub.
+	ScrubPass time.Duration
 }
 
 // Server is a Host with its connections by TCP.
@@ -63,6 +65,7 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 		Name: c.Name, Address: s.listener.Address(), Incarnation: c.Incarnation, Authority: c.Authority,
 		Dialer: shard.Dialing{Context: dial, Dialer: tcp.Dialer{Options: options}, Go: s.dialing.Go},
 		Pool:   c.Pool, Timing: replication.DefaultTiming(), Clock: Clock(), Log: c.Log,
+		ScrubPass: c.ScrubPass,
 	})
 	return s, nil
 }

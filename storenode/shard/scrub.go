@@ -1,0 +1,113 @@
+package shard
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/scrub"
+)
+
+const (
+	// maxScrubs bounds the Extents that the Primaries of a storenode look through at a time.
+	maxScrubs = 4
+	// extentSize as the Store has it.
+	extentSize = 1 << 20
+)
+
+// Scrub is how far the present pass over a Shard is, at its Primary.
+type Scrub struct {
+	Percent int
+	// Passes that were completed since the Replica is the Primary here, and how long ago the last was.
+	Passes uint64
+	Since  time.Duration
+}
+
+// scrubOn has the Primary look through the next Extent when it is due. Which is next is forgotten with the process, and
+// when the Primary moves.
+func (r *replica) scrubOn(now replication.Instant) {
+	if r.scrubbing && !r.machine.Scrubbing() {
+		r.scrubbed()
+		r.monitor.counts.ScrubbedExtents++
+	}
+	pass := r.host.o.ScrubPass
+	if pass <= 0 || r.machine.Record().Primary != r.key.Replica {
+		r.pacer = nil
+		return
+	}
+	if r.pacer == nil {
+		begin := r.host.o.Incarnation ^ uint64(r.key.Shard.Index)<<32
+		r.pacer = scrub.New(time.Duration(now), pass, uint32((r.size+extentSize-1)/extentSize), begin)
+	}
+	extent, ok := r.pacer.Next(time.Duration(now), r.monitor.inFlight > 0)
+	if !ok || r.scrubbing {
+		return
+	}
+	if r.host.scrubs.Add(1) > maxScrubs || !r.machine.Scrub(now, extent) {
+		r.host.scrubs.Add(-1)
+		return
+	}
+	r.scrubbing = true
+	r.pacer.Begun(time.Duration(now))
+	r.touch()
+}
+
+// scrubbed gives the place back that an Extent had.
+func (r *replica) scrubbed() {
+	if r.scrubbing {
+		r.scrubbing = false
+		r.host.scrubs.Add(-1)
+	}
+}
+
+func (r *replica) scrubStatus() Scrub {
+	if r.pacer == nil {
+		return Scrub{}
+	}
+	s := Scrub{Percent: r.pacer.Percent()}
+	var ended time.Duration
+	if s.Passes, ended = r.pacer.Passes(); s.Passes > 0 {
+		s.Since = time.Duration(r.host.o.Clock()) - ended
+	}
+	return s
+}
+
+// Findings are what a Primary has found damaged, since its Replica is in service here.
+type Findings struct {
+	// Healed ranges of Blocks, of any Replica of the Shard; Lost is how often a Block was found that no Replica has;
+	// Different Extents of other members of InSync.
+	Healed, Lost, Different uint64
+	// Last of them, in words.
+	Last string
+}
+
+// maxLoggedFindings bounds the findings of a Replica that are logged one by one; of more, each doubling is.
+const maxLoggedFindings = 64
+
+// found counts, and tells the log of, a Block that could not be read.
+func (r *replica) found(f *replication.Finding) {
+	n := &r.findings
+	shard := r.key.Shard.String()
+	what := fmt.Sprintf("%d bytes at %d of replica %d", f.Length, f.Offset, f.Replica)
+	switch f.Kind {
+	case replication.Healed:
+		n.Healed++
+		r.monitor.counts.HealedBlocks += uint64(f.Length / ident.BlockSize)
+		n.Last = fmt.Sprintf("healed %s from replica %d", what, f.From)
+	case replication.Lost:
+		n.Lost++
+		r.monitor.counts.LostBlocks++
+		n.Last = "no replica can read " + what
+	case replication.Differs:
+		n.Different++
+		r.monitor.counts.DifferentExtents++
+		n.Last = fmt.Sprintf("%s, last changed in epoch %d, differ from what the primary serves, of epoch %d; its own "+
+			"checksums are good, so it missed a write or its device gave one up; it gets the primary's", what,
+			f.Epochs[0], f.Epochs[1])
+	}
+	if seen := n.Healed + n.Lost + n.Different; seen <= maxLoggedFindings || seen&(seen-1) == 0 {
+		r.host.o.Log.Warn("Found a damaged block", "shard", shard, "finding", n.Last, "healed", n.Healed, "lost", n.Lost,
+			"different", n.Different)
+	}
+}
