@@ -84,7 +84,7 @@ func (m *Machine) asked(h *wire.Header) wire.Status {
 	switch {
 	case reign < f.reign || reign == f.reign && attempt < f.attempt:
 		return wire.StatusOK // late: nobody waits for an answer
-	case joins == m.record.IsInSync(m.self) || !m.record.Has(m.self):
+	case joins == m.record.IsInSync(m.self) || joins && m.leaving || !m.record.Has(m.self):
 		return wire.StatusNotFound
 	}
 	m.raise(h.Generation)

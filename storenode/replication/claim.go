@@ -50,7 +50,8 @@ func (m *Machine) reignBegins() {
 	for i := range m.members {
 		b := &m.members[i]
 		*b = member{
-			id: b.id, bit: b.bit, inSync: b.inSync, connected: b.connected, since: m.patience, lapsed: none, asked: m.patience,
+			id: b.id, bit: b.bit, inSync: b.inSync, connected: b.connected, leaving: b.leaving,
+			since: m.patience, lapsed: none, asked: m.patience,
 		}
 		if b.inSync {
 			b.state = memberAsked
@@ -263,7 +264,10 @@ func (m *Machine) heir() *member {
 		if b.id == 0 || !b.inSync || b.failed || b.state != memberFollowing || !b.connected {
 			continue
 		}
-		if found == nil || found.powerLost && !b.powerLost {
+		switch {
+		case found == nil, found.powerLost && !b.powerLost:
+			found = b
+		case found.powerLost == b.powerLost && found.leaving && !b.leaving:
 			found = b
 		}
 	}

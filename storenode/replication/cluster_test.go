@@ -109,6 +109,8 @@ type node struct {
 	m           *Machine
 	incarnation int
 	paused      bool
+	// leaving: it is about to end in order.
+	leaving bool
 	// isolated from the keeper of records.
 	isolated bool
 	held     []func()
@@ -155,6 +157,7 @@ func (n *node) deliver(life int, f func()) {
 
 func (n *node) start() {
 	n.incarnation++
+	n.leaving = false
 	n.started = n.now()
 	n.out, n.in = map[ident.ReplicaID]*conn{}, map[ident.ReplicaID]*conn{}
 	n.known, n.lease = map[ident.ReplicaID]int{}, map[ident.ReplicaID]Instant{}
@@ -361,14 +364,22 @@ func (n *node) receive(c *conn, message *Message) {
 	case h.Opcode == wire.OpHeartbeat && !h.IsReply():
 		if n.in[h.From] == c {
 			n.promised[h.From] = n.now()
+			flags := wire.FlagReply
+			if n.leaving {
+				flags |= wire.FlagLeaving
+			}
 			c.send(n, Message{Header: wire.Header{
-				Opcode: wire.OpHeartbeat, Flags: wire.FlagReply, Request: h.Request, From: n.id, To: h.From,
+				Opcode: wire.OpHeartbeat, Flags: flags, Request: h.Request, From: n.id, To: h.From,
 			}})
 		}
 		return
 	case h.Opcode == wire.OpHeartbeat:
 		if n.out[h.From] == c {
 			n.lease[h.From] = max(n.lease[h.From], Instant(h.Request).After(n.m.c.Timing.Lease))
+			if h.Flags&wire.FlagLeaving != 0 {
+				n.m.Leaves(n.now(), h.From)
+				n.drive()
+			}
 		}
 		return
 	case !h.IsReply():
@@ -674,7 +685,9 @@ func (c *cluster) harm() {
 		defer c.harm()
 		n := c.nodes[c.r.IntN(len(c.nodes))]
 		other := c.nodes[c.r.IntN(len(c.nodes))]
-		switch kind := c.r.IntN(110); {
+		switch kind := c.r.IntN(120); {
+		case kind >= 110:
+			c.retire(n)
 		case kind >= 100:
 			c.rot(n)
 		case kind < 25:
@@ -754,6 +767,30 @@ func (c *cluster) pause(n *node) {
 			f()
 		}
 	})
+}
+
+// retire ends a node in order: it hands over first, as far as it can within a time.
+func (c *cluster) retire(n *node) {
+	if !n.up() || n.paused {
+		return
+	}
+	c.logf("%d is to end", n.id)
+	n.leaving = true
+	n.m.Leave(n.now())
+	n.drive()
+	life := n.incarnation
+	deadline := c.t + int64(c.between(0, 5*time.Second))
+	var look func()
+	look = func() {
+		switch {
+		case n.incarnation != life || !n.up():
+		case c.t >= deadline || !n.m.Held():
+			c.crash(n, false)
+		default:
+			c.after(20*time.Millisecond, look)
+		}
+	}
+	look()
 }
 
 func (c *cluster) crash(n *node, power bool) {

@@ -54,8 +54,8 @@ type Machine struct {
 	known ident.Seq
 	// powerLost: acknowledged writes may be missing here; until the Replica has served or was rebuilt.
 	powerLost bool
-	// broken: the local Device has failed.
-	broken bool
+	// broken: the local Device has failed. leaving: the storenode is about to end.
+	broken, leaving bool
 	// healing are the operations that heal, fetches numbers their questions; lost are the Blocks nobody has, in bytes.
 	healing [MaxHeals]*operation
 	fetches uint64
@@ -324,6 +324,8 @@ func (m *Machine) Status() Status {
 			s.Role, s.Message = RoleClaiming, "Waits for the leases of the other Replicas"
 		case m.proposal.open:
 			s.Message = "Waits for the decision about a new Record"
+		case m.leaving:
+			s.Message = "The storenode ends, and no other Replica can take over"
 		}
 	}
 	return s

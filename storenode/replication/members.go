@@ -49,6 +49,8 @@ type member struct {
 	askAgain bool
 	// told: it has the Record in force.
 	told bool
+	// leaving: its storenode is about to end.
+	leaving bool
 
 	// lastSeq, committed and powerLost are what it answered when asked for its tail.
 	lastSeq, committed ident.Seq
@@ -189,8 +191,12 @@ func (m *Machine) Connected(now Instant, id ident.ReplicaID, restarted bool) {
 	if b == nil {
 		return
 	}
-	b.connected, b.told = true, false
-	if restarted && b.state != memberOut && b.state != memberAsked {
+	b.connected, b.told, b.leaving = true, false, false
+	switch {
+	case !restarted:
+	case b.state == memberOut:
+		b.retry = 0 // it is another process, that has not refused to join
+	case b.state != memberAsked:
 		m.fail(b)
 	}
 	m.reach(b)

@@ -53,17 +53,17 @@ func (m *Machine) wanted() (membership.Record, bool) {
 	case !m.reigning():
 		return next, false
 	}
-	leaves := false
-	if m.broken || m.claim.handover {
-		if heir := m.heir(); heir != nil {
-			next.Primary, leaves = heir.id, true
+	forced := m.broken || m.claim.handover
+	if forced || m.retires() {
+		if heir := m.heir(); heir != nil && (forced || !heir.leaving) {
+			next.Primary = heir.id
 		}
 	}
-	if !leaves && !m.discontent() {
+	if next.Primary == m.self && !m.discontent() {
 		return next, false
 	}
 	for _, c := range r.Replicas {
-		if c.ID == m.self && !leaves || c.ID != m.self && m.belongs(c.ID, leaves) {
+		if c.ID == next.Primary || c.ID != m.self && m.belongs(c.ID, next.Primary != m.self) {
 			next.InSync = append(next.InSync, c.ID)
 		}
 	}
@@ -88,7 +88,7 @@ func (m *Machine) passOn(next membership.Record) (membership.Record, bool) {
 func (m *Machine) discontent() bool {
 	for i := range m.members {
 		b := &m.members[i]
-		if b.id != 0 && (b.inSync && b.failed || !b.inSync && m.ready(b)) {
+		if b.id != 0 && (b.inSync && (b.failed || m.excused(b)) || !b.inSync && m.ready(b)) {
 			return true
 		}
 	}
@@ -99,7 +99,7 @@ func (m *Machine) discontent() bool {
 func (m *Machine) belongs(id ident.ReplicaID, leaves bool) bool {
 	b := m.member(id)
 	switch {
-	case b == nil || b.failed:
+	case b == nil || b.failed || m.excused(b):
 		return false
 	case b.inSync:
 		return true

@@ -38,7 +38,7 @@ func (m *Machine) rebuild() {
 			continue
 		}
 		switch {
-		case b.failed || !b.connected:
+		case b.failed || !b.connected || b.leaving:
 		case b.state == memberOut && m.patience >= b.retry && !m.broken:
 			m.attempts++
 			b.state, b.attempt, b.asked, b.join = memberStarting, m.attempts, m.patience, join{active: true}
@@ -94,7 +94,7 @@ func (m *Machine) joinOn(b *member) {
 
 // ready reports whether a Replica has everything.
 func (m *Machine) ready(b *member) bool {
-	return b.state == memberFollowing && b.join.flushed && !b.failed && b.connected && m.doomed&b.bit == 0 &&
+	return b.state == memberFollowing && b.join.flushed && !b.failed && !b.leaving && b.connected && m.doomed&b.bit == 0 &&
 		m.env.LeaseUntil(b.id) > m.now && // it is needed from the proposal on
 		(b.join.last < m.sequence.next || m.sequence.room(1))
 }

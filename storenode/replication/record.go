@@ -81,6 +81,7 @@ func (m *Machine) adopt(r membership.Record) {
 	m.changed = m.record
 	m.out.Record = &m.changed
 	m.owe(old)
+	served := m.reigning() && r.Primary != m.self
 	// With a gap somebody else may have begun a reign in between; it never served, but members may follow it.
 	goesOn := m.reigning() && r.Primary == m.self && r.Epoch == old.Epoch+1
 	if m.reigning() && !goesOn {
@@ -101,6 +102,9 @@ func (m *Machine) adopt(r membership.Record) {
 		m.stage = stagePromised
 	default:
 		m.followOn(wasInSync)
+	}
+	if served {
+		m.herald()
 	}
 }
 
@@ -165,12 +169,13 @@ func (m *Machine) toldRecord(h *wire.Header, p Payload) {
 			m.learn(r)
 		}
 		if h.Status == wire.StatusOK {
-			m.owed = slices.DeleteFunc(m.owed, func(d debt) bool { return d.to == h.From && d.epoch <= h.Epoch })
+			m.quit(h)
 		}
 		return
 	}
 	if ok {
 		m.learn(r)
+		m.quit(h)
 	}
 	answer := wire.Header{
 		Opcode: wire.OpRecord, Flags: wire.FlagReply, Epoch: m.record.Epoch, To: h.From,
@@ -181,6 +186,11 @@ func (m *Machine) toldRecord(h *wire.Header, p Payload) {
 		return
 	}
 	m.send(answer, nil)
+}
+
+// quit ends the promise to a former Primary that says that it knows the Record which superseded it.
+func (m *Machine) quit(h *wire.Header) {
+	m.owed = slices.DeleteFunc(m.owed, func(d debt) bool { return d.to == h.From && d.epoch <= h.Epoch })
 }
 
 // take decodes a Record that came with a message, and releases it.

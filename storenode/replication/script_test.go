@@ -141,6 +141,12 @@ func (s *script) run(d *datadriven.TestData) string {
 		}
 	case "connect":
 		s.m.Connected(s.now, id, d.HasArg("restarted"))
+	case "leave":
+		s.m.Leave(s.now)
+	case "leaves":
+		s.m.Leaves(s.now, id)
+	case "held":
+		return fmt.Sprintf("%v\n", s.m.Held())
 	case "disconnect":
 		s.m.Disconnected(s.now, id)
 	case "lease":

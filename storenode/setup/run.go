@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
@@ -52,14 +53,35 @@ func run(ctx context.Context, f *flags, version string, log *slog.Logger) error 
 	metrics := prometheus.NewRegistry()
 	registerMetrics(metrics, s, devices)
 	log.Info("Storenode is up", "node", f.node, "address", address, "version", version)
-	err = together(ctx,
+	work, end := lastWork(ctx, s, f.handOver, log)
+	defer end()
+	err = together(work,
 		func(ctx context.Context) error { return s.Serve(ctx) },
 		func(ctx context.Context) error { return a.Run(ctx, s.Host, devices) },
 		func(ctx context.Context) error { return serveHealth(ctx, f.metrics, metrics, s) },
 	)
-	log.Info("Storenode stops", "cause", context.Cause(ctx))
+	log.Info("Storenode stops", "cause", context.Cause(work))
 	s.Stop()
 	return errors.Join(err, devices.close())
+}
+
+// lastWork is a context that ends some time after ctx: when everything is handed over, or after limit.
+func lastWork(ctx context.Context, s *process.Server, limit time.Duration, log *slog.Logger) (
+	work context.Context, end func(),
+) {
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		log.Info("Storenode hands over", "limit", limit)
+		within, done := context.WithTimeout(work, limit)
+		defer done()
+		held := s.HandOver(within)
+		log.Info("Storenode has handed over", "left", held)
+		cancel(context.Cause(ctx))
+	})
+	return work, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // together runs each part until one ends or ctx does, and returns the first error.

@@ -3,8 +3,11 @@ package setup
 import (
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/shale-storage/shale/storenode/replication"
 )
 
 // Options are what the program itself gives.
@@ -28,6 +31,7 @@ type flags struct {
 	port                     uint16
 	metrics, stateDir        string
 	memory                   int
+	handOver                 time.Duration
 	level                    slog.Level
 }
 
@@ -48,6 +52,8 @@ func newRun(o Options) *cobra.Command {
 	c.Flags().StringVar(&f.stateDir, "state-dir", "/var/lib/shale",
 		"directory kept on the node; made if it is missing, so that Devices that are files may lie below it")
 	c.Flags().IntVar(&f.memory, "memory-mib", 0, "memory for data on its way, in MiB; 0 for a share of the machine's")
+	c.Flags().DurationVar(&f.handOver, "hand-over-timeout", replication.HandOverTime,
+		"how long at most to wait at SIGTERM until other nodes serve what is served here")
 	c.Flags().TextVar(&f.level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	_ = c.MarkFlagRequired("node")
 	_ = c.MarkFlagRequired("address")

@@ -54,6 +54,8 @@ type Host struct {
 	rebuilds  atomic.Int32
 	scrubs    atomic.Int32
 	closing   atomic.Bool
+	// leaving: this storenode is about to end.
+	leaving atomic.Bool
 
 	// mu guards what follows; taken inside monitors, never around them.
 	mu       sync.RWMutex
@@ -215,6 +217,9 @@ func (h *Host) add(m *Monitor, handle store.Handle, info store.ReplicaInfo) *rep
 	h.replicas = append(h.replicas, r)
 	h.shards[info.Key.Shard] = append(h.shards[info.Key.Shard], r)
 	h.mu.Unlock()
+	if h.leaving.Load() {
+		r.machine.Leave(h.o.Clock())
+	}
 	r.meet(info.Record)
 	r.tellMembers(info.Record)
 	r.touch()

@@ -191,6 +191,10 @@ func (l *link) heartbeat(f *transport.Frame) error {
 		l.leave()
 		l.host.wake(l.peer)
 	}
+	if f.Flags&wire.FlagLeaving != 0 && l.peer.leaves(l) {
+		l.leave()
+		l.host.tellLeaving(l.peer)
+	}
 	return nil
 }
 

@@ -34,7 +34,9 @@ type peer struct {
 	mu      sync.Mutex
 	out, in *link
 	// up: Hello was exchanged on out.
-	up      bool
+	up bool
+	// leaving: the process that was last reached says that it is about to end.
+	leaving bool
 	dialing bool
 	// incarnation of the process that was last reached.
 	incarnation uint64
@@ -141,7 +143,7 @@ func (p *peer) reached(l *link, h *wire.Hello) error {
 		return errSuperseded
 	}
 	restarted := p.incarnation != 0 && p.incarnation != h.Incarnation
-	l.incarnation, p.incarnation, p.up = h.Incarnation, h.Incarnation, true
+	l.incarnation, p.incarnation, p.up, p.leaving = h.Incarnation, h.Incarnation, true, false
 	p.leases.connected(now, restarted)
 	p.mu.Unlock()
 	p.host.o.Log.Info("Connected to storenode", "address", p.address, "name", h.Name, "restarted", restarted)
@@ -197,6 +199,9 @@ func (p *peer) answerHeartbeat(l *link, request wire.Header) {
 	}
 	p.leases.answer(now)
 	request.Flags |= wire.FlagReply
+	if p.host.leaving.Load() {
+		request.Flags |= wire.FlagLeaving
+	}
 	l.sendOne(request, nil)
 }
 

@@ -305,6 +305,9 @@ func (r *replica) sync(m *member) {
 		restarted := m.incarnation != 0 && m.incarnation != current.incarnation
 		m.link, m.incarnation = current, current.incarnation
 		r.machine.Connected(now, m.id, restarted)
+		if m.peer.isLeaving() {
+			r.machine.Leaves(now, m.id)
+		}
 	}
 	r.touch()
 }

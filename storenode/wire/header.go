@@ -103,6 +103,9 @@ const (
 	FlagFUA
 	// FlagPowerLost in the answer of OpTail: the Replica was recovered after a loss of power.
 	FlagPowerLost
+	// FlagLeaving in the answer of OpHeartbeat: the storenode is about to end; its Replicas are to be taken out of
+	// InSync before.
+	FlagLeaving
 )
 
 // Status is the outcome of a request.

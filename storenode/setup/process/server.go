@@ -25,6 +25,10 @@ const (
 	maxConnections = 1024
 	// stuckAfter is how long time may stand still before the process is taken for stuck.
 	stuckAfter = 10 * time.Second
+	// handOverLook is how often is looked whether the hand-over is done.
+	handOverLook = 20 * time.Millisecond
+	// handOverLinger is how long connections are kept afterwards, for what is queued and for clients to be told.
+	handOverLinger = 300 * time.Millisecond
 )
 
 // Config of a Server. All fields but ScrubPass are required.
@@ -92,6 +96,26 @@ func (s *Server) Serve(ctx context.Context) error {
 			s.last.Store(time.Now().UnixNano())
 		}
 	}
+}
+
+// HandOver has everything that is served here served elsewhere, as far as that can be, until ctx ends. Serve must run
+// meanwhile. It returns how many Replicas could not be spared.
+func (s *Server) HandOver(ctx context.Context) (held int) {
+	s.Host.Leave()
+	look := time.NewTicker(handOverLook)
+	defer look.Stop()
+	for held = s.Host.Held(); held > 0; held = s.Host.Held() {
+		select {
+		case <-ctx.Done():
+			return held
+		case <-look.C:
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(handOverLinger):
+	}
+	return 0
 }
 
 // Stop closes the listener and all connections, and waits for what was being dialed. Devices are closed afterwards.
