@@ -2,11 +2,14 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/hack/lab/pki"
 	"github.com/shale-storage/shale/hack/lab/space"
@@ -91,6 +94,35 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	return scheduler.await(ctx, c.healthy("https://127.0.0.1:10259/healthz"))
+}
+
+// StopAPIServer ends the API server by SIGKILL; etcd, scheduler and controllers go on.
+func (c *Cluster) StopAPIServer() error {
+	c.log.Info("Ending API server")
+	pids, err := processes(c.group.Child(controlPlane), "kube-apiserver", nil)
+	if err != nil {
+		return err
+	}
+	if len(pids) == 0 {
+		return errors.New("end API server: it does not run")
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			return fmt.Errorf("end API server, process %d: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// StartAPIServer takes back StopAPIServer and waits until it is ready.
+func (c *Cluster) StartAPIServer(ctx context.Context) error {
+	c.log.Info("Starting API server")
+	w := where{space: c.space(controlPlane), dir: c.logDir(controlPlane)}
+	server, err := w.start(ctx, "kube-apiserver", c.apiServerLine()...)
+	if err != nil {
+		return err
+	}
+	return server.await(ctx, c.healthy(apiServer+"/readyz"))
 }
 
 func (c *Cluster) etcdLine() []string {

@@ -25,7 +25,8 @@
 // lab as well as a whole one, and may be repeated.
 //
 // PowerOff is what pulling the plug is: everything on the node ends at once, nothing cleans up, the SSD keeps what was
-// written. PowerOn starts the node on the same disks, with /run and its kind empty. Cut and Heal are the cable.
+// written. PowerOn starts the node on the same disks, with /run and its kind empty. Cut and Heal are the cable;
+// CutTo and its kin drop only what goes one way to one machine. Pause, FailWrites and StopAPIServer are what else fails.
 //
 // # Concurrency
 //

@@ -127,3 +127,13 @@ func TestEndOfALogIsTold(t *testing.T) {
 		t.Errorf("told %q", got)
 	}
 }
+
+func TestAProgramIsToldByNameAndWords(t *testing.T) {
+	const line = "/usr/local/bin/shale-csi\x00controller\x00--socket=/x\x00"
+	if !isProgram(line, "shale-csi", []string{"controller"}) {
+		t.Error("it was not found")
+	}
+	if isProgram(line, "shale-csi", []string{"initiator"}) || isProgram(line, "csi", nil) || isProgram("", "csi", nil) {
+		t.Error("another was taken for it")
+	}
+}

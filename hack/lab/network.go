@@ -89,12 +89,35 @@ func (n *Node) drop(ctx context.Context, machine, device string) error {
 	return nil
 }
 
-// Heal takes back Cut, CutIncoming and CutOutgoing.
+// nobody is a hardware address that no machine has: what is sent there is sent in vain.
+const nobody = "02:5a:1e:ff:ff:ff"
+
+// CutTo drops what the node and its pods send to another node, without a word to the sender; all else goes on.
+func (n *Node) CutTo(ctx context.Context, other *Node) error {
+	n.cluster.log.Info("Dropping packets", "from", n.Name, "to", other.Name)
+	return n.misdirect(ctx, other.IP())
+}
+
+// CutToControlPlane drops what the node and its pods send to the control plane.
+func (n *Node) CutToControlPlane(ctx context.Context) error {
+	n.cluster.log.Info("Dropping packets", "from", n.Name, "to", controlPlane)
+	return n.misdirect(ctx, controlIP)
+}
+
+// misdirect gives the node a wrong hardware address of a neighbour. No kernel lacks that, packet filters it may.
+func (n *Node) misdirect(ctx context.Context, address string) error {
+	return n.cluster.ip(ctx, n.Name, "neighbour replace "+address+" lladdr "+nobody+" nud permanent dev eth0")
+}
+
+// Heal takes back Cut, CutIncoming, CutOutgoing, CutTo and CutToControlPlane of this node.
 func (n *Node) Heal(ctx context.Context) error {
 	n.cluster.log.Info("Healing network", "node", n.Name)
 	for machine, device := range map[string]string{controlPlane: n.port(), n.Name: "eth0"} {
 		// Where nothing was replaced there is nothing to delete, which is no error.
 		_, _ = n.cluster.space(machine).Run(ctx, nil, "tc", "qdisc", "del", "dev", device, "root")
+	}
+	if err := n.cluster.ip(ctx, n.Name, "neighbour flush dev eth0 nud permanent"); err != nil {
+		return err
 	}
 	return n.cluster.ip(ctx, controlPlane, "link set "+n.port()+" up")
 }

@@ -5,11 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/hack/lab/loops"
 )
@@ -88,41 +83,3 @@ func (n *Node) PowerOn(ctx context.Context) error {
 
 // IsOn reports whether the node runs.
 func (n *Node) IsOn() bool { return n.cluster.space(n.Name).Alive() }
-
-// Processes are the pids on the node whose program has that name, such as "storenode".
-func (n *Node) Processes(program string) ([]int, error) {
-	pids, err := n.cluster.group.Child(n.Name).Pids()
-	if err != nil {
-		return nil, err
-	}
-	var found []int
-	for _, pid := range pids {
-		line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
-		if err != nil {
-			continue
-		}
-		first, _, _ := strings.Cut(string(line), "\x00")
-		if filepath.Base(first) == program {
-			found = append(found, pid)
-		}
-	}
-	return found, nil
-}
-
-// Kill sends SIGKILL to a process, if it is one of the node's.
-func (n *Node) Kill(pid int) error {
-	pids, err := n.cluster.group.Child(n.Name).Pids()
-	if err != nil {
-		return err
-	}
-	for _, own := range pids {
-		if own != pid {
-			continue
-		}
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-			return fmt.Errorf("kill process %d of %s: %w", pid, n.Name, err)
-		}
-		return nil
-	}
-	return fmt.Errorf("kill process %d: it is not one of %s", pid, n.Name)
-}

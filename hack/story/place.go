@@ -26,8 +26,10 @@ const (
 type Options struct {
 	// Dir of the lab.
 	Dir string
-	Say func(format string, args ...any)
-	Log *slog.Logger
+	// SSDSize of each node; 0 is the lab's default.
+	SSDSize int64
+	Say     func(format string, args ...any)
+	Log     *slog.Logger
 }
 
 // Place is the lab with Shale installed.
@@ -46,7 +48,9 @@ func Start(ctx context.Context, o Options) (*Place, error) {
 	}
 	app := slices.IndexFunc(built, func(i images.Image) bool { return i.Name == "app" })
 	o.Say("Starting a Kubernetes of three nodes")
-	c, err := lab.Up(ctx, lab.Options{Dir: o.Dir, Images: images.Archives(built), Log: o.Log})
+	c, err := lab.Up(ctx, lab.Options{
+		Dir: o.Dir, SSDSize: o.SSDSize, Images: images.Archives(built), Log: o.Log,
+	})
 	if err != nil {
 		return nil, err
 	}
