@@ -71,6 +71,7 @@ func (p *Pool) Get(n int) *Buffer {
 	p.inUse += size
 	b.next = nil
 	b.length = n
+	b.summed = false
 	b.references.Store(1)
 	return b
 }
@@ -129,10 +130,12 @@ func (p *Pool) mapLocked(class int) error {
 	}
 	size := classes[class]
 	buffers := make([]Buffer, slabSize/size)
+	sums := make([]uint32, slabSize/Alignment)
 	for i := range buffers {
 		b := &buffers[i]
 		b.pool, b.class = p, class
 		b.memory = memory[i*size : (i+1)*size : (i+1)*size]
+		b.sums = sums[i*size/Alignment : (i+1)*size/Alignment : (i+1)*size/Alignment]
 		b.next = p.cold[class]
 		p.cold[class] = b
 	}
@@ -164,6 +167,9 @@ type Buffer struct {
 	length     int
 	references atomic.Int32
 	next       *Buffer
+	// sums are checksums of its 4 KiB parts, if summed.
+	sums   []uint32
+	summed bool
 }
 
 // Bytes are the Buffer's contents, as long as was asked for.
@@ -178,6 +184,20 @@ func (b *Buffer) Resize(n int) {
 		invariant.Check(false, "buffer of %d bytes resized to %d", len(b.memory), n)
 	}
 	b.length = n
+}
+
+// SetSums says that the checksums of the 4 KiB parts are in SumsRoom. Nobody changes the bytes any more.
+func (b *Buffer) SetSums() { b.summed = true }
+
+// SumsRoom is where the checksums of the 4 KiB parts of Bytes go.
+func (b *Buffer) SumsRoom() []uint32 { return b.sums[:b.length/Alignment] }
+
+// Sums are the checksums of the 4 KiB parts of Bytes, CRC32C, or nil if nobody has summed them.
+func (b *Buffer) Sums() []uint32 {
+	if !b.summed {
+		return nil
+	}
+	return b.sums[:b.length/Alignment]
 }
 
 // Cap is the largest length Resize takes.

@@ -215,9 +215,7 @@ func (s *Store) writePiece(io *IO, logical uint32, first, blocks int) bool {
 		s.placer.carry(p, first, data)
 	}
 	b := journal.AppendExtent(p.room[:0], &r)
-	for i := 0; i < len(data); i += block {
-		b = appendCRC(b, layout.CRC(data[i:i+block]))
-	}
+	b = appendSums(b, data, io.Buf.Sums(), io.state.at/block)
 	p.record = b
 	s.journal.add(p)
 	if carried {
@@ -232,6 +230,18 @@ func (s *Store) writePiece(io *IO, logical uint32, first, blocks int) bool {
 		s.placer.submit(p)
 	}
 	return true
+}
+
+// appendSums adds the checksums of the Blocks of data; sums, if known, are those of the IO, whose part begins at first.
+func appendSums(b, data []byte, sums []uint32, first int) []byte {
+	for i := range len(data) / block {
+		if sums != nil {
+			b = appendCRC(b, sums[first+i])
+		} else {
+			b = appendCRC(b, layout.CRC(data[i*block:(i+1)*block]))
+		}
+	}
+	return b
 }
 
 func appendCRC(b []byte, crc uint32) []byte {

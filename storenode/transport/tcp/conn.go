@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
 )
@@ -104,7 +105,7 @@ func (c *conn) Close(err error) {
 func (c *conn) Send(f *transport.Frame) error {
 	f.PayloadLength, f.PayloadCRC = 0, 0
 	if f.Payload != nil {
-		f.PayloadLength, f.PayloadCRC = uint32(f.Payload.Len()), wire.CRC(f.Payload.Bytes())
+		f.PayloadLength, f.PayloadCRC = uint32(f.Payload.Len()), checksum(f.Payload)
 	}
 	c.mu.Lock()
 	err := c.appendLocked(f)
@@ -119,6 +120,13 @@ func (c *conn) Send(f *transport.Frame) error {
 		c.Close(err)
 	}
 	return err
+}
+
+func checksum(b *buffer.Buffer) uint32 {
+	if sums := b.Sums(); sums != nil {
+		return wire.CRCOfBlocks(sums)
+	}
+	return wire.CRC(b.Bytes())
 }
 
 func (c *conn) appendLocked(f *transport.Frame) error {

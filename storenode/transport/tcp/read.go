@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
 )
@@ -14,6 +15,8 @@ import (
 const (
 	// readBuffer is what one read may take, in bytes.
 	readBuffer = 256 << 10
+	// bulkPayload is a payload that is not worth to be copied, in bytes.
+	bulkPayload = 64 << 10
 	// poolRetry is how long the reader waits for the Pool before it asks again.
 	poolRetry = 200 * time.Microsecond
 )
@@ -25,6 +28,9 @@ type reader struct {
 	buf        []byte
 	start, end int
 	frame      transport.Frame
+	// bulk: the last payload was large, so the next may be: only its header is read into buf, and the payload to where
+	// it belongs.
+	bulk bool
 	// busy: frames were handed on since the last Idle.
 	busy  bool
 	first bool
@@ -63,6 +69,7 @@ func (r *reader) one() error {
 		return err
 	}
 	r.start += wire.HeaderSize
+	r.bulk = f.PayloadLength >= bulkPayload
 	if f.PayloadLength > 0 {
 		if err := r.payload(int(f.PayloadLength)); err != nil {
 			return err
@@ -95,12 +102,22 @@ func (r *reader) payload(n int) error {
 		}
 		r.c.options.Metrics.BytesIn.Add(int64(n - have))
 	}
-	if wire.CRC(b.Bytes()) != r.frame.PayloadCRC {
+	if sum(b) != r.frame.PayloadCRC {
 		b.Release()
 		return fmt.Errorf("%w: payload checksum differs", wire.ErrMalformed)
 	}
 	r.frame.Payload = b
 	return nil
+}
+
+// sum is the checksum of what was received. Whole Blocks are summed one by one, for the Store and the next hop.
+func sum(b *buffer.Buffer) uint32 {
+	if b.Len()%ident.BlockSize != 0 {
+		return wire.CRC(b.Bytes())
+	}
+	wire.SumBlocks(b.Bytes(), b.SumsRoom())
+	b.SetSums()
+	return wire.CRCOfBlocks(b.Sums())
 }
 
 // memory waits for the Pool; the peer waits with it.
@@ -125,7 +142,11 @@ func (r *reader) fill() error {
 		r.end = copy(r.buf, r.buf[r.start:r.end])
 		r.start = 0
 	}
-	n, err := r.c.tcp.Read(r.buf[r.end:])
+	room := r.buf[r.end:]
+	if r.bulk {
+		room = room[:wire.HeaderSize-r.end]
+	}
+	n, err := r.c.tcp.Read(room)
 	r.end += n
 	r.c.options.Metrics.BytesIn.Add(int64(n))
 	if n > 0 {
