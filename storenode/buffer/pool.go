@@ -189,6 +189,9 @@ func (b *Buffer) Resize(n int) {
 // SetSums says that the checksums of the 4 KiB parts are in SumsRoom. Nobody changes the bytes any more.
 func (b *Buffer) SetSums() { b.summed = true }
 
+// DropSums forgets them: somebody else may change the bytes from now on, or has.
+func (b *Buffer) DropSums() { b.summed = false }
+
 // SumsRoom is where the checksums of the 4 KiB parts of Bytes go.
 func (b *Buffer) SumsRoom() []uint32 { return b.sums[:b.length/Alignment] }
 

@@ -57,6 +57,7 @@ func (v *Volume) succeeded(p *part, f *transport.Frame) error {
 			return fmt.Errorf("read of %d bytes answered with %d: %w", p.length, f.PayloadLength, errRole)
 		}
 		if p.length == r.Length {
+			f.Payload.DropSums()
 			r.Buffer, f.Payload = f.Payload, r.Buffer // the caller of this function releases the latter
 		} else {
 			copy(r.Buffer.Bytes()[p.at:p.at+p.length], f.Payload.Bytes())

@@ -127,7 +127,8 @@ func (v *Volume) check(r *Request) error {
 		r.Offset > v.size-int64(r.Length) {
 		return ErrInvalid
 	}
-	if (r.Op == OpRead || r.Op == OpWrite) && r.Buffer.Len() != r.Length {
+	if r.Op == OpRead || r.Op == OpWrite {
+		r.Buffer.DropSums() // the caller has changed the bytes since
 		r.Buffer.Resize(r.Length)
 	}
 	return nil

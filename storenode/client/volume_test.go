@@ -39,6 +39,32 @@ func TestWhatWasWrittenIsReadAcrossShards(t *testing.T) {
 	}
 }
 
+// A Buffer that a read has filled carries the checksums it came with; they end when the caller may write to it.
+func TestABufferIsReadIntoChangedAndWritten(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	v := x.open(t)
+	do(t, v, OpWrite, 0, 64<<10, pattern(64<<10, 1))
+	c := &call{done: make(chan struct{}, 1)}
+	c.Buffer = v.Buffer(64 << 10)
+	defer func() { c.Buffer.Release() }()
+	run := func(op Op, offset int64) {
+		t.Helper()
+		c.Op, c.Offset, c.Length, c.Done = op, offset, 64<<10, c
+		v.Submit(&c.Request)
+		v.Kick()
+		if <-c.done; c.Err != nil {
+			t.Fatal(c.Err)
+		}
+	}
+	run(OpRead, 0)
+	want := pattern(64<<10, 2)
+	copy(c.Buffer.Bytes(), want)
+	run(OpWrite, 128<<10)
+	if !bytes.Equal(x.read(128<<10, len(want)), want) {
+		t.Error("the write did not arrive as it was")
+	}
+}
+
 func TestAFlushCoversWhatWasAcknowledgedAndNoMore(t *testing.T) {
 	x := newCluster(t, 2, 3, testShard)
 	v := x.open(t)
