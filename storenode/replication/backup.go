@@ -139,7 +139,8 @@ func (m *Machine) followOn(wasInSync bool) {
 		return
 	}
 	if m.stage == stageJoining && inSync {
-		m.stage, m.powerLost = stageFollowing, false
+		m.stage = stageFollowing
+		m.sound()
 	}
 }
 
@@ -188,6 +189,10 @@ func (m *Machine) apply(h *wire.Header, p Payload) wire.Status {
 		return wire.StatusOK
 	}
 	op.request, op.follows = *h, f.number
+	if op.Kind == Flush && mutant.Now == mutant.LoseFlush {
+		f.stored(m, &op)
+		return wire.StatusOK
+	}
 	m.store(f, op)
 	return wire.StatusOK
 }

@@ -172,7 +172,7 @@ func (m *Machine) release(b *member) {
 
 // serving reports whether clients may be answered now: the leases of all that are needed hold.
 func (m *Machine) serving() bool {
-	if m.now < m.servesUntil || mutant.Now == mutant.SkipPromise {
+	if m.now < m.servesUntil || mutant.Now == mutant.SkipPromise || mutant.Now == mutant.ServeExpired {
 		return true
 	}
 	until := Instant(1<<63 - 1)

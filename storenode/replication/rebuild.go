@@ -145,7 +145,7 @@ func (m *Machine) differ(into []uint32, from, end uint32, theirs []wire.ExtentDi
 			into, theirs = append(into, theirs[0].Index), theirs[1:]
 		}
 		if len(theirs) > 0 && theirs[0].Index == d.Index {
-			if theirs[0] != d {
+			if theirs[0] != d && (mutant.Now != mutant.ForgetDelta || theirs[0].Epoch >= d.Epoch) {
 				into = append(into, d.Index)
 			}
 			theirs = theirs[1:]
