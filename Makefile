@@ -53,7 +53,7 @@ sim-mutants: ## break one rule of replication at a time; each must be seen
 	$(GO) test -count=1 -v -timeout 1h -tags mutants ./storenode/sim ./storenode/replication
 
 ##—— a real Kubernetes of three nodes on this machine (root)
-.PHONY: demo demo-down e2e
+.PHONY: demo demo-down e2e chaos
 demo: ## install Shale, write, kill a storenode, check every byte (KEEP=1 leaves the cluster)
 	$(GO) run ./hack/demo $(if $(KEEP),-keep)
 
@@ -62,6 +62,10 @@ demo-down: ## end the cluster that `make demo KEEP=1` left
 
 e2e: ## the same story and bad input, as tests
 	SHALE_E2E=1 $(GO) test -count=1 -v -timeout 30m ./test/e2e
+
+MINUTES ?= 5
+chaos: ## MINUTES=5 of all faults under load, then every byte compared (SEED=42 repeats them)
+	$(GO) run ./hack/chaos -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
 
 ##—— building
 .PHONY: build generate fmt bench tools clean

@@ -26,7 +26,7 @@
 //
 // PowerOff is what pulling the plug is: everything on the node ends at once, nothing cleans up, the SSD keeps what was
 // written. PowerOn starts the node on the same disks, with /run and its kind empty. Cut and Heal are the cable;
-// CutTo and its kin drop only what goes one way to one machine. Pause, FailWrites and StopAPIServer are what else fails.
+// CutTo and its kin drop only what goes one way to one machine. What else fails: Pause, FailWrites, StopAPIServer.
 //
 // # Concurrency
 //

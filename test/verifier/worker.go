@@ -42,15 +42,15 @@ func (w worker) settle(ctx context.Context, prefill bool) error {
 	written := map[uint32]bool{}
 	for _, number := range known {
 		written[number] = true
-		if err := ctx.Err(); err != nil {
-			return nil
+		if ctx.Err() != nil {
+			break
 		}
 		if err := w.read(number, 1); err != nil {
 			return err
 		}
 	}
-	if !prefill {
-		return nil
+	if !prefill || ctx.Err() != nil {
+		return nil //nolint:nilerr // to be told to stop is no failure
 	}
 	for first := uint32(0); first < w.blocks && ctx.Err() == nil; first++ {
 		count := uint32(0)

@@ -17,18 +17,42 @@ func TestWhichVersionsABlockMayHold(t *testing.T) {
 		log  []Entry
 		want []uint32
 	}{
-		"a write in flight may have happened":       {[]Entry{sent(1)}, []uint32{0, 1}},
-		"an acknowledged write has happened":        {[]Entry{sent(1), acknowledged(1)}, []uint32{1}},
-		"a failed write may have happened":          {[]Entry{sent(1), failed(1)}, []uint32{0, 1}},
-		"a later write hides a failed one":          {[]Entry{sent(1), failed(1), sent(2), acknowledged(2)}, []uint32{2}},
-		"writes that overlap may end in any order":  {[]Entry{sent(1), sent(2), acknowledged(2), acknowledged(1)}, []uint32{1, 2}},
-		"a write that overlaps both keeps both out": {[]Entry{sent(1), acknowledged(1), sent(2), sent(3), acknowledged(3), acknowledged(2)}, []uint32{2, 3}},
-		"one in flight outlives a later one":        {[]Entry{sent(1), sent(2), acknowledged(2), sent(3), acknowledged(3)}, []uint32{1, 3}},
-		"what was read is what is there":            {[]Entry{sent(1), sent(2), acknowledged(1), acknowledged(2), seen(2, 5)}, []uint32{2}},
-		"a read that began earlier tells nothing":   {[]Entry{sent(1), sent(2), acknowledged(1), acknowledged(2), seen(2, 3)}, []uint32{1, 2}},
-		"a read does not end a write in flight":     {[]Entry{sent(1), seen(0, 2)}, []uint32{0, 1}},
-		"a new run ends it":                         {[]Entry{sent(1), opened, seen(0, 3)}, []uint32{0}},
-		"a new run lets the old one have happened":  {[]Entry{sent(1), opened}, []uint32{0, 1}},
+		"a write in flight may have happened": {
+			[]Entry{sent(1)}, []uint32{0, 1},
+		},
+		"an acknowledged write has happened": {
+			[]Entry{sent(1), acknowledged(1)}, []uint32{1},
+		},
+		"a failed write may have happened": {
+			[]Entry{sent(1), failed(1)}, []uint32{0, 1},
+		},
+		"a later write hides a failed one": {
+			[]Entry{sent(1), failed(1), sent(2), acknowledged(2)}, []uint32{2},
+		},
+		"writes that overlap may end in any order": {
+			[]Entry{sent(1), sent(2), acknowledged(2), acknowledged(1)}, []uint32{1, 2},
+		},
+		"a write that overlaps both keeps both out": {
+			[]Entry{sent(1), acknowledged(1), sent(2), sent(3), acknowledged(3), acknowledged(2)}, []uint32{2, 3},
+		},
+		"one in flight outlives a later one": {
+			[]Entry{sent(1), sent(2), acknowledged(2), sent(3), acknowledged(3)}, []uint32{1, 3},
+		},
+		"what was read is what is there": {
+			[]Entry{sent(1), sent(2), acknowledged(1), acknowledged(2), seen(2, 5)}, []uint32{2},
+		},
+		"a read that began earlier tells nothing": {
+			[]Entry{sent(1), sent(2), acknowledged(1), acknowledged(2), seen(2, 3)}, []uint32{1, 2},
+		},
+		"a read does not end a write in flight": {
+			[]Entry{sent(1), seen(0, 2)}, []uint32{0, 1},
+		},
+		"a new run ends it": {
+			[]Entry{sent(1), opened, seen(0, 3)}, []uint32{0},
+		},
+		"a new run lets the old one have happened": {
+			[]Entry{sent(1), opened}, []uint32{0, 1},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := New()
