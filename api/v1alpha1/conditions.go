@@ -5,7 +5,8 @@ const (
 	// ConditionReady is the condition that every object has: it can do now what it is for. A Volume and a Shard are
 	// Ready while they serve I/O.
 	ConditionReady = "Ready"
-	// ConditionHealthy, of Volumes and Shards: all Replicas wanted are InSync.
+	// ConditionHealthy, of Volumes and Shards: all Replicas wanted are InSync. Of Devices: they answer, without errors,
+	// and have room.
 	ConditionHealthy = "Healthy"
 	// ConditionDevicesAccepted, of Pools: everything the Pool selects could be taken into service.
 	ConditionDevicesAccepted = "DevicesAccepted"
@@ -56,6 +57,14 @@ const (
 	ReasonUnreadable = "Unreadable"
 	// ReasonDeviceFailed: the Device answers I/O with errors and serves nothing any more.
 	ReasonDeviceFailed = "DeviceFailed"
+	// ReasonHealthy: the Device answers, without errors, and has room.
+	ReasonHealthy = "Healthy"
+	// ReasonStalled: the Device has work and finishes none of it.
+	ReasonStalled = "Stalled"
+	// ReasonIOErrors: the Device has answered with errors lately.
+	ReasonIOErrors = "IOErrors"
+	// ReasonFull: the Device has no Extent left; writes that need one fail, everything else goes on.
+	ReasonFull = "Full"
 	// ReasonNoDevices: the Pool has no Device in service.
 	ReasonNoDevices = "NoDevices"
 	// ReasonAllAccepted: everything the Pool selects is in service.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -31,7 +32,7 @@ func (f *findings) tell(ctx context.Context, statuses []shard.Status) {
 		s := &statuses[i]
 		before := f.told[s.Key]
 		now := s.Findings
-		if now.Healed < before.Healed || now.Lost < before.Lost || now.Different < before.Different {
+		if now.Healed < before.Healed || now.Lost < before.Lost || now.Different < before.Different || now.Stuck < before.Stuck {
 			before = shard.Findings{} // the Replica is in service anew
 		}
 		here[s.Key] = now
@@ -65,5 +66,14 @@ func (f *findings) emit(ctx context.Context, s *shard.Status, before shard.Findi
 		f.events.Eventf(&object, nil, corev1.EventTypeWarning, "ReplicasDiffer", "Scrub",
 			"replicas in sync differed %d times and were made equal to the primary; the last finding: %s", n, now.Last)
 	}
+	if n := now.Stuck - before.Stuck; n > 0 {
+		f.events.Eventf(&object, nil, corev1.EventTypeWarning, v1alpha1.ReasonStalled, "HandOver",
+			"the primary left %d times because its device did not answer; the last finding: %s", n, now.Last)
+	}
 	return true
+}
+
+// sick tells of a Device's condition, when it turns bad or has another message.
+func (f *findings) sick(d *v1alpha1.Device, c metav1.Condition) {
+	f.events.Eventf(d, nil, corev1.EventTypeWarning, c.Reason, "Watch", "%s", c.Message)
 }

@@ -52,6 +52,8 @@ type report struct {
 	failures map[ident.ReplicaKey]string
 	// told is what was last written of each Shard, so that only changes are.
 	told map[ident.ShardID]told
+	// errors is what is known of those of Devices.
+	errors map[ident.UUID]*deviceErrors
 	// toldUsage is when Devices were last written.
 	toldUsage time.Time
 }
@@ -297,7 +299,13 @@ func (r *report) device(ctx context.Context, id ident.UUID) error {
 		condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonDeviceFailed
 		condition.Message = failure.Error()
 	}
+	health := r.host.Health(id)
+	sick := healthy(health, usage, r.erroneous(id, health.Errors))
 	return r.patchDevice(ctx, deviceName(id), func(d *v1alpha1.Device) {
+		sick.ObservedGeneration = d.Generation
+		if meta.SetStatusCondition(&d.Status.Conditions, sick) && sick.Status == metav1.ConditionFalse {
+			r.findings.sick(d, sick)
+		}
 		d.Status.CapacityBytes, d.Status.UsedBytes = usage.Capacity, usage.Used
 		d.Status.ReservedBytes, d.Status.ReplicaCount = usage.Reserved, int32(usage.Replicas)
 		d.Status.Capacity, d.Status.Used = v1alpha1.BytesText(usage.Capacity), v1alpha1.BytesText(usage.Used)
@@ -306,6 +314,16 @@ func (r *report) device(ctx context.Context, id ident.UUID) error {
 		condition.ObservedGeneration = d.Generation
 		meta.SetStatusCondition(&d.Status.Conditions, condition)
 	})
+}
+
+// erroneous reports whether a Device has had errors lately.
+func (r *report) erroneous(id ident.UUID, count uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.errors[id] == nil {
+		r.errors[id] = &deviceErrors{}
+	}
+	return r.errors[id].see(count, r.clock.Now())
 }
 
 // refused writes why a selected Device is not in service.

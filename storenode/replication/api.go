@@ -78,6 +78,8 @@ type Op struct {
 
 	// owner is told of the end; nil when what it was for is over. next links free ones.
 	owner opOwner
+	// begun is when, by the Machine's patience.
+	begun time.Duration
 	// request is what a Backup answers when the Op has ended, follows which of its followings it belongs to.
 	request wire.Header
 	follows uint64
@@ -184,6 +186,8 @@ const (
 	// Differs: a Replica's Extent is not what the Primary's is, though both can be read. The Primary's is what clients
 	// were told since its reign began, so the other is made equal to it.
 	Differs
+	// Stuck: the Primary's own Device did not answer within the deadline, so another Replica is to be Primary.
+	Stuck
 )
 
 // Finding is news of Blocks of a Replica.

@@ -177,6 +177,7 @@ func (m *Machine) Tick(now Instant) {
 	if m.reigning() {
 		m.watch()
 		m.again()
+		m.watchDevice()
 		m.scrub.rested = true
 	}
 	if m.proposal.open && m.patience-m.proposal.at > m.c.Timing.Deadline {
@@ -260,7 +261,7 @@ func (m *Machine) store(owner opOwner, op Op) *Op {
 	m.freeOps = x.next
 	slot := x.Slot
 	*x = op
-	x.Slot, x.owner = slot, owner
+	x.Slot, x.owner, x.begun = slot, owner, m.patience
 	if x.Payload != nil {
 		x.Payload.Retain()
 	}

@@ -249,7 +249,7 @@ func (s *script) ready() string {
 			s.print(&b, &r.Sends[i])
 		}
 		for _, f := range r.Findings {
-			kind := [...]string{"", "healed", "lost"}[f.Kind]
+			kind := [...]string{"", "healed", "lost", "differs", "stuck"}[f.Kind]
 			fmt.Fprintf(&b, "%s: replica %d block %d+%d from %d\n", kind, f.Replica, f.Offset/4096, f.Length/4096, f.From)
 		}
 		if p := r.Propose; p != nil {

@@ -43,7 +43,7 @@ func run(ctx context.Context, f *flags, version string, log *slog.Logger) error 
 	}
 	s, err := process.Start(ctx, process.Config{
 		Name: f.node, Address: address, Incarnation: incarnation, Authority: a, Pool: buffer.New(poolSize(f.memory)),
-		Log: log,
+		Log: log, ScrubPass: f.scrub,
 	})
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/scrub"
 )
 
 // Options are what the program itself gives.
@@ -31,7 +32,7 @@ type flags struct {
 	port                     uint16
 	metrics, stateDir        string
 	memory                   int
-	handOver                 time.Duration
+	scrub, handOver          time.Duration
 	level                    slog.Level
 }
 
@@ -52,6 +53,8 @@ func newRun(o Options) *cobra.Command {
 	c.Flags().StringVar(&f.stateDir, "state-dir", "/var/lib/shale",
 		"directory kept on the node; made if it is missing, so that Devices that are files may lie below it")
 	c.Flags().IntVar(&f.memory, "memory-mib", 0, "memory for data on its way, in MiB; 0 for a share of the machine's")
+	c.Flags().DurationVar(&f.scrub, "scrub-pass", scrub.DefaultPass,
+		"how long one pass takes in which all Extents are read and compared on all Replicas; 0 for none")
 	c.Flags().DurationVar(&f.handOver, "hand-over-timeout", replication.HandOverTime,
 		"how long at most to wait at SIGTERM until other nodes serve what is served here")
 	c.Flags().TextVar(&f.level, "log-level", slog.LevelInfo, "debug, info, warn or error")

@@ -88,6 +88,8 @@ type Manager interface {
 	Delete(key ident.ReplicaKey) error
 	// Statuses of all local Replicas.
 	Statuses() []Status
+	// Health of a Device in service.
+	Health(device ident.UUID) Health
 	// Publish tells the map of a Volume, for OPEN by clients; Unpublish forgets it.
 	Publish(m VolumeMap)
 	Unpublish(volume ident.UUID)

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/engine/fault"
 	"github.com/shale-storage/shale/storenode/engine/uring"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
@@ -55,6 +56,7 @@ type node struct {
 	authority *shardtest.Authority
 	server    *process.Server
 	device    *uring.Device
+	fault     *fault.Device
 	store     *store.Store
 	stop      context.CancelFunc
 	served    sync.WaitGroup
@@ -106,7 +108,8 @@ func (n *node) open() {
 	if n.device, err = uring.Open(n.path, monitor); err != nil {
 		t.Fatal(err)
 	}
-	if n.store, err = store.Open(n.device, store.Options{Owner: monitor, Log: testLog(t), Boot: 1}); err != nil {
+	n.fault = fault.Wrap(n.device, monitor, nil)
+	if n.store, err = store.Open(n.fault, store.Options{Owner: monitor, Log: testLog(t), Boot: 1, Overcommit: 4}); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.server.Host.AddDevice(n.store); err != nil {

@@ -291,6 +291,7 @@ func (h *Host) Tick() (next time.Duration) {
 	next = h.o.Timing.Heartbeat
 	for _, m := range monitors {
 		m.Enter()
+		m.sick.look(now, m.inFlight)
 		for _, r := range replicas {
 			if r.monitor == m && r.tick(now) {
 				next = h.o.Timing.Heartbeat / ticksPerHeartbeat

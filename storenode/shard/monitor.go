@@ -38,6 +38,7 @@ type Monitor struct {
 	counts  Counts
 	// inFlight counts Ops with the Store.
 	inFlight int
+	sick     sickness
 }
 
 // Enter implements engine.Owner.

@@ -55,6 +55,7 @@ func (r *replica) submit(op *replication.Op) {
 // IODone implements store.Completer.
 func (o *operation) IODone(io *store.IO) {
 	o.op.Err = outcome(io.Err)
+	o.r.monitor.sick.note(io.Err)
 	if o.op.Kind == replication.Read {
 		if io.Err == nil {
 			o.op.Payload = io.Buf
@@ -81,6 +82,7 @@ func (o *operation) stored() {
 	o.r, o.op = nil, nil
 	r.inFlight--
 	r.monitor.inFlight--
+	r.monitor.sick.ended++
 	r.machine.Stored(r.host.o.Clock(), op)
 	r.touch()
 	if r.inFlight == 0 && r.drained != nil {

@@ -1,12 +1,15 @@
 package shard
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication"
 	"github.com/shale-storage/shale/storenode/scrub"
+	"github.com/shale-storage/shale/storenode/store"
 )
 
 const (
@@ -78,6 +81,8 @@ type Findings struct {
 	// Healed ranges of Blocks, of any Replica of the Shard; Lost is how often a Block was found that no Replica has;
 	// Different Extents of other members of InSync.
 	Healed, Lost, Different uint64
+	// Stuck is how often the Primary left because its Device did not answer.
+	Stuck uint64
 	// Last of them, in words.
 	Last string
 }
@@ -99,6 +104,9 @@ func (r *replica) found(f *replication.Finding) {
 		n.Lost++
 		r.monitor.counts.LostBlocks++
 		n.Last = "no replica can read " + what
+	case replication.Stuck:
+		n.Stuck++
+		n.Last = fmt.Sprintf("the device of replica %d does not answer; another replica is to be primary", f.Replica)
 	case replication.Differs:
 		n.Different++
 		r.monitor.counts.DifferentExtents++
@@ -106,8 +114,57 @@ func (r *replica) found(f *replication.Finding) {
 			"checksums are good, so it missed a write or its device gave one up; it gets the primary's", what,
 			f.Epochs[0], f.Epochs[1])
 	}
-	if seen := n.Healed + n.Lost + n.Different; seen <= maxLoggedFindings || seen&(seen-1) == 0 {
+	if seen := n.Healed + n.Lost + n.Different + n.Stuck; seen <= maxLoggedFindings || seen&(seen-1) == 0 {
 		r.host.o.Log.Warn("Found a damaged block", "shard", shard, "finding", n.Last, "healed", n.Healed, "lost", n.Lost,
 			"different", n.Different)
 	}
+}
+
+// Health is how a Device has served its Replicas.
+type Health struct {
+	// Errors of the Device, the last of them in words; writes that found it Full.
+	Errors, Full uint64
+	LastError    string
+	// Stalled is for how long the Device has had work and finished none of it.
+	Stalled time.Duration
+}
+
+// sickness is what a Monitor knows of its Device's health.
+type sickness struct {
+	health Health
+	// ended counts Ops that came back, seen is their number at the last Tick, progress the last Tick at which it had
+	// grown or there was nothing to do.
+	ended, seen uint64
+	progress    replication.Instant
+}
+
+// note counts the outcome of an Op. Damage is not the Device's word but the checksum's, and counted as a finding.
+func (s *sickness) note(err error) {
+	switch {
+	case err == nil, errors.Is(err, store.ErrCorruption), errors.Is(err, engine.ErrClosed):
+	case errors.Is(err, store.ErrNoSpace):
+		s.health.Full++
+	default:
+		s.health.Errors++
+		s.health.LastError = err.Error()
+	}
+}
+
+// look is called at each Tick.
+func (s *sickness) look(now replication.Instant, inFlight int) {
+	if inFlight == 0 || s.ended != s.seen || s.progress == 0 {
+		s.seen, s.progress = s.ended, now
+	}
+	s.health.Stalled = time.Duration(now - s.progress)
+}
+
+// Health implements Manager.
+func (h *Host) Health(device ident.UUID) Health {
+	m := h.monitorOf(device)
+	if m == nil {
+		return Health{}
+	}
+	m.Enter()
+	defer m.Leave()
+	return m.sick.health
 }

@@ -1,0 +1,104 @@
+package shard_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/shale-storage/shale/storenode/engine"
+	"github.com/shale-storage/shale/storenode/engine/fault"
+	"github.com/shale-storage/shale/storenode/wire"
+)
+
+// hang is a Device that answers nothing any more.
+func hang(*engine.Request) fault.Verdict { return fault.Verdict{Hold: true} }
+
+func TestADeviceThatHangsIsLeftByItsPrimaryAndTakenBackLater(t *testing.T) {
+	c := newCluster(t, 3)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 0, content(1))
+	sick := c.primary(shardID(0))
+	sick.fault.Set(hang)
+	k.write(shardID(0), 0, content(2))
+	if r := c.register.Record(shardID(0)); r.Primary == 1 || r.IsInSync(1) {
+		t.Errorf("record %+v", r)
+	}
+	eventually(t, "its host says so", func() bool { return sick.server.Host.Health(sick.store.Device()).Stalled > 0 })
+	k.expect(shardID(0), 0, content(2))
+	sick.fault.Set(nil)
+	sick.fault.Release()
+	eventually(t, "it is in sync again", func() bool { return len(c.register.Record(shardID(0)).InSync) == 3 })
+	if h := sick.server.Host.Health(sick.store.Device()); h.Errors != 0 {
+		t.Errorf("health %+v", h)
+	}
+}
+
+func TestABackupWhoseDeviceHangsIsEvicted(t *testing.T) {
+	c := newCluster(t, 3)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 0, content(1))
+	sick := c.nodes[2]
+	sick.fault.Set(hang)
+	k.write(shardID(0), 0, content(2))
+	if r := c.register.Record(shardID(0)); r.Primary != 1 || r.IsInSync(3) {
+		t.Errorf("record %+v", r)
+	}
+	sick.fault.Set(nil)
+	sick.fault.Release()
+	eventually(t, "it is in sync again", func() bool { return len(c.register.Record(shardID(0)).InSync) == 3 })
+}
+
+func TestADeviceThatFailsReadsIsReadElsewhereAndCounted(t *testing.T) {
+	c := newCluster(t, 2)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 0, slicesOf(content(1), content(2)))
+	primary := c.primary(shardID(0))
+	broken := errors.New("the medium has a bad place")
+	failures := 3 // the read of both, and each half of the first
+	primary.fault.Set(func(r *engine.Request) fault.Verdict {
+		if r.Op == engine.OpRead && failures > 0 {
+			failures--
+			return fault.Verdict{Err: broken}
+		}
+		return fault.Verdict{}
+	})
+	k.expect(shardID(0), 0, slicesOf(content(1), content(2)))
+	if h := primary.server.Host.Health(primary.store.Device()); h.Errors != 3 || h.LastError == "" {
+		t.Errorf("health %+v", h)
+	}
+	if s := primary.status(shardID(0)); s.Findings.Healed != 1 {
+		t.Errorf("status %+v", s)
+	}
+	if r := c.register.Record(shardID(0)); r.Epoch != 1 {
+		t.Errorf("membership changed: %+v", r)
+	}
+}
+
+func TestAFullDeviceStopsOnlyTheWritesThatNeedSpace(t *testing.T) {
+	c := newCluster(t, 1)
+	c.volume(12) // more than there is
+	k := newClient(t, c)
+	const extent = 1 << 20
+	k.write(shardID(0), 0, content(1))
+	full, at := false, uint64(0)
+	for i := uint64(1); i < 12*shardSize/extent && !full; i++ {
+		h := wire.Header{Opcode: wire.OpWrite, Shard: shardID(uint32(i * extent / shardSize)), Length: 4096}
+		h.Offset = i * extent % shardSize
+		a := k.do(h, content(2))
+		full, at = a.Status == wire.StatusNoSpace, i
+	}
+	if !full {
+		t.Fatal("the device never was full")
+	}
+	k.write(shardID(0), 0, content(3)) // needs no space
+	k.expect(shardID(0), 0, content(3))
+	if h := c.nodes[0].server.Host.Health(c.nodes[0].store.Device()); h.Full == 0 || h.Errors != 0 {
+		t.Errorf("health %+v", h)
+	}
+	k.do(wire.Header{Opcode: wire.OpDiscard, Shard: shardID(0), Offset: extent, Length: extent}, nil)
+	h := wire.Header{Opcode: wire.OpWrite, Shard: shardID(uint32(at * extent / shardSize)), Length: 4096}
+	h.Offset = at * extent % shardSize
+	eventually(t, "space that came back is used", func() bool { return k.do(h, content(2)).Status == wire.StatusOK })
+}
