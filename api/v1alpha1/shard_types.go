@@ -134,10 +134,20 @@ type ShardReplicaStatus struct {
 	// +kubebuilder:validation:Format=date-time
 	// +kubebuilder:validation:MaxLength=32
 	LastScrub string `json:"lastScrub,omitempty"`
+	// PowerLost: the Replica's machine lost power, and writes that were acknowledged and not flushed may be missing here.
+	PowerLost bool `json:"powerLost,omitempty"`
 	// Message says why, when State is not InSync.
 	//
 	// +kubebuilder:validation:MaxLength=4096
 	Message string `json:"message,omitempty"`
+}
+
+// LostReplica is a Replica that is away.
+type LostReplica struct {
+	// +kubebuilder:validation:Minimum=1
+	ID int64 `json:"id"`
+	// Since when, by the operator's clock.
+	Since metav1.Time `json:"since"`
 }
 
 // ShardStatus is the observed state of a Shard. Replicas is written by the storenodes, everything else by the operator.
@@ -150,6 +160,13 @@ type ShardStatus struct {
 	// +listMapKey=id
 	// +kubebuilder:validation:MaxItems=16
 	Replicas []ShardReplicaStatus `json:"replicas,omitempty"`
+	// LostReplicas are those that are failed, or whose storenode or Device is away, and since when: after a delay
+	// they are replaced.
+	//
+	// +listType=map
+	// +listMapKey=id
+	// +kubebuilder:validation:MaxItems=8
+	LostReplicas []LostReplica `json:"lostReplicas,omitempty"`
 	// PrimaryNode, InSyncNodes (n1,n2,n3) and Rebuild (n3 40%) say for people what spec.membership and status.replicas
 	// say by ids. Nothing reads them.
 	//

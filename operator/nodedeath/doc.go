@@ -1,0 +1,23 @@
+// Package nodedeath decides, from evidence, whether a node is dead, so that its volumes may be detached.
+//
+// It is pure: no I/O, clock, goroutine, lock or randomness.
+//
+// # What is at stake
+//
+// Data are safe whatever is decided: a volume that appears elsewhere has a higher attach generation, and the storenodes
+// refuse what the old node still sends. A wrong verdict ends pods that work. A late one keeps pods from working. So
+// a node is dead only if three parties that do not depend on each other agree:
+//
+//   - its storenode has not renewed its Lease (every second) for the Lease's duration,
+//   - its kubelet has not renewed the node's Lease since then, and
+//   - its host answers no connection, not even with a refusal, while the host of another StoreNode does
+//     ([SilentRounds] times in a row). A host whose processes died refuses: so a crash is never taken for a death.
+//
+// Where no host can be asked (a NetworkPolicy forbids it), the third is replaced by patience: the kubelet, which renews
+// every ten seconds, has been silent for [KubeletSilence].
+//
+// # When nothing is done, whatever the evidence
+//
+// While the StoreNode is in maintenance: somebody knows. While fewer than half of all StoreNodes live: then it is
+// more likely that the operator or the API server is the one cut off.
+package nodedeath

@@ -1,0 +1,112 @@
+package nodedeath
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	// SilentRounds is how often in a row the host must not answer while a witness does.
+	SilentRounds = 2
+	// KubeletSilence is how long a kubelet's Lease stands still before that counts by itself; it renews every 10 s.
+	KubeletSilence = 13 * time.Second
+	// slack is how much later than its storenode a dying node's kubelet may have been heard.
+	slack = 2 * time.Second
+	// retry is how soon a suspect is looked at again, watch how soon a node whose storenode alone is down.
+	retry = 300 * time.Millisecond
+	watch = 3 * time.Second
+)
+
+// Host is what became of connections to a host.
+type Host uint8
+
+// The states of a host.
+const (
+	// HostUnknown: no witness answered either, so nothing is learnt.
+	HostUnknown Host = iota
+	// HostAnswers: it accepts connections, or refuses them.
+	HostAnswers
+	// HostSilent: it does not answer, and a witness does.
+	HostSilent
+)
+
+// Evidence about a node.
+type Evidence struct {
+	Node string
+	// StorenodeAlive: its Lease has not expired. StorenodeAge is how long it has stood still, KubeletAge the same of
+	// the kubelet's.
+	StorenodeAlive           bool
+	StorenodeAge, KubeletAge time.Duration
+	Host                     Host
+	// Rounds in which the host was HostSilent, in a row, this one included.
+	Rounds int
+	// Alive of all StoreNodes.
+	Alive, All int
+	// Maintenance is why the StoreNode is in maintenance, empty if it is not.
+	Maintenance string
+}
+
+// Reason of a verdict, in words of the API's conditions.
+type Reason string
+
+// The reasons.
+const (
+	StorenodeAlive Reason = "StorenodeAlive"
+	InMaintenance  Reason = "Maintenance"
+	TooManySilent  Reason = "TooManySilent"
+	HostAlive      Reason = "HostAnswers"
+	KubeletAlive   Reason = "KubeletAlive"
+	Suspected      Reason = "Suspected"
+	NodeDead       Reason = "NodeDead"
+)
+
+// Verdict about a node.
+type Verdict struct {
+	// Dead: detach its volumes.
+	Dead   bool
+	Reason Reason
+	// Message for people.
+	Message string
+	// Again is when to look again, 0 if something will happen before.
+	Again time.Duration
+}
+
+// Settled reports whether the evidence without a look at the host is enough, so that nobody need be asked.
+func Settled(e *Evidence) bool {
+	return e.StorenodeAlive || e.Maintenance != "" || 2*e.Alive < e.All
+}
+
+// Judge says whether the node is dead.
+func Judge(e *Evidence) Verdict {
+	switch {
+	case e.StorenodeAlive:
+		return Verdict{Reason: StorenodeAlive, Message: "Its storenode renews its lease"}
+	case e.Maintenance != "":
+		return Verdict{
+			Reason: InMaintenance, Again: watch,
+			Message: "It is in maintenance (" + e.Maintenance + "): its volumes stay attached, its replicas in place",
+		}
+	case 2*e.Alive < e.All:
+		return Verdict{
+			Reason: TooManySilent, Again: watch,
+			Message: fmt.Sprintf("Only %d of %d storenodes live: nothing is detached while fewer than half do", e.Alive, e.All),
+		}
+	case e.Host == HostAnswers:
+		return Verdict{Reason: HostAlive, Again: watch, Message: "Its storenode is down, its host answers"}
+	case e.KubeletAge+slack < e.StorenodeAge && e.KubeletAge < KubeletSilence:
+		return Verdict{Reason: KubeletAlive, Again: watch, Message: "Its storenode is down, its kubelet was heard since"}
+	case e.Host == HostSilent && e.Rounds >= SilentRounds:
+		return e.dead("its host does not answer, while others do")
+	case e.Host == HostUnknown && e.KubeletAge >= KubeletSilence:
+		return e.dead("hosts cannot be asked")
+	}
+	return Verdict{Reason: Suspected, Again: retry, Message: "Its storenode is silent, its host is asked"}
+}
+
+func (e *Evidence) dead(host string) Verdict {
+	return Verdict{
+		Dead: true, Reason: NodeDead, Again: watch,
+		Message: fmt.Sprintf("Node %s is dead: its storenode has been silent for %s, its kubelet for %s; %s",
+			e.Node, e.StorenodeAge.Round(time.Second/10), e.KubeletAge.Round(time.Second/10), host),
+	}
+}
