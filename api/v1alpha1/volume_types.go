@@ -2,6 +2,11 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+// AttachGenerationStep lies between the generations of two attachments. Those between are the lives of the attachment:
+// each process of an initiator that serves it opens the Volume with one of its own, higher than those before, so that
+// what a process left on its way when it died cannot arrive after its successor's writes.
+const AttachGenerationStep = 1 << 32
+
 // VolumeSpec is what is asked of a Volume.
 //
 // +kubebuilder:validation:XValidation:rule="self.sizeBytes <= self.shardSizeBytes * 65536",message="sizeBytes must not need more than 65536 Shards of shardSizeBytes",fieldPath=".sizeBytes"

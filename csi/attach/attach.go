@@ -105,6 +105,24 @@ type Frontend interface {
 	// Detach ends the device, after which the Backend gets no Request. While somebody has the device open it waits
 	// until ctx ends and then says ErrBusy; the device works on. An unknown volume is no error.
 	Detach(ctx context.Context, volume string) error
-	// CleanUp ends what an earlier process with the same state directory left behind, and nothing else.
+	// CleanUp ends what an earlier process with the same state directory left behind, except what was adopted, and
+	// nothing else.
 	CleanUp(ctx context.Context) error
+	// Held is what a successor of this process needs to go on with the device of an attached volume; the descriptors
+	// stay the Frontend's. false if the kernel cannot do that.
+	Held(volume string) (Held, bool)
+	// Adopt takes over the device of a process that has died. Its I/O waits for Resume; a Detach before that fails. The
+	// descriptors are the Frontend's if there is no error.
+	Adopt(volume string, h Held) (Device, error)
+	// Resume gives an adopted device its Backend and does what its former process left undone.
+	Resume(spec Spec) error
+	// Abandon gives an adopted device up: its I/O fails, and it goes away with its last opener.
+	Abandon(volume string) error
+}
+
+// Held is what of a device outlives the process that made it, if somebody keeps the descriptors open.
+type Held struct {
+	// State is the Frontend's record of the device.
+	State []byte
+	Files []int
 }

@@ -232,7 +232,7 @@ func TestAWriterKeepsOthersOutUntilItIsDetached(t *testing.T) {
 	x.startOperator(t)
 	id := x.mustCreate(t)
 	first, err := x.publish(t, id, "n2", writer)
-	if err != nil || first[keyGeneration] != "1" || first[keyAddresses] != "n2:7800,n1:7800,n3:7800" {
+	if err != nil || first[keyGeneration] != "4294967296" || first[keyAddresses] != "n2:7800,n1:7800,n3:7800" {
 		t.Errorf("first: %v, %v", first, err)
 	}
 	if again, err := x.publish(t, id, "n2", writer); err != nil || cmp.Diff(first, again) != "" {
@@ -254,7 +254,7 @@ func TestAWriterKeepsOthersOutUntilItIsDetached(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if next, err := x.publish(t, id, "n3", writer); err != nil || next[keyGeneration] != "2" {
+	if next, err := x.publish(t, id, "n3", writer); err != nil || next[keyGeneration] != "8589934592" {
 		t.Errorf("after detach: %v, %v", next, err)
 	}
 }
@@ -264,7 +264,7 @@ func TestReadersShareAGenerationSoThatNoneFencesAnother(t *testing.T) {
 	x.startOperator(t)
 	id := x.mustCreate(t)
 	for _, node := range []string{"n1", "n2"} {
-		if got, err := x.publish(t, id, node, reader); err != nil || got[keyGeneration] != "1" {
+		if got, err := x.publish(t, id, node, reader); err != nil || got[keyGeneration] != "4294967296" {
 			t.Errorf("%s: %v, %v", node, got, err)
 		}
 	}

@@ -42,7 +42,12 @@ type Options struct {
 	Open      Opener
 	// MaxVolumes bounds what may be attached at a time.
 	MaxVolumes int
-	Log        *slog.Logger
+	// Holder is the socket of the holder; empty for none, then devices end with this process.
+	Holder string
+	// Life of this process: a number, below v1alpha1.AttachGenerationStep, that is higher than that of any process
+	// before on this node. The second in which it began is one.
+	Life uint32
+	Log  *slog.Logger
 }
 
 func (o Options) validate() error {
@@ -64,6 +69,7 @@ func (o Options) validate() error {
 // Initiator is the table of attached Volumes. It implements api.Initiator.
 type Initiator struct {
 	options Options
+	holding *holding
 
 	// mu guards table; an entry's other fields belong to the call that has it busy.
 	mu    sync.Mutex
@@ -80,6 +86,9 @@ type entry struct {
 	request  api.AttachRequest
 	volume   Volume
 	frontend attach.Frontend
+	// life of the attachment in which volume was opened; adopted is what a device that waits for it was made of.
+	life    uint32
+	adopted attach.Held
 }
 
 // New makes an Initiator with nothing attached.
@@ -87,7 +96,7 @@ func New(o Options) (*Initiator, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	return &Initiator{options: o, table: map[string]*entry{}}, nil
+	return &Initiator{options: o, holding: newHolding(o.Holder, o.Log), table: map[string]*entry{}}, nil
 }
 
 // CleanUp ends what an earlier process left in the kernel. What cannot be ended is logged: it hinders nobody else.
@@ -152,7 +161,7 @@ func (i *Initiator) start(ctx context.Context, e *entry, r api.AttachRequest) (a
 	if err != nil {
 		return api.Attachment{}, err
 	}
-	volume, err := i.options.Open(ctx, r)
+	volume, err := i.options.Open(ctx, openAs(r, i.options.Life))
 	if err != nil {
 		return api.Attachment{}, fmt.Errorf("open volume: %w", err)
 	}
@@ -165,14 +174,25 @@ func (i *Initiator) start(ctx context.Context, e *entry, r api.AttachRequest) (a
 	if err != nil {
 		return api.Attachment{}, errors.Join(fmt.Errorf("make %s device: %w", frontend.Name(), err), volume.Close())
 	}
-	attached := &api.Attachment{
-		Volume: r.Volume, ID: r.ID, SizeBytes: r.SizeBytes, Generation: r.Generation, ReadOnly: r.ReadOnly,
-		Frontend: frontend.Name(), DevicePath: device.Path, Link: device.Link,
-	}
-	e.request, e.volume, e.frontend = r, volume, frontend
+	e.request, e.volume, e.frontend, e.life = r, volume, frontend, i.options.Life
+	attached := e.attachment(device)
 	i.setAttached(e, attached)
 	i.options.Log.Info("Attached", "volume", r.Volume, "generation", r.Generation, "device", device.Path)
+	if held, ok := frontend.Held(r.Volume); ok && i.options.Holder != "" {
+		if err := i.hold(ctx, e, held); err != nil {
+			i.options.Log.Warn("Device ends with this process", "volume", r.Volume, "cause", err)
+		}
+	}
 	return *attached, nil
+}
+
+// attachment is what callers are told of e.
+func (e *entry) attachment(d attach.Device) *api.Attachment {
+	r := e.request
+	return &api.Attachment{
+		Volume: r.Volume, ID: r.ID, SizeBytes: r.SizeBytes, Generation: r.Generation, ReadOnly: r.ReadOnly,
+		Frontend: e.frontend.Name(), DevicePath: d.Path, Link: d.Link,
+	}
 }
 
 // choose is the Frontend that was asked for, or the first that works here; the reasons why the others do not are told.
@@ -220,6 +240,10 @@ func (i *Initiator) end(ctx context.Context, e *entry) error {
 		return fmt.Errorf("end %s device: %w", e.frontend.Name(), err)
 	}
 	i.setAttached(e, nil)
+	if err := i.holding.drop(ctx, e.request.Volume); err != nil {
+		// A successor finds a device that is gone, and drops it.
+		i.options.Log.Warn("The holder keeps what is detached", "volume", e.request.Volume, "cause", err)
+	}
 	if err := e.volume.Close(); err != nil {
 		return fmt.Errorf("close volume: %w", err)
 	}
@@ -279,7 +303,9 @@ func (i *Initiator) List() []api.Attachment {
 
 // Health tells which Frontends work here.
 func (i *Initiator) Health() api.Health {
-	h := api.Health{Node: i.options.Node, Frontends: []string{}, Attached: len(i.List())}
+	h := api.Health{
+		Node: i.options.Node, Frontends: []string{}, Attached: len(i.List()), Held: i.holding.held(),
+	}
 	for _, f := range i.options.Frontends {
 		if f.Probe() == nil {
 			h.Frontends = append(h.Frontends, f.Name())

@@ -38,6 +38,9 @@ type fakeFrontend struct {
 	attach    error
 	detach    error
 	cleanedUp int
+	adopt     error
+	resumed   int
+	abandoned int
 	// entered and proceed, if not nil, hold each Attach.
 	entered, proceed chan struct{}
 }
@@ -56,6 +59,20 @@ func (f *fakeFrontend) Attach(context.Context, attach.Spec) (attach.Device, erro
 
 func (f *fakeFrontend) Detach(context.Context, string) error { return f.detach }
 func (f *fakeFrontend) CleanUp(context.Context) error        { f.cleanedUp++; return nil }
+
+func (f *fakeFrontend) Held(volume string) (attach.Held, bool) {
+	return attach.Held{State: []byte(volume), Files: []int{2}}, true
+}
+
+func (f *fakeFrontend) Adopt(volume string, h attach.Held) (attach.Device, error) {
+	if string(h.State) != volume || len(h.Files) != 1 {
+		return attach.Device{}, fmt.Errorf("adopt %s: got %+v", volume, h)
+	}
+	return attach.Device{Path: "/dev/adopted"}, f.adopt
+}
+
+func (f *fakeFrontend) Resume(attach.Spec) error { f.resumed++; return nil }
+func (f *fakeFrontend) Abandon(string) error     { f.abandoned++; return nil }
 
 // fixture is an Initiator over fakes; volumes are those that were opened.
 type fixture struct {

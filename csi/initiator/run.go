@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -29,7 +30,7 @@ const (
 	shutdownTimeout = 15 * time.Second
 )
 
-// Run cleans up after an earlier process and serves the API on Options.Socket until ctx ends.
+// Run takes over from an earlier process, cleans up after it and serves the API on Options.Socket until ctx ends.
 func Run(ctx context.Context, o Options) error {
 	i, err := New(o)
 	if err != nil {
@@ -39,7 +40,19 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	adopted, err := i.takeOver(ctx)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	i.CleanUp(ctx)
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	helping, stop := context.WithCancel(ctx)
+	defer stop()
+	helpers.Go(func() { i.holding.run(helping) })
+	for _, e := range adopted {
+		helpers.Go(func() { i.resume(helping, e) })
+	}
 	httpd := &http.Server{
 		Handler: api.NewHandler(i), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
@@ -86,9 +99,14 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// detachAll ends what is not in use. What is in use ends with the process.
+// detachAll ends what is not in use and not held. What is in use ends with the process, what is held goes on with its
+// successor.
 func (i *Initiator) detachAll(ctx context.Context) {
 	for _, a := range i.List() {
+		if i.holding.holds(a.Volume) {
+			i.options.Log.Info("Leaving device to the holder", "volume", a.Volume, "device", a.DevicePath)
+			continue
+		}
 		if err := i.Detach(ctx, a.Volume); err != nil {
 			i.options.Log.Warn("Leaving device behind", "volume", a.Volume, "device", a.DevicePath, "cause", err)
 		}

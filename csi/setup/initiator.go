@@ -16,8 +16,9 @@ import (
 )
 
 type initiatorFlags struct {
-	socket, node, stateDir, linkDir string
-	maxVolumes                      int
+	socket, node, stateDir, linkDir, holder string
+
+	maxVolumes int
 	// memory of each Volume, in MiB.
 	memory int
 }
@@ -32,6 +33,8 @@ func newInitiator(p *process) *cobra.Command {
 	c.Flags().StringVar(&f.node, "node", "", "name of this Kubernetes node (required)")
 	c.Flags().StringVar(&f.stateDir, "state-dir", "/run/shale/loop", "where the frontends keep what they mount")
 	c.Flags().StringVar(&f.linkDir, "link-dir", "/dev/shale", "directory of stable names of the devices")
+	c.Flags().StringVar(&f.holder, "holder-socket", "",
+		"socket of the holder, with which devices outlive this process; empty for none")
 	c.Flags().IntVar(&f.maxVolumes, "max-volumes", 128, "volumes that may be attached at a time")
 	c.Flags().IntVar(&f.memory, "volume-memory", 64, "MiB that the payloads of one attached volume may take")
 	_ = c.MarkFlagRequired("node")
@@ -59,7 +62,8 @@ func (p *process) runInitiator(ctx context.Context, f initiatorFlags) error {
 		func(ctx context.Context) error {
 			return initiator.Run(ctx, initiator.Options{
 				Socket: f.socket, Node: f.node, Frontends: []attach.Frontend{frontend},
-				Open: volume.Opener(volumes), MaxVolumes: f.maxVolumes, Log: p.log,
+				Open: volume.Opener(volumes), MaxVolumes: f.maxVolumes, Holder: f.holder,
+				Life: uint32(time.Now().Unix()), Log: p.log,
 			})
 		},
 		func(ctx context.Context) error { return serveHealth(ctx, p.health, p.metrics, alive) },

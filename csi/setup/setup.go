@@ -34,7 +34,7 @@ func New(o Options) *cobra.Command {
 	root.PersistentPreRun = func(*cobra.Command, []string) {
 		p.log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
-	root.AddCommand(newController(p, o), newNode(p, o), newInitiator(p))
+	root.AddCommand(newController(p, o), newNode(p, o), newInitiator(p), newHolder(p))
 	return root
 }
 

@@ -170,7 +170,7 @@ func attach(v *v1alpha1.Volume, node string, readOnly bool) (changed bool, err e
 	}
 	// Whoever is attached here is a reader beside this reader: see the package comment.
 	if len(v.Spec.Attachments) == 0 {
-		v.Spec.AttachGeneration++
+		v.Spec.AttachGeneration += v1alpha1.AttachGenerationStep
 	}
 	v.Spec.Attachments = append(v.Spec.Attachments, v1alpha1.VolumeAttachment{
 		NodeName: node, Generation: v.Spec.AttachGeneration, ReadOnly: readOnly,

@@ -72,6 +72,8 @@ type Export struct {
 	stop context.CancelFunc
 
 	inFlight atomic.Int64
+	// resends: the kernel sends again what a successor asks it for.
+	resends atomic.Bool
 
 	// mu guards free, a stack: the slot used last is the one whose memory is in the cache. freed tells of a push.
 	mu    sync.Mutex
@@ -83,6 +85,18 @@ type Export struct {
 
 // Mount makes the file system and serves it until Close.
 func Mount(o Options) (*Export, error) {
+	e, err := newExport(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.mount(o.Source); err != nil {
+		e.closeFiles()
+		return nil, fmt.Errorf("mount %s: %w", o.Dir, err)
+	}
+	return e, nil
+}
+
+func newExport(o Options) (*Export, error) {
 	size := o.Backend.Size()
 	if size <= 0 || size%blockSize != 0 {
 		return nil, fmt.Errorf("export %s: size %d is not a positive multiple of %d", o.Dir, size, blockSize)
@@ -93,10 +107,6 @@ func Mount(o Options) (*Export, error) {
 	for i := range e.slots {
 		e.slots[i].init(e)
 		e.push(&e.slots[i])
-	}
-	if err := e.mount(o.Source); err != nil {
-		e.closeFiles()
-		return nil, fmt.Errorf("mount %s: %w", o.Dir, err)
 	}
 	return e, nil
 }
@@ -137,10 +147,14 @@ func (e *Export) startReader(first int) error {
 	if err := unix.SetNonblock(nonBlocking, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
+	e.run(blocking, nonBlocking)
+	return nil
+}
+
+func (e *Export) run(blocking, nonBlocking int) {
 	r := &reader{export: e, blocking: blocking, nonBlocking: nonBlocking}
 	e.running.Add(1)
 	go r.run()
-	return nil
 }
 
 // clone opens one more descriptor of the mount. Each has its own list of requests it has read, so threads do not meet

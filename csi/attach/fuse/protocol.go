@@ -60,6 +60,9 @@ const (
 	initBigWrites = 1 << 5
 	initAsyncDIO  = 1 << 15
 	initMaxPages  = 1 << 22
+	initExtended  = 1 << 30
+	// initHasResend is in flags2: the kernel knows notifyResend (6.9).
+	initHasResend = 1 << 7
 
 	openDirectIO             = 1 << 0
 	openParallelDirectWrites = 1 << 6
@@ -71,6 +74,10 @@ const (
 	fallocPunchHole = 0x02
 	fallocZeroRange = 0x10
 )
+
+// notifyResend makes the kernel send again, in the order of their age, all requests that were read and not answered.
+// Each keeps its unique but for a bit that marks it, so it is answered like any other.
+const notifyResend = 7
 
 // rootNode and volumeNode are the two things there are.
 const (
@@ -92,8 +99,8 @@ type message struct {
 	mode   uint32
 	// isVolume: a LOOKUP for the file's name.
 	isVolume bool
-	// minor, readahead and flags are what INIT brings.
-	major, minor, readahead, flags uint32
+	// These are what INIT brings.
+	major, minor, readahead, flags, flags2 uint32
 }
 
 // decode reads a message of n bytes that the kernel put into head and then, beyond headSize, into rest.
@@ -136,6 +143,9 @@ func (m *message) decodeBody(body []byte, n int) error {
 		}
 		m.major, m.minor = le.Uint32(body[0:]), le.Uint32(body[4:])
 		m.readahead, m.flags = le.Uint32(body[8:]), le.Uint32(body[12:])
+		if m.flags&initExtended != 0 && len(body) >= initInMin+4 {
+			m.flags2 = le.Uint32(body[16:])
+		}
 	case opForget, opGetattr, opSetattr, opOpen, opStatfs, opRelease, opFsync, opFlush, opAccess, opInterrupt,
 		opDestroy, opBatchForget:
 	}
@@ -204,4 +214,12 @@ func putInit(b []byte, m message) {
 	le.PutUint32(b[20:], maxIO)
 	le.PutUint32(b[24:], 1)
 	le.PutUint16(b[28:], maxIO/4096)
+}
+
+// putNotify makes a notification without a body: it has the form of an answer to no request.
+func putNotify(b []byte, code int32) {
+	le := binary.LittleEndian
+	le.PutUint32(b[0:], outHeaderSize)
+	le.PutUint32(b[4:], uint32(code))
+	le.PutUint64(b[8:], 0)
 }

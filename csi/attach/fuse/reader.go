@@ -30,6 +30,8 @@ func (r *reader) run() {
 	defer r.export.running.Done()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	// Written so that its page is there: see land.
+	clear(r.head[:])
 	defer func() {
 		if r.landing != nil {
 			r.landing.Release()
@@ -56,10 +58,8 @@ func (r *reader) take(wait bool) (more, got bool) {
 	if wait {
 		fd = r.blocking
 	}
-	if r.landing == nil {
-		if r.landing = r.export.buffer(maxIO); r.landing == nil {
-			return false, false
-		}
+	if r.landing == nil && !r.land() {
+		return false, false
 	}
 	s := r.export.pop(wait)
 	if s == nil {
@@ -81,6 +81,17 @@ func (r *reader) take(wait bool) (more, got bool) {
 		r.answer(fd, m)
 	}
 	return true, true
+}
+
+// land gets a landing buffer; false when the Export ends. Its pages are there before a request is: the kernel fails a
+// request with EIO when the reader is killed while a page of its memory is being made.
+func (r *reader) land() bool {
+	if r.landing = r.export.buffer(maxIO); r.landing == nil {
+		return false
+	}
+	// A kernel that cannot do this (before 5.14) cannot send again either.
+	_ = unix.Madvise(r.landing.Bytes()[:maxIO], unix.MADV_POPULATE_WRITE)
+	return true
 }
 
 // hasEnded reports whether Close was called.
@@ -182,6 +193,7 @@ func (r *reader) answer(fd int, m message) {
 			r.reply(fd, m, unix.EPROTO, 0)
 			return
 		}
+		r.export.resends.Store(m.flags2&initHasResend != 0)
 		putInit(r.body(initOutSize), m)
 		r.reply(fd, m, 0, initOutSize)
 	case opLookup:

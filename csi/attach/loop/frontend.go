@@ -54,7 +54,11 @@ type Frontend struct {
 
 // attachment is one Volume on its way from Attach to the end of Detach.
 type attachment struct {
-	export *fuse.Export
+	// export is nil while an adopted device waits for Resume with these files.
+	export  *fuse.Export
+	files   []int
+	adopted bool
+
 	device device
 	dir    string
 	name   string
@@ -138,17 +142,30 @@ func (f *Frontend) Attach(_ context.Context, spec attach.Spec) (attach.Device, e
 		return attach.Device{}, err
 	}
 	a.export = export
-	if a.device, err = bind(export.Path(), a.name, spec.ReadOnly); err != nil {
-		//nolint:contextcheck // it must end whatever becomes of the caller
+	//nolint:contextcheck // what it made must end whatever becomes of the caller
+	if err := a.bind(spec.ReadOnly); err != nil {
 		return attach.Device{}, errors.Join(err, export.Close(context.Background()), os.Remove(a.dir))
 	}
-	a.cleared = false
 	f.put(spec.Volume, a)
 	if f.options.LinkDir != "" {
 		a.link = filepath.Join(f.options.LinkDir, spec.Volume)
 		f.makeLink(a)
 	}
 	return attach.Device{Path: a.device.path(), Link: a.link}, nil
+}
+
+// bind makes the loop device. The mount point has done its duty then: the device holds the file, and a name would only
+// be in the way of a successor in another mount namespace.
+func (a *attachment) bind(readOnly bool) error {
+	d, err := bind(a.export.Path(), a.name, readOnly)
+	if err != nil {
+		return err
+	}
+	if err := a.export.Detach(); err != nil {
+		return errors.Join(err, d.clear(a.name, false))
+	}
+	a.device, a.cleared = d, false
+	return nil
 }
 
 // makeLink replaces what was at the link. The link is for people; the device works without it.
@@ -170,6 +187,9 @@ func (f *Frontend) Detach(ctx context.Context, volume string) error {
 	a := f.get(volume)
 	if a == nil {
 		return nil
+	}
+	if a.export == nil {
+		return fmt.Errorf("detach %s: %w", volume, errAdopted)
 	}
 	if !a.cleared {
 		if err := a.clear(ctx); err != nil {
@@ -217,7 +237,7 @@ func (a *attachment) removeLink() {
 	}
 }
 
-// CleanUp clears this state directory's loop devices and unmounts its exports, whose process has ended.
+// CleanUp clears this state directory's loop devices that were not adopted and unmounts its exports, whose process has ended.
 func (f *Frontend) CleanUp(context.Context) error {
 	var failed []error
 	devices, err := bound()
@@ -225,6 +245,9 @@ func (f *Frontend) CleanUp(context.Context) error {
 		return err
 	}
 	for _, d := range devices {
+		if f.isAdopted(d) {
+			continue
+		}
 		failed = append(failed, f.cleanDevice(d))
 	}
 	entries, err := os.ReadDir(f.options.StateDir)

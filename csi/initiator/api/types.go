@@ -69,6 +69,8 @@ type Health struct {
 	Node      string   `json:"node"`
 	Frontends []string `json:"frontends"`
 	Attached  int      `json:"attached"`
+	// Held of those outlive the process, because a holder keeps what a successor needs.
+	Held int `json:"held"`
 }
 
 // Code is the kind of an Error.

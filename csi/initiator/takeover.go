@@ -1,0 +1,191 @@
+package initiator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/csi/attach"
+	"github.com/shale-storage/shale/csi/attach/holder"
+	"github.com/shale-storage/shale/csi/initiator/api"
+)
+
+const (
+	// resumePause is the time between tries to open the Volume of an adopted device.
+	resumePause = 100 * time.Millisecond
+	// resumeTimeout bounds one try.
+	resumeTimeout = 20 * time.Second
+)
+
+// errEnded says that the kernel has ended the device meanwhile.
+var errEnded = errors.New("device has ended")
+
+// errWornOut says that an attachment was taken over more often than its generation has room for.
+var errWornOut = errors.New("no more lives of this attachment: detach the volume and attach it again")
+
+// kept is what the holder remembers of an attachment. Fields may be added, not changed: another version of this program
+// reads them.
+type kept struct {
+	Request  api.AttachRequest `json:"request"`
+	Frontend string            `json:"frontend"`
+	// Life is the number within the attachment under which its Volume was opened last, or was about to be.
+	Life uint32 `json:"life"`
+	// State is the Frontend's.
+	State []byte `json:"state"`
+}
+
+// openAs is the request to open the Volume in a life of its attachment. Readers share a generation, and have nothing
+// that could come too late.
+func openAs(r api.AttachRequest, life uint32) api.AttachRequest {
+	if !r.ReadOnly {
+		r.Generation += uint64(life)
+	}
+	return r
+}
+
+// hold has the holder keep e in its current life.
+func (i *Initiator) hold(ctx context.Context, e *entry, h attach.Held) error {
+	state, err := json.Marshal(kept{Request: e.request, Frontend: e.frontend.Name(), Life: e.life, State: h.State})
+	if err != nil {
+		return fmt.Errorf("encode attachment: %w", err)
+	}
+	return i.holding.keep(ctx, holder.Item{Name: e.request.Volume, State: state, Files: h.Files})
+}
+
+// takeOver adopts the devices of an earlier process. Their I/O waits for resume.
+func (i *Initiator) takeOver(ctx context.Context) ([]*entry, error) {
+	items, err := i.holding.take(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("take over devices: %w", err)
+	}
+	var adopted []*entry
+	for _, item := range items {
+		e, err := i.adopt(item)
+		if err != nil {
+			i.options.Log.Warn("Cannot take over device", "volume", item.Name, "cause", err)
+			item.Close()
+			if err := i.holding.drop(ctx, item.Name); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		adopted = append(adopted, e)
+	}
+	return adopted, nil
+}
+
+// adopt makes a busy entry of an item.
+func (i *Initiator) adopt(item holder.Item) (*entry, error) {
+	var k kept
+	if err := json.Unmarshal(item.State, &k); err != nil {
+		return nil, fmt.Errorf("decode attachment: %w", err)
+	}
+	if err := k.Request.Validate(); err != nil || k.Request.Volume != item.Name {
+		return nil, errors.Join(fmt.Errorf("attachment under the name %.140q is of %.140q", item.Name, k.Request.Volume), err)
+	}
+	frontend := i.frontend(k.Frontend)
+	if frontend == nil {
+		return nil, fmt.Errorf("no frontend %.40q here", k.Frontend)
+	}
+	e, err := i.acquire(item.Name, true)
+	if err != nil {
+		return nil, err
+	}
+	e.request, e.frontend, e.life = k.Request, frontend, k.Life
+	e.adopted = attach.Held{State: k.State, Files: item.Files}
+	device, err := frontend.Adopt(item.Name, e.adopted)
+	if err != nil {
+		i.release(item.Name, e)
+		return nil, err
+	}
+	i.setAttached(e, e.attachment(device))
+	return e, nil
+}
+
+func (i *Initiator) frontend(name string) attach.Frontend {
+	for _, f := range i.options.Frontends {
+		if f.Name() == name {
+			return f
+		}
+	}
+	return nil
+}
+
+// resume opens the Volume of an adopted device, however long that takes, and lets its I/O go on. Only an attachment
+// that is of no use any more is given up.
+func (i *Initiator) resume(ctx context.Context, e *entry) {
+	name := e.request.Volume
+	defer i.release(name, e)
+	tries := 0
+	err := wait.PollUntilContextCancel(ctx, resumePause, true, func(ctx context.Context) (bool, error) {
+		tries++
+		err := i.tryResume(ctx, e)
+		if err == nil || isFinal(err) {
+			return true, err
+		}
+		// Told ever more seldom: at tries 1, 2, 4, 8 and so on.
+		if tries&(tries-1) == 0 {
+			i.options.Log.Warn("Cannot resume device yet", "volume", name, "tries", tries, "cause", err)
+		}
+		return false, nil
+	})
+	switch {
+	case err == nil:
+		i.options.Log.Info("Resumed", "volume", name, "generation", e.request.Generation, "life", e.life,
+			"device", e.attached.DevicePath)
+	case ctx.Err() != nil:
+		// The next process will find what this one has not resumed.
+	default:
+		i.options.Log.Error("Giving up device", "volume", name, "device", e.attached.DevicePath, "cause", err)
+		i.giveUp(ctx, e)
+	}
+}
+
+// isFinal says that trying again is useless.
+func isFinal(err error) bool {
+	code := api.CodeOf(err)
+	return code == api.CodeFenced || code == api.CodeInvalid || errors.Is(err, errWornOut) ||
+		errors.Is(err, errEnded)
+}
+
+// tryResume begins a new life. The holder knows of it before the storenodes do, so that no later process begins the
+// same one: only a life that is higher than all before fences what those have left on its way.
+func (i *Initiator) tryResume(ctx context.Context, e *entry) error {
+	ctx, cancel := context.WithTimeout(ctx, resumeTimeout)
+	defer cancel()
+	if e.life == v1alpha1.AttachGenerationStep-1 {
+		return errWornOut
+	}
+	e.life = max(e.life+1, i.options.Life)
+	if err := i.hold(ctx, e, e.adopted); err != nil {
+		return fmt.Errorf("hold life %d: %w", e.life, err)
+	}
+	volume, err := i.options.Open(ctx, openAs(e.request, e.life))
+	if err != nil {
+		return fmt.Errorf("open volume: %w", err)
+	}
+	if volume.Size() != e.request.SizeBytes {
+		return errors.Join(api.Errorf(api.CodeInvalid, "sizeBytes: %d, but the volume has %d", e.request.SizeBytes,
+			volume.Size()), volume.Close())
+	}
+	spec := attach.Spec{Volume: e.request.Volume, Backend: volume, ReadOnly: e.request.ReadOnly}
+	if err := e.frontend.Resume(spec); err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", errEnded, err), volume.Close())
+	}
+	e.volume, e.adopted = volume, attach.Held{}
+	return nil
+}
+
+// giveUp lets the device fail its I/O and go.
+func (i *Initiator) giveUp(ctx context.Context, e *entry) {
+	name := e.request.Volume
+	if err := errors.Join(i.holding.drop(ctx, name), e.frontend.Abandon(name)); err != nil {
+		i.options.Log.Warn("Cannot end device that was given up", "volume", name, "cause", err)
+	}
+	i.setAttached(e, nil)
+}
