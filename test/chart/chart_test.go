@@ -137,7 +137,7 @@ func TestOnlyWhatTouchesTheNodeIsPrivileged(t *testing.T) {
 	}
 	slices.Sort(privileged)
 	want := []string{"shale-initiator/initiator", "shale-node/driver", "shale-storenode/storenode"}
-	if !slices.Equal(privileged, want) || len(seen) != 7 {
+	if !slices.Equal(privileged, want) || len(seen) != 8 {
 		t.Errorf("privileged %v of %v; want %v", privileged, seen, want)
 	}
 }
@@ -208,6 +208,10 @@ func TestRestartingTheNodePluginTouchesNoDevice(t *testing.T) {
 	asked := socket(find(t, all, "DaemonSet", "shale-node"), "--initiator-socket=")
 	if offered == "" || offered != asked {
 		t.Errorf("the initiator is at %q, the node plugin asks at %q", offered, asked)
+	}
+	holder := find(t, all, "DaemonSet", "shale-holder")
+	if kept, given := socket(holder, "--socket="), socket(initiator, "--holder-socket="); kept == "" || kept != given {
+		t.Errorf("the holder is at %q, the initiator asks at %q", kept, given)
 	}
 }
 
