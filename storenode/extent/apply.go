@@ -15,7 +15,7 @@ func (t *Table) Apply(r *journal.Record) error {
 		return t.applyExtent(r)
 	case journal.Create:
 		return t.create(r.Replica, r.Key, r.Size)
-	case journal.Delete, journal.SetRecord, journal.SetGeneration, journal.Note:
+	case journal.Delete, journal.SetRecord, journal.SetGeneration, journal.Note, journal.Sound:
 	}
 	replica := t.Replica(r.Replica)
 	if replica == nil {
@@ -30,6 +30,8 @@ func (t *Table) Apply(r *journal.Record) error {
 		replica.Generation = max(replica.Generation, r.Generation)
 	case journal.Note:
 		replica.remember(r.Seq, r.Epoch, r.Offset, r.Length)
+	case journal.Sound:
+		replica.Lossy = false
 	case journal.Write, journal.WriteData, journal.Clear, journal.Create:
 	}
 	return nil
@@ -124,7 +126,7 @@ func (t *Table) Restore(c *layout.Replica) error {
 		return err
 	}
 	r := t.replicas[c.Handle]
-	r.Generation, r.LastSeq, r.Record = c.Generation, c.LastSeq, c.Record
+	r.Generation, r.LastSeq, r.Record, r.Lossy = c.Generation, c.LastSeq, c.Record, c.Lossy
 	r.tail = append(r.tail, c.Tail...)
 	r.tailNext = len(r.tail) % layout.TailLength
 	return nil

@@ -41,8 +41,9 @@ func (t *Table) Checkpoint(generation, frame uint64) *layout.Checkpoint {
 	t.Handles(func(h uint32, r *Replica) {
 		c.Replicas = append(c.Replicas, layout.Replica{
 			Handle: h, Key: r.Key, Size: r.Size, Generation: r.Generation, LastSeq: r.LastSeq, Record: r.Record,
-			Tail: r.Tail(nil),
+			Tail: r.Tail(nil), Lossy: r.Lossy,
 		})
+		c.Lossy = c.Lossy || r.Lossy
 	})
 	return c
 }

@@ -31,6 +31,8 @@ type Replica struct {
 	Record     membership.Record
 	Generation ident.Generation
 	LastSeq    ident.Seq
+	// Lossy as in a Checkpoint.
+	Lossy bool
 	// Used is the number of its Extents.
 	Used uint32
 

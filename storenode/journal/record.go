@@ -28,6 +28,8 @@ const (
 	Note
 	// WriteData is a Write whose data lies in the units behind the frame, in the order of records.
 	WriteData
+	// Sound: the Replica misses nothing any more that power losses before may have taken from it.
+	Sound
 )
 
 // Sizes of encoded records, in bytes.
@@ -103,7 +105,7 @@ func Append(b []byte, r *Record) []byte {
 		b = le.AppendUint64(b, uint64(r.Epoch))
 		b = le.AppendUint64(b, uint64(r.Offset))
 		b = le.AppendUint32(b, r.Length)
-	case Write, WriteData, Clear, Delete:
+	case Write, WriteData, Clear, Delete, Sound:
 	}
 	return b
 }
@@ -118,7 +120,7 @@ func Next(b []byte, r *Record) (rest []byte, err error) {
 	switch r.Type {
 	case Write, WriteData, Clear:
 		return nextExtent(b, r)
-	case Create, Delete, SetRecord, SetGeneration, Note:
+	case Create, Delete, SetRecord, SetGeneration, Note, Sound:
 	default:
 		return nil, fmt.Errorf("%w: type %d", ErrMalformed, r.Type)
 	}
@@ -149,7 +151,7 @@ func Next(b []byte, r *Record) (rest []byte, err error) {
 	case Note:
 		r.Seq, r.Epoch = ident.Seq(le.Uint64(b[5:])), ident.Epoch(le.Uint64(b[13:]))
 		r.Offset, r.Length = int64(le.Uint64(b[21:])), le.Uint32(b[29:])
-	case Write, WriteData, Clear, Delete:
+	case Write, WriteData, Clear, Delete, Sound:
 	}
 	return b[size:], nil
 }
@@ -189,7 +191,7 @@ func fixedSize(t Type) int {
 		return noteSize
 	case Write, WriteData, Clear:
 		return extentRecordSize
-	case Delete:
+	case Delete, Sound:
 	}
 	return 1 + 4
 }

@@ -20,6 +20,8 @@ const (
 	tailEntry = 8 + 8 + 8 + 4
 	// maxReplicaEntry bounds an encoded Replica: fixed part, record, tail.
 	maxReplicaEntry = 128 + 2400 + TailLength*tailEntry
+	// lossyBit beside the length of the tail.
+	lossyBit = 1 << 15
 )
 
 var checkpointMagic = [8]byte{'S', 'H', 'A', 'L', 'E', 'C', 'K', 'P'}
@@ -52,6 +54,8 @@ type Replica struct {
 	Record     membership.Record
 	// Tail, oldest first, at most TailLength.
 	Tail []Tail
+	// Lossy: power was lost, and writes that were not flushed may be missing; until the Replica was made equal to others.
+	Lossy bool
 }
 
 // Checkpoint is the state of a Device before the frames from Frame on.
@@ -59,8 +63,8 @@ type Checkpoint struct {
 	Generation uint64
 	// Frame is the number of the first frame to replay.
 	Frame uint64
-	// Boot names the run of the machine that wrote it. Clean: nothing was in flight, and nothing came after. Lossy: power
-	// was lost before this run, and writes that were not flushed may be missing.
+	// Boot names the run of the machine that wrote it. Clean: nothing was in flight, and nothing came after. Lossy: a
+	// Replica is.
 	Boot         uint64
 	Clean, Lossy bool
 	// Copies has a Copy for each Extent.
@@ -120,7 +124,7 @@ func (r *Replica) append(b []byte) []byte {
 	record := wire.AppendRecord(nil, r.Record)
 	b = le.AppendUint16(b, uint16(len(record)))
 	b = append(b, record...)
-	b = le.AppendUint16(b, uint16(len(r.Tail)))
+	b = le.AppendUint16(b, uint16(len(r.Tail))|uint16(flag(r.Lossy))*lossyBit)
 	for _, t := range r.Tail {
 		b = le.AppendUint64(b, uint64(t.Seq))
 		b = le.AppendUint64(b, uint64(t.Epoch))
@@ -204,6 +208,7 @@ func (f *fields) replica() Replica {
 	f.bad = f.bad || err != nil || r.Size <= 0
 	r.Record = record
 	n := int(f.uint16())
+	r.Lossy, n = n&lossyBit != 0, n&^lossyBit
 	f.bad = f.bad || n > TailLength
 	for i := 0; i < n && !f.bad; i++ {
 		r.Tail = append(r.Tail, Tail{

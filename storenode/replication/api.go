@@ -96,8 +96,8 @@ type Environment interface {
 	// Tail appends the recent writes of the local Replica, oldest first; LastSeq is the highest Seq it has seen.
 	Tail(into []wire.TailRecord) []wire.TailRecord
 	LastSeq() ident.Seq
-	// PowerLost reports whether the local Replica was recovered after a loss of power: acknowledged writes that were not
-	// flushed may be missing.
+	// PowerLost reports whether the local Replica was recovered after a loss of power, now or in an earlier life, and has
+	// not been Sound since: acknowledged writes that were not flushed may be missing.
 	PowerLost() bool
 	// Extents calls f for each allocated Extent of the local Replica from the one with index from on, until f returns
 	// false.
@@ -166,8 +166,10 @@ type Ready struct {
 	// Record to be remembered by the Replica, nil if none; Generation likewise, 0 if none.
 	Record     *membership.Record
 	Generation ident.Generation
-	Stores     []*Op
-	Sends      []Message
+	// Sound: the Replica is to remember that it misses nothing any more (see Environment.PowerLost).
+	Sound  bool
+	Stores []*Op
+	Sends  []Message
 	// Propose is the next Record, nil if none.
 	Propose *membership.Record
 	// Findings are to be told to people.
@@ -228,6 +230,8 @@ type Status struct {
 	Percent int
 	// Lost is how many Blocks no Replica can read, as far as a Primary has met them.
 	Lost int
+	// PowerLost: acknowledged writes may be missing here.
+	PowerLost bool
 	// Message says what is waited for.
 	Message string
 }

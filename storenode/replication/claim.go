@@ -252,7 +252,15 @@ func (m *Machine) settle() {
 		o.kind, o.internal = kindFlush, true
 		m.order.insert(o)
 	case c.flushed:
-		m.stage, m.powerLost = stageServing, false
+		m.stage = stageServing
+		m.sound()
+	}
+}
+
+// sound: nothing is missing here any more, or whatever was is given up by all.
+func (m *Machine) sound() {
+	if m.powerLost {
+		m.powerLost, m.out.Sound = false, true
 	}
 }
 

@@ -167,6 +167,7 @@ func (n *node) start() {
 		Self: ident.ReplicaKey{Replica: n.id}, Size: clusterSize, Record: n.disk.record, Generation: n.disk.generation,
 		Environment: n, Timing: DefaultTiming(),
 	})
+	n.m.Introduced(n.now()) // nobody is connected, and a connection begins with the Record
 	n.c.logf("%d starts, knows epoch %d, power lost %v", n.id, n.disk.record.Epoch, n.disk.powerLost)
 	life := n.incarnation
 	var tick func()
@@ -391,9 +392,6 @@ func (n *node) receive(c *conn, message *Message) {
 
 // drive does what the Machine has Ready.
 func (n *node) drive() {
-	if !n.m.powerLost {
-		n.disk.powerLost = false
-	}
 	for {
 		ready, ok := n.m.Ready()
 		if !ok {
@@ -409,6 +407,9 @@ func (n *node) drive() {
 		}
 		if ready.Generation != 0 {
 			n.disk.generation = ready.Generation
+		}
+		if ready.Sound {
+			n.disk.powerLost = false
 		}
 		for _, op := range ready.Stores {
 			n.submit(op)

@@ -9,7 +9,7 @@
 //
 // After each event, or after a batch of them, the driver takes Ready and, in this order:
 //
-//  1. makes the Replica remember Record and Generation (then Persisted),
+//  1. makes the Replica remember Record (then Persisted), Generation and that it is Sound,
 //  2. submits each of Stores to the Store (then Stored, exactly once each, never from within),
 //  3. sends each of Sends; a message that cannot be sent is dropped, its Payload released,
 //  4. proposes Propose to the keeper of records (then Adopt with whatever is in force, or nothing),

@@ -64,6 +64,9 @@ type Machine struct {
 	// owed are promises to former Primaries; vague: a former life may have made some that nobody remembers.
 	owed  []debt
 	vague bool
+	// introduced are the Replicas that were told the Record from before, acquainted the end of what was promised before.
+	introduced []membership.Replica
+	acquainted Instant
 
 	// reign is the Epoch in which the present reign of this Replica began, 0 without one.
 	reign   ident.Epoch
@@ -237,7 +240,7 @@ func (m *Machine) reigning() bool { return m.reign != 0 }
 
 // Ready is what is to be done, and whether there is anything. Done ends it.
 func (m *Machine) Ready() (*Ready, bool) {
-	if m.out.Record == nil && m.out.Generation == 0 && len(m.out.Stores) == 0 && len(m.out.Sends) == 0 &&
+	if m.out.Record == nil && m.out.Generation == 0 && !m.out.Sound && len(m.out.Stores) == 0 && len(m.out.Sends) == 0 &&
 		m.out.Propose == nil && len(m.out.Findings) == 0 {
 		return nil, false
 	}
@@ -300,7 +303,7 @@ func (m *Machine) Close() {
 
 // Status is what people are shown.
 func (m *Machine) Status() Status {
-	s := Status{Record: m.record, Percent: 100}
+	s := Status{Record: m.record, Percent: 100, PowerLost: m.powerLost}
 	switch m.stage {
 	case stageIdle:
 		s.Role, s.Message = RoleIdle, "Waits for the Primary"

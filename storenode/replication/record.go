@@ -114,6 +114,10 @@ func (m *Machine) owe(old membership.Record) {
 		m.vague = true
 	}
 	if m.record.Primary == m.self && m.vague {
+		if m.record.Epoch == old.Epoch+1 && len(m.introduced) > 0 && slices.Equal(m.introduced, m.record.Replicas) {
+			m.vague = false
+			m.owed = append(m.owed, debt{until: m.acquainted, epoch: m.record.Epoch})
+		}
 		m.oweVaguely()
 	}
 	m.owing()
@@ -137,21 +141,35 @@ func isVague(c *Config) bool {
 	return !slices.ContainsFunc(c.Environment.Tail(nil), func(t wire.TailRecord) bool { return t.Epoch == c.Record.Epoch })
 }
 
+// Introduced tells that from now on no heartbeat of the other Replicas' storenodes is answered, at the addresses in the
+// Record remembered, before they are told that Record. A former Primary that it superseded thus stops before anything
+// is promised to it once more. If this Replica is named Primary by the very next Record, with the same Replicas, only
+// what was promised before can bind it, besides the promise to the last Primary.
+func (m *Machine) Introduced(now Instant) {
+	m.at(now)
+	m.introduced = slices.Clone(m.record.Replicas)
+	m.acquainted = m.lastPromise().After(m.c.Timing.Grace)
+}
+
+// lastPromise to any of the other Replicas' storenodes, or to one that is forgotten.
+func (m *Machine) lastPromise() Instant {
+	last := m.env.Promised(0)
+	for _, c := range m.record.Replicas {
+		if c.ID != m.self {
+			last = max(last, m.env.Promised(c.ID))
+		}
+	}
+	return last
+}
+
 // oweVaguely takes it that any other Replica, of this Record or an earlier one, may serve under our promise.
 func (m *Machine) oweVaguely() {
 	if !m.vague {
 		return
 	}
 	m.vague = false
-	until := m.env.Promised(0)
-	others := false
-	for _, c := range m.record.Replicas {
-		if c.ID != m.self {
-			until, others = max(until, m.env.Promised(c.ID)), true
-		}
-	}
-	if others {
-		m.owed = append(m.owed, debt{until: until.After(m.c.Timing.Grace), epoch: m.record.Epoch})
+	if slices.ContainsFunc(m.record.Replicas, func(c membership.Replica) bool { return c.ID != m.self }) {
+		m.owed = append(m.owed, debt{until: m.lastPromise().After(m.c.Timing.Grace), epoch: m.record.Epoch})
 	}
 }
 

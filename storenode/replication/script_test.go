@@ -141,6 +141,8 @@ func (s *script) run(d *datadriven.TestData) string {
 		}
 	case "connect":
 		s.m.Connected(s.now, id, d.HasArg("restarted"))
+	case "introduced":
+		s.m.Introduced(s.now)
 	case "leave":
 		s.m.Leave(s.now)
 	case "leaves":
@@ -236,6 +238,9 @@ func (s *script) ready() string {
 		}
 		if r.Record != nil {
 			fmt.Fprintf(&b, "remember epoch %d\n", r.Record.Epoch)
+		}
+		if r.Sound {
+			b.WriteString("remember that nothing is missing\n")
 		}
 		if r.Generation != 0 {
 			fmt.Fprintf(&b, "remember generation %d\n", r.Generation)

@@ -67,6 +67,8 @@ type Status struct {
 	Findings Findings
 	// Scrub of the Shard, while the Replica is the Primary.
 	Scrub Scrub
+	// PowerLost: writes that were acknowledged but not flushed may be missing here, since a loss of power.
+	PowerLost bool
 	// Message says why, when the State is not StateInSync.
 	Message string
 }

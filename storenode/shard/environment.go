@@ -47,7 +47,10 @@ func (r *replica) LastSeq() ident.Seq {
 }
 
 // PowerLost implements replication.Environment.
-func (r *replica) PowerLost() bool { return r.monitor.store.PowerLost() }
+func (r *replica) PowerLost() bool {
+	info, err := r.monitor.store.Info(r.handle)
+	return err == nil && info.Lossy
+}
 
 // Extents implements replication.Environment.
 func (r *replica) Extents(from uint32, f func(wire.ExtentDigest) bool) {

@@ -222,6 +222,7 @@ func (h *Host) add(m *Monitor, handle store.Handle, info store.ReplicaInfo) *rep
 	}
 	r.meet(info.Record)
 	r.tellMembers(info.Record)
+	r.machine.Introduced(h.o.Clock())
 	r.touch()
 	return r
 }

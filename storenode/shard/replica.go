@@ -109,6 +109,13 @@ func (r *replica) remember(ready *replication.Ready) {
 			r.touch()
 		})
 	}
+	if ready.Sound {
+		r.monitor.store.SetSound(r.handle, func(err error) {
+			if err != nil {
+				r.host.o.Log.Error("Could not remember that nothing is missing any more", "replica", r.key, "error", err)
+			}
+		})
+	}
 	if ready.Generation != 0 {
 		r.monitor.store.SetGeneration(r.handle, ready.Generation, func(err error) {
 			if err != nil {

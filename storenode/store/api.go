@@ -88,6 +88,8 @@ type ReplicaInfo struct {
 	LastSeq ident.Seq
 	// UsedBytes are those of allocated Extents.
 	UsedBytes int64
+	// Lossy: power was lost, so writes that had completed but were not flushed may be missing; until SetSound.
+	Lossy bool
 }
 
 // ExtentInfo describes one allocated Extent of a Replica, for Rebuild and Scrub.

@@ -195,7 +195,7 @@ func (c *checkpointer) step() {
 
 func (c *checkpointer) writeArea() {
 	state := c.s.table.Checkpoint(c.generation+1, c.next)
-	state.Boot, state.Clean, state.Lossy = c.s.o.Boot, c.clean, c.s.powerLost
+	state.Boot, state.Clean = c.s.o.Boot, c.clean
 	encoded := state.Encode(nil, c.s.super.Salt)
 	if len(c.encoded) < len(encoded) {
 		unmap(c.encoded)

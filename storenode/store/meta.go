@@ -73,3 +73,11 @@ func (s *Store) setGeneration(h uint32, g ident.Generation, done func(error)) {
 	}
 	s.submitMeta(&journal.Record{Type: journal.SetGeneration, Replica: h, Generation: g}, done)
 }
+
+func (s *Store) setSound(h uint32, done func(error)) {
+	if s.table.Replica(h) == nil {
+		s.later(func() { done(ErrUnknownReplica) })
+		return
+	}
+	s.submitMeta(&journal.Record{Type: journal.Sound, Replica: h}, done)
+}

@@ -3,6 +3,8 @@ package store_test
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/shale-storage/shale/storenode/store"
 )
 
 func TestALossOfPowerIsKnownEvenIfNoFrameTellsOfIt(t *testing.T) {
@@ -42,4 +44,58 @@ func TestALossOfPowerIsKnownEvenIfNoFrameTellsOfIt(t *testing.T) {
 	r.device = r.device.Crash(chance, nil)
 	reopen(2)
 	expect(false, "the device was closed before the machine went down")
+}
+
+func TestEachReplicaIsLossyUntilItIsSound(t *testing.T) {
+	r := newRig(t, 64<<20)
+	first, second := r.create(t, 0, 1<<20), r.create(t, 1, 1<<20)
+	chance := rand.New(rand.NewPCG(3, 4))
+	expect := func(a, b bool, when string) {
+		t.Helper()
+		for i, h := range []store.Handle{first, second} {
+			info, err := r.s.Info(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := []bool{a, b}[i]; info.Lossy != want {
+				t.Errorf("%s: replica %d is lossy: %v", when, i, info.Lossy)
+			}
+		}
+	}
+	reopen := func(boot uint64) {
+		t.Helper()
+		r.boot, r.s = boot, nil
+		if err := r.open(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(false, false, "created")
+	if err := r.do(&store.IO{Op: store.OpFlush, Replica: second}); err != nil {
+		t.Fatal(err)
+	}
+	r.device = r.device.Crash(chance, nil)
+	reopen(1)
+	expect(true, true, "power was lost")
+	done := false
+	r.s.SetSound(first, func(err error) { done = err == nil })
+	r.drive()
+	if !done {
+		t.Fatal("nothing was remembered")
+	}
+	expect(false, true, "one is sound")
+	r.device = r.device.Kill(chance, nil)
+	reopen(1)
+	expect(false, true, "the process ended")
+	if err := r.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.device = r.device.Crash(chance, nil)
+	reopen(2)
+	expect(false, true, "the machine went down in order")
+	if third := r.create(t, 2, 1<<20); third == first {
+		t.Fatal("a handle is used twice")
+	}
+	r.device = r.device.Crash(chance, nil)
+	reopen(3)
+	expect(true, true, "power was lost again")
 }

@@ -108,19 +108,20 @@ func Recover(r io.ReaderAt, s *layout.Superblock, boot uint64) (*Recovered, erro
 	if err := doubts.settle(r, s, v); err != nil {
 		return nil, err
 	}
-	v.PowerLost = doubts.powerLost || v.lossy(boot)
+	v.markLossy(boot, doubts.powerLost)
 	v.Table.Ready()
 	return v, nil
 }
 
-// lossy reports whether the machine was reset while the Device was in service. That stays so for this run of the
-// machine, as a process that ends early has not told anybody.
-func (v *Recovered) lossy(boot uint64) bool {
+// markLossy marks all Replicas if the machine was reset while the Device was in service. Each keeps its mark until it
+// was made equal to others, whatever else ends or starts meanwhile.
+func (v *Recovered) markLossy(boot uint64, otherFrames bool) {
 	c := &v.Checkpoint
-	if c.Boot == boot {
-		return c.Lossy
+	reset := otherFrames || c.Boot != boot && (!c.Clean || v.Replayed > 0)
+	if reset {
+		v.Table.Handles(func(_ uint32, r *extent.Replica) { r.Lossy = true })
 	}
-	return !c.Clean || v.Replayed > 0
+	v.PowerLost = reset || c.Boot == boot && c.Lossy
 }
 
 // readCheckpoint takes the newer of the two that are valid.
@@ -349,7 +350,7 @@ func (d *doubts) after(r *journal.Record, frame uint64, carried func() int64) {
 		for i := r.First; i < r.First+r.Blocks; i++ {
 			delete(x.blocks, i)
 		}
-	case journal.Create, journal.Delete, journal.SetRecord, journal.SetGeneration, journal.Note:
+	case journal.Create, journal.Delete, journal.SetRecord, journal.SetGeneration, journal.Note, journal.Sound:
 	}
 }
 

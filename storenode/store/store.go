@@ -180,7 +180,8 @@ func (s *Store) Path() string { return s.device.Info().Path }
 // Owner is the monitor that the Store was opened with.
 func (s *Store) Owner() engine.Owner { return s.o.Owner }
 
-// PowerLost reports whether power was lost, or the machine reset, since the Device was in service before: writes that
+// PowerLost reports whether a loss of power, or a reset of the machine, is known since it last started, that a Replica
+// still suffered from when the Device was opened (see ReplicaInfo.Lossy): writes that
 // had completed but were not flushed may be missing.
 func (s *Store) PowerLost() bool { return s.powerLost }
 
@@ -211,7 +212,7 @@ func (s *Store) Replicas() []ReplicaInfo {
 
 func info(r *extent.Replica) ReplicaInfo {
 	return ReplicaInfo{
-		Key: r.Key, Size: r.Size, Record: r.Record, Generation: r.Generation, LastSeq: r.LastSeq,
+		Key: r.Key, Size: r.Size, Record: r.Record, Generation: r.Generation, LastSeq: r.LastSeq, Lossy: r.Lossy,
 		UsedBytes: int64(r.Used) * layout.ExtentSize,
 	}
 }
@@ -323,6 +324,9 @@ func (s *Store) DeleteReplica(key ident.ReplicaKey, done func(error)) {
 func (s *Store) SetRecord(h Handle, m membership.Record, done func(error)) {
 	s.setRecord(uint32(h), m, done)
 }
+
+// SetSound makes a Replica remember that it misses nothing any more that a loss of power may have taken from it.
+func (s *Store) SetSound(h Handle, done func(error)) { s.setSound(uint32(h), done) }
 
 // SetGeneration makes a Replica remember an attachment generation; lower ones are ignored.
 func (s *Store) SetGeneration(h Handle, g ident.Generation, done func(error)) {
