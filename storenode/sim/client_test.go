@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -33,6 +34,9 @@ type client struct {
 	last    ident.RequestID
 	pending []*request
 	closing bool
+	// opened: the attachment has fenced all that were before it.
+	opened  bool
+	history history
 	// conns lead to the nodes; seen is the Epoch each node was last known to be at.
 	conns [nodes]*clientConn
 	seen  [nodes]ident.Epoch
@@ -43,15 +47,28 @@ type request struct {
 	values []uint64
 	// versions of the Blocks that a change makes; floors of what a read may see.
 	versions, floors []int
-	sent             int64
-	tries            int
+	// traces of the changes in the history.
+	traces []int
+	// begun is when it was first sent, sent when last.
+	begun, sent int64
+	tries       int
+	// opens: its end is the end of OPEN.
+	opens bool
 }
 
 func (q *request) first() int64 { return int64(q.header.Offset / ident.BlockSize) }
 
+// connOwner is whose connection it is: that of the present attachment, or of a former one.
+type connOwner interface {
+	greeted(k *clientConn)
+	answered(from int, f *transport.Frame)
+	lost(k *clientConn)
+}
+
 // clientConn implements transport.Handler.
 type clientConn struct {
-	c     *client
+	w     *world
+	owner connOwner
 	to    int
 	conn  transport.Conn
 	ready bool
@@ -59,27 +76,6 @@ type clientConn struct {
 
 func newClient(w *world, index uint32) *client {
 	return &client{w: w, index: index, oracle: oracle.New(), record: membership.Record{Primary: 1}}
-}
-
-// restartClients is another life of the initiator: what was outstanding may have been carried out, or not.
-func (w *world) restartClients() {
-	w.session++
-	w.generation++
-	w.logf("clients restart as session %d", w.session)
-	for _, c := range w.clients {
-		for _, q := range c.pending {
-			for i := range q.versions {
-				c.oracle.Block(q.first() + int64(i)).Busy = false
-			}
-		}
-		c.pending, c.last = nil, 0
-		for i, k := range c.conns {
-			if k != nil && k.conn != nil && w.chance(50) {
-				k.conn.Close(errBroken)
-			}
-			c.conns[i] = nil
-		}
-	}
 }
 
 // work issues requests, and sends again what was not answered.
@@ -93,34 +89,33 @@ func (c *client) work() {
 				c.send(q)
 			}
 		}
-		if !c.closing && len(c.pending) < depth &&
+		if !c.closing && c.opened && len(c.pending) < depth &&
 			(len(c.pending) == 0 || c.last-c.pending[0].header.Request < window) {
 			c.issue()
 		}
 	})
 }
 
-func (c *client) issue() {
+// place is where the next request goes: around the borders of Extents.
+func (c *client) place() (first int64, blocks int) {
 	r := c.w.r
-	c.last++
-	first := int64(r.IntN(3))*extentBlocks + extentBlocks - 4 + int64(r.IntN(8))
-	blocks := 1 + r.IntN(4)
+	first = int64(r.IntN(3))*extentBlocks + extentBlocks - 4 + int64(r.IntN(8))
+	return first, 1 + r.IntN(4)
+}
+
+func (c *client) issue() {
+	first, blocks := c.place()
 	q := &request{header: wire.Header{
-		Opcode: wire.OpRead, Session: ident.SessionID(c.w.session), Request: c.last,
-		Generation: ident.Generation(c.w.generation), Shard: shardID(c.index),
-		Offset: uint64(first * ident.BlockSize), Length: uint32(blocks * ident.BlockSize),
+		Opcode: wire.OpRead, Offset: uint64(first * ident.BlockSize), Length: uint32(blocks * ident.BlockSize),
 	}}
 	free := true
 	for i := range blocks {
 		free = free && !c.oracle.Block(first+int64(i)).Busy
 	}
-	switch kind := r.IntN(100); {
+	switch kind := c.w.r.IntN(100); {
 	case kind < 6:
 		q.header.Opcode, q.header.Offset, q.header.Length = wire.OpFlush, 0, 0
-		for _, b := range c.oracle.Blocks() {
-			q.floors = append(q.floors, c.oracle.Block(b).Settled())
-			q.values = append(q.values, uint64(b))
-		}
+		c.cover(q)
 	case kind < 60 && free && c.w.t > c.w.looking:
 		c.change(q, first, blocks)
 	default:
@@ -128,8 +123,15 @@ func (c *client) issue() {
 			q.floors = append(q.floors, c.oracle.Block(first+int64(i)).Settled())
 		}
 	}
-	c.pending = append(c.pending, q)
-	c.send(q)
+	c.ask(q)
+}
+
+// cover notes what a flush makes durable.
+func (c *client) cover(q *request) {
+	for _, b := range c.oracle.Blocks() {
+		q.floors = append(q.floors, c.oracle.Block(b).Settled())
+		q.values = append(q.values, uint64(b))
+	}
 }
 
 func (c *client) change(q *request, first int64, blocks int) {
@@ -150,6 +152,7 @@ func (c *client) change(q *request, first int64, blocks int) {
 		}
 		q.values = append(q.values, value)
 		q.versions = append(q.versions, c.oracle.Block(first+int64(i)).Begin(value))
+		q.traces = append(q.traces, c.history.begin(first+int64(i), value, c.w.t))
 	}
 }
 
@@ -173,7 +176,7 @@ func (c *client) send(q *request) {
 	}
 	k := c.conns[to]
 	if k == nil {
-		c.dial(to)
+		c.conns[to] = w.dial(c, to)
 		return // it is sent again when it was not answered for a while
 	}
 	if !k.ready {
@@ -183,10 +186,14 @@ func (c *client) send(q *request) {
 	if w.faulty && w.chance(1) {
 		copies = 2
 	}
+	k.transmit(q, copies)
+}
+
+func (k *clientConn) transmit(q *request, copies int) {
 	for range copies {
 		f := transport.Frame{Header: q.header}
 		if q.header.Opcode == wire.OpWrite {
-			f.Payload = fill(q.values)
+			f.Payload = fill(k.w.pool, q.values)
 		}
 		_ = k.conn.Send(&f)
 	}
@@ -203,35 +210,30 @@ func (c *client) mend() {
 		if h.Busy {
 			continue
 		}
-		c.last++
 		value := c.oracle.Unique()
-		q := &request{header: wire.Header{
-			Opcode: wire.OpWrite, Session: ident.SessionID(c.w.session), Request: c.last,
-			Generation: ident.Generation(c.w.generation), Shard: shardID(c.index),
-			Offset: uint64(b * ident.BlockSize), Length: ident.BlockSize,
-		}, values: []uint64{value}, versions: []int{h.Begin(value)}}
-		c.pending = append(c.pending, q)
-		c.send(q)
+		c.ask(&request{header: wire.Header{
+			Opcode: wire.OpWrite, Offset: uint64(b * ident.BlockSize), Length: ident.BlockSize,
+		}, values: []uint64{value}, versions: []int{h.Begin(value)}, traces: []int{c.history.begin(b, value, c.w.t)}})
 	}
 }
 
-func (c *client) dial(to int) {
-	k := &clientConn{c: c, to: to}
-	c.conns[to] = k
-	c.w.after(c.w.between(50*time.Microsecond, 2*time.Millisecond), func() {
-		c.w.connect(nil, c.w.nodes[to], k, func(conn transport.Conn, err error) {
+func (w *world) dial(owner connOwner, to int) *clientConn {
+	k := &clientConn{w: w, owner: owner, to: to}
+	w.after(w.between(50*time.Microsecond, 2*time.Millisecond), func() {
+		w.connect(nil, w.nodes[to], k, func(conn transport.Conn, err error) {
 			if err != nil {
-				c.w.after(20*time.Millisecond, func() { c.lost(k) })
+				w.after(20*time.Millisecond, func() { k.owner.lost(k) })
 				return
 			}
 			k.conn = conn
 			hello := wire.Hello{Role: wire.RoleClient, Name: "sim"}
 			encoded := hello.Append(nil)
-			payload := pool.Get(len(encoded))
+			payload := w.pool.Get(len(encoded))
 			copy(payload.Bytes(), encoded)
 			_ = conn.Send(&transport.Frame{Header: wire.Header{Opcode: wire.OpHello}, Payload: payload})
 		})
 	})
+	return k
 }
 
 func (c *client) lost(k *clientConn) {
@@ -240,22 +242,24 @@ func (c *client) lost(k *clientConn) {
 	}
 }
 
+// greeted sends what waits for a connection to the Primary.
+func (c *client) greeted(k *clientConn) {
+	for _, q := range c.pending {
+		if c.conns[k.to] == k && int(c.record.Primary)-1 == k.to {
+			c.send(q)
+		}
+	}
+}
+
 // Frame implements transport.Handler.
 func (k *clientConn) Frame(_ transport.Conn, f *transport.Frame) error {
 	defer drop(f)
-	if k.c.conns[k.to] != k {
-		return errBroken
-	}
 	if f.Opcode == wire.OpHello {
 		k.ready = true
-		for _, q := range k.c.pending {
-			if k.c.conns[k.to] == k && int(k.c.record.Primary)-1 == k.to {
-				k.c.send(q)
-			}
-		}
+		k.owner.greeted(k)
 		return nil
 	}
-	k.c.answered(k.to, f)
+	k.owner.answered(k.to, f)
 	return nil
 }
 
@@ -263,7 +267,7 @@ func (k *clientConn) Frame(_ transport.Conn, f *transport.Frame) error {
 func (k *clientConn) Idle(transport.Conn) {}
 
 // Closed implements transport.Handler.
-func (k *clientConn) Closed(transport.Conn, error) { k.c.lost(k) }
+func (k *clientConn) Closed(transport.Conn, error) { k.owner.lost(k) }
 
 func (c *client) answered(from int, f *transport.Frame) {
 	h := &f.Header
@@ -274,7 +278,9 @@ func (c *client) answered(from int, f *transport.Frame) {
 	q := c.pending[i]
 	switch h.Status {
 	case wire.StatusOK:
-		c.seen[from] = h.Epoch
+		if h.Opcode != wire.OpOpen {
+			c.seen[from] = h.Epoch
+		}
 		c.pending = slices.Delete(c.pending, i, i+1)
 		c.check(q, f)
 	case wire.StatusNotPrimary, wire.StatusStaleEpoch:
@@ -315,12 +321,16 @@ func (c *client) check(q *request, f *transport.Frame) {
 			value, err := valueOf(f.Payload.Bytes()[i*ident.BlockSize : (i+1)*ident.BlockSize])
 			if err == nil {
 				err = c.oracle.Block(b).Seen(value, floor)
+				c.history.read(b, value, q.begun, c.w.t)
 			}
 			if err != nil {
 				c.w.failf("shard %d block %d: %v", c.index, b, err)
 			}
 		}
+	case wire.OpOpen:
+		c.mapped(f)
 	case wire.OpFlush:
+		c.opened = c.opened || q.opens
 		for i, b := range q.values {
 			c.oracle.Block(int64(b)).Flushed(q.floors[i])
 		}
@@ -328,6 +338,7 @@ func (c *client) check(q *request, f *transport.Frame) {
 		for i, version := range q.versions {
 			h := c.oracle.Block(q.first() + int64(i))
 			h.End(version)
+			c.history.end(q.first()+int64(i), q.traces[i], c.w.t)
 			if q.header.Flags&wire.FlagFUA != 0 {
 				h.Flushed(version)
 			}
@@ -338,6 +349,7 @@ func (c *client) check(q *request, f *transport.Frame) {
 // losePower tells that only what was flushed must be there.
 func (c *client) losePower() {
 	c.oracle.LosePower()
+	c.history.forget()
 	c.conns = [nodes]*clientConn{} // answers on their way are lost too
 	for _, q := range c.pending {
 		if q.header.Opcode != wire.OpRead {
@@ -350,7 +362,7 @@ func (c *client) losePower() {
 }
 
 // fill is Blocks that hold a value each, at both ends.
-func fill(values []uint64) *buffer.Buffer {
+func fill(pool *buffer.Pool, values []uint64) *buffer.Buffer {
 	b := pool.Get(len(values) * ident.BlockSize)
 	data := b.Bytes()
 	clear(data)
@@ -362,10 +374,15 @@ func fill(values []uint64) *buffer.Buffer {
 	return b
 }
 
+var zeros [ident.BlockSize]byte
+
 func valueOf(block []byte) (uint64, error) {
 	a, b := binary.LittleEndian.Uint64(block), binary.LittleEndian.Uint64(block[ident.BlockSize-8:])
 	if a != b {
 		return 0, fmt.Errorf("a block of two writes, %d and %d", a, b)
+	}
+	if !bytes.Equal(block[8:ident.BlockSize-8], zeros[8:ident.BlockSize-8]) {
+		return 0, fmt.Errorf("a block with %d at both ends, and something else than zeros between", a)
 	}
 	return a, nil
 }

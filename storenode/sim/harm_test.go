@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/layout"
 	"github.com/shale-storage/shale/storenode/store"
 )
 
@@ -32,15 +34,39 @@ func (w *world) harm() {
 			if len(n.pipes) > 0 {
 				n.pipes[w.r.IntN(len(n.pipes))].breaks(w.between(0, 10*time.Millisecond))
 			}
-		case kind < 84:
+		case kind < 78:
 			n.pause(w.between(10*time.Millisecond, 5*time.Second))
-		case kind < 93:
+		case kind < 85:
+			w.rot(n)
+		case kind < 92:
 			w.register.away = true
 			w.after(w.between(100*time.Millisecond, 4*time.Second), func() { w.register.away = false })
 		default:
-			w.restartClients()
+			w.attach()
 		}
 	})
+}
+
+// rot flips bits of Blocks at rest, of one node in a run. While it is alone in sync there is no other copy.
+func (w *world) rot(n *node) {
+	if w.rotten == nil {
+		w.rotten = n
+	}
+	n = w.rotten
+	g, err := layout.NewGeometry(deviceSize)
+	if err != nil {
+		w.failf("%v", err)
+		return
+	}
+	w.logf("blocks of n%d rot", n.index+1)
+	for range 1 + w.r.IntN(8) {
+		block := (extentBlocks - 4 + w.r.IntN(12)) % extentBlocks
+		at := g.ExtentStart(uint32(w.r.IntN(4*shards))) + int64(block)*ident.BlockSize
+		n.device.Corrupt(at+w.r.Int64N(ident.BlockSize), w.r.IntN(8))
+	}
+	for _, r := range w.register.records {
+		w.torn = w.torn || len(r.InSync) == 1 && r.IsInSync(n.id())
+	}
 }
 
 func (w *world) cutLink(n, other *node) {
@@ -141,6 +167,9 @@ func (w *world) atRest() {
 		return
 	}
 	for i, c := range w.clients {
+		if b, ok := c.history.check(); !ok {
+			w.failf("shard %d block %d: no order of its reads and writes explains them", i, b)
+		}
 		first := ""
 		for _, n := range w.nodes {
 			text := n.extents(uint32(i))
@@ -195,7 +224,7 @@ type waiter struct{ done bool }
 func (x *waiter) IODone(*store.IO) { x.done = true }
 
 func (n *node) readBlock(index uint32, b int64) (uint64, error) {
-	buf := pool.Get(4096)
+	buf := n.w.pool.Get(4096)
 	defer buf.Release()
 	x := &waiter{}
 	var io store.IO

@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/shale-storage/shale/storenode/transport"
@@ -114,7 +115,42 @@ func (e *end) Send(f *transport.Frame) error {
 		arrive += int64(w.between(0, 30*time.Millisecond))
 	}
 	e.other.last = arrive
+	if w.faulty && frame.Opcode != wire.OpHello && w.chance(0.5) {
+		e.double(frame)
+	}
 	w.after(time.Duration(arrive-w.t), func() { e.other.arrives(frame) })
+	return nil
+}
+
+// double has a frame arrive once more, late, by whatever connection the two processes have then.
+func (e *end) double(f transport.Frame) {
+	if f.Payload != nil {
+		f.Payload.Retain()
+	}
+	e.p.w.after(e.p.w.between(0, 300*time.Millisecond), func() {
+		if to := e.present(); to != nil {
+			to.arrives(f)
+			return
+		}
+		drop(&f)
+	})
+}
+
+// present is the other end, or that of a later connection between the same two processes; nil if there is none.
+func (e *end) present() *end {
+	if !e.p.broken {
+		return e.other
+	}
+	if e.n == nil || e.other.n == nil || !e.alive() || !e.other.alive() {
+		return nil
+	}
+	way := slices.Index(e.p.ends[:], e)
+	for _, p := range e.n.pipes {
+		from, to := p.ends[way], p.ends[1-way]
+		if !p.broken && from.n == e.n && to.n == e.other.n && to.life == e.other.life && !e.p.w.isCut(from, to) {
+			return to
+		}
+	}
 	return nil
 }
 
@@ -220,6 +256,7 @@ func (w *world) sent(e *end, f *transport.Frame) {
 		}
 		*s = uint64(f.Epoch)
 	}
+	w.checkCommitted(f)
 	if w.trap && f.Opcode == wire.OpReplWrite && !f.IsReply() {
 		w.trap = false
 		n := e.n
@@ -235,7 +272,7 @@ func (w *world) sent(e *end, f *transport.Frame) {
 			}
 		}
 		w.after(w.between(50*time.Microsecond, 500*time.Microsecond), func() {
-			w.restartClients()
+			w.attach()
 			w.looking = w.t + int64(4*time.Second)
 			w.crash(n, false)
 		})
@@ -243,6 +280,24 @@ func (w *world) sent(e *end, f *transport.Frame) {
 	if tracing && f.Opcode != wire.OpHeartbeat {
 		w.logf("n%d -> n%d %s", e.index()+1, e.other.index()+1, show(&f.Header))
 	}
+}
+
+// checkCommitted sees that what is on all Replicas never becomes less in a reign. The next may not have heard the last
+// of it, and flushes leave no trace.
+func (w *world) checkCommitted(f *transport.Frame) {
+	switch f.Opcode { //nolint:exhaustive // the others carry something else there
+	case wire.OpReplWrite, wire.OpReplDiscard, wire.OpReplWriteZeroes, wire.OpReplFlush:
+	default:
+		return
+	}
+	known := &w.committed[f.Shard.Index]
+	if f.IsReply() || uint64(f.Session) < known.reign {
+		return
+	}
+	if uint64(f.Session) == known.reign && uint64(f.Committed) < known.seq {
+		w.failf("shard %d: committed goes back from %d to %d in epoch %d", f.Shard.Index, known.seq, f.Committed, f.Epoch)
+	}
+	known.reign, known.seq = uint64(f.Session), uint64(f.Committed)
 }
 
 func (w *world) received(e *end, f *transport.Frame) {

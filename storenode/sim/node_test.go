@@ -15,7 +15,11 @@ import (
 	"github.com/shale-storage/shale/storenode/transport"
 )
 
-const deviceSize = 64 << 20
+const (
+	deviceSize = 64 << 20
+	// scrubPass is how long the Primaries take to look through their Shards.
+	scrubPass = 3 * time.Second
+)
 
 // node is a storenode: a process on a machine with a Device.
 type node struct {
@@ -39,12 +43,14 @@ type node struct {
 	// lossy: what was not flushed may be missing, by Shard, until it is brought in sync again.
 	lossy [shards]bool
 	pipes []*pipe
+	// epochs that this process was seen at, by Shard.
+	epochs [shards]ident.Epoch
 }
 
 func newNode(w *world, index int) *node {
 	return &node{
 		w: w, index: index, dead: true, boot: uint64(index)<<32 + 1,
-		rate: 0.97 + 0.06*w.r.Float64(), offset: 1 + w.r.Int64N(1<<40),
+		rate: 0.955 + 0.09*w.r.Float64(), offset: 1 + w.r.Int64N(1<<40),
 	}
 }
 
@@ -116,11 +122,12 @@ func (d *device) settle() {
 func (n *node) start() {
 	n.life++
 	n.dead, n.paused, n.held = false, false, nil
+	n.epochs = [shards]ident.Epoch{}
 	name := fmt.Sprintf("n%d", n.index+1)
 	n.host = shard.New(shard.Options{
 		Name: name, Address: n.address(), Incarnation: uint64(n.life),
 		Authority: authority{n, n.life}, Dialer: dialer{n, n.life},
-		Pool: pool, Timing: timing(), Clock: n.now, Log: n.w.logger(name),
+		Pool: n.w.pool, Timing: timing(), ScrubPass: scrubPass, Clock: n.now, Log: n.w.logger(name),
 	})
 	monitor := n.host.Monitor()
 	fresh := n.device == nil

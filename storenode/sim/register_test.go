@@ -7,6 +7,7 @@ import (
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/replication/mutant"
 	"github.com/shale-storage/shale/storenode/shard"
 )
 
@@ -71,8 +72,17 @@ func (g *register) watch(n *node) {
 			for i := range g.records {
 				g.tell(n, i)
 			}
+			g.publish(n)
 		}
 		g.watch(n)
+	})
+}
+
+// publish tells the map of the Volume, for OPEN.
+func (g *register) publish(n *node) {
+	n.host.Publish(shard.VolumeMap{
+		Volume: volume, Size: shards * shardSize, ShardSize: shardSize, Generation: ident.Generation(g.w.generation),
+		Shards: slices.Clone(g.records[:]),
 	})
 }
 
@@ -128,6 +138,9 @@ func (g *register) swap(index uint32, next membership.Record) {
 		}
 	}
 	*r = next
+	if len(r.InSync) == 1 && g.w.rotten != nil && r.IsInSync(g.w.rotten.id()) {
+		g.w.torn = true
+	}
 	g.w.logf("in force for %d: epoch %d primary %d of %v", index, next.Epoch, next.Primary, next.InSync)
 }
 
@@ -162,15 +175,14 @@ func (g *register) operate() {
 				continue
 			}
 			next := membership.Record{Epoch: r.Epoch + 1, InSync: r.InSync, Replicas: r.Replicas}
-			for _, k := range w.r.Perm(len(r.InSync)) {
-				if id := r.InSync[k]; id != r.Primary && w.nodes[id-1].up() {
-					next.Primary = id
-				}
-			}
+			next.Primary = g.heir(r)
 			if next.Primary == 0 {
 				continue
 			}
-			if !w.nodes[next.Primary-1].lossy[i] && w.chance(50) {
+			switch {
+			case mutant.Now == mutant.PromoteStale:
+				next.InSync = []ident.ReplicaID{next.Primary}
+			case !w.nodes[next.Primary-1].lossy[i] && w.chance(50):
 				next.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(id ident.ReplicaID) bool { return id == r.Primary })
 			}
 			for range 2 {
@@ -184,4 +196,23 @@ func (g *register) operate() {
 			}
 		}
 	})
+}
+
+// heir is who may be promoted: a member of InSync, whoever of them it is.
+func (g *register) heir(r membership.Record) (heir ident.ReplicaID) {
+	candidates := r.InSync
+	if mutant.Now == mutant.PromoteStale {
+		candidates = candidates[:0:0]
+		for _, c := range r.Replicas {
+			if !r.IsInSync(c.ID) {
+				candidates = append(candidates, c.ID)
+			}
+		}
+	}
+	for _, k := range g.w.r.Perm(len(candidates)) {
+		if id := candidates[k]; id != r.Primary && g.w.nodes[id-1].up() {
+			heir = id
+		}
+	}
+	return heir
 }

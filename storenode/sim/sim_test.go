@@ -1,14 +1,25 @@
 package sim_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/shale-storage/shale/storenode/buffer"
 )
 
-// faults is how long damage is done in each run.
-const faults = 10 * time.Second
+const (
+	// faults is how long damage is done in each run.
+	faults = 10 * time.Second
+	// seedsByDefault and seedsWhenShort are how many runs a test makes without being told.
+	seedsByDefault, seedsWhenShort = 2000, 20
+)
 
 func number(t *testing.T, name string, otherwise uint64) uint64 {
 	t.Helper()
@@ -23,39 +34,82 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
-// runSeed is one run; a panic tells its seed too.
-func runSeed(t *testing.T, seed uint64) (*world, error) {
-	t.Helper()
-	ended := false
+// runSeed is one run; a panic is a failure like others, and tells where it happened.
+func runSeed(seed uint64, pool *buffer.Pool) (w *world, err error) {
+	w = newWorld(seed, pool)
 	defer func() {
-		if !ended {
-			t.Logf("seed %d panicked; replay: make sim-replay SEED=%d", seed, seed)
+		if r := recover(); r != nil {
+			stack := make([]byte, 8<<10)
+			err = fmt.Errorf("panic: %v\n%s", r, stack[:runtime.Stack(stack, false)])
+		}
+		if path := os.Getenv("SIM_TRACE"); path != "" {
+			_ = os.WriteFile(path, []byte(w.log.String()), 0o600)
 		}
 	}()
-	w := newWorld(seed)
-	err := w.run(faults)
-	ended = true
-	if path := os.Getenv("SIM_TRACE"); path != "" {
-		_ = os.WriteFile(path, []byte(w.log.String()), 0o600)
+	return w, w.run(faults)
+}
+
+// failure is what a seed has found.
+type failure struct {
+	seed uint64
+	err  error
+}
+
+var errNone = errors.New("nothing was found")
+
+// search runs seeds, several at a time, each in one goroutine and memory of its own, until all are done or one fails:
+// the lowest of those that failed by then.
+func search(first, seeds uint64) failure {
+	var (
+		workers sync.WaitGroup
+		next    atomic.Uint64
+		mu      sync.Mutex
+		found   = failure{err: errNone}
+	)
+	for range min(runtime.GOMAXPROCS(0), int(seeds)) {
+		workers.Go(func() {
+			pool := buffer.New(poolSize)
+			for {
+				seed := first + next.Add(1) - 1
+				mu.Lock()
+				over := seed >= first+seeds || found.seed != 0
+				mu.Unlock()
+				if over {
+					return
+				}
+				if _, err := runSeed(seed, pool); err != nil {
+					mu.Lock()
+					if found.seed == 0 || seed < found.seed {
+						found = failure{seed, err}
+					}
+					mu.Unlock()
+				}
+			}
+		})
 	}
-	return w, err
+	workers.Wait()
+	return found
+}
+
+func (f failure) String() string {
+	return fmt.Sprintf("seed %d: %v\nreplay: make sim-replay SEED=%d", f.seed, f.err, f.seed)
 }
 
 func TestStorenodesLoseNothingWhateverHappens(t *testing.T) {
-	first, seeds := number(t, "SIM_FIRST", 1), number(t, "SIM_SEEDS", 100)
+	otherwise := uint64(seedsByDefault)
 	if testing.Short() {
-		seeds = min(seeds, 20)
+		otherwise = seedsWhenShort
 	}
+	first, seeds := number(t, "SIM_FIRST", 1), number(t, "SIM_SEEDS", otherwise)
 	if seed := number(t, "SIM_SEED", 0); seed > 0 {
 		first, seeds = seed, 1
 	}
-	for seed := first; seed < first+seeds; seed++ {
-		if _, err := runSeed(t, seed); err != nil {
-			t.Fatalf("seed %d: %v\nreplay: make sim-replay SEED=%d", seed, err, seed)
+	const stretch = 1000
+	for end := first + seeds; first < end; first += stretch {
+		if found := search(first, min(stretch, end-first)); found.seed != 0 {
+			t.Fatal(found)
 		}
-		if seed%100 == 0 {
-			t.Logf("%d seeds passed", seed)
-		}
+		t.Logf("seeds below %d passed", min(first+stretch, end))
 	}
 }
 
@@ -65,19 +119,20 @@ func TestSeedsThatFoundSomething(t *testing.T) {
 		"a damaged Block had a good one's checksum, so a Rebuild passed it over": 2235,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := runSeed(t, seed); err != nil {
-				t.Fatalf("seed %d: %v\nreplay: make sim-replay SEED=%d", seed, err, seed)
+			if found := search(seed, 1); found.seed != 0 {
+				t.Fatal(found)
 			}
 		})
 	}
 }
 
 func TestASeedAlwaysTellsTheSameStory(t *testing.T) {
-	a, err := runSeed(t, 1)
+	pool := buffer.New(poolSize)
+	a, err := runSeed(1, pool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, _ := runSeed(t, 1)
+	b, _ := runSeed(1, pool)
 	if a.digest != b.digest || a.t != b.t {
 		t.Errorf("two runs of one seed differ: %x at %d, %x at %d", a.digest, a.t, b.digest, b.t)
 	}

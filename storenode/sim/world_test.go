@@ -20,14 +20,13 @@ const (
 	poolSize = 256 << 20
 )
 
-// pool is shared by all runs: its memory is mapped and never unmapped.
-var pool = buffer.New(poolSize)
-
 // tracing keeps what happens, to be shown with a failure.
 var tracing = os.Getenv("SIM_TRACE") != ""
 
 // world is one run.
 type world struct {
+	// pool is used by one run after the other: its memory is mapped and never unmapped.
+	pool *buffer.Pool
 	// t is the time, in nanoseconds since the run began.
 	t     int64
 	r     *rand.Rand
@@ -44,6 +43,8 @@ type world struct {
 	// session and generation of the clients, which live and die together.
 	session    uint64
 	generation uint64
+	// rotten is the one node whose Blocks rot, nil before: so that another has a good copy.
+	rotten *node
 	// cut[a][b]: what a sends to b is lost.
 	cut [nodes][nodes]bool
 	// faulty: damage is done.
@@ -51,13 +52,15 @@ type world struct {
 	// trap: the next node that replicates a write dies in the middle of it, and so do the clients.
 	trap    bool
 	looking int64
-	// torn: power was lost everywhere, so Blocks that were being written may have no good copy until they are written
-	// again.
+	// torn: power was lost everywhere, or a Replica that rots was alone in sync, so Blocks may have no good copy until
+	// they are written again.
 	torn bool
 	// inUse is the memory that earlier runs, which failed, left in use.
 	inUse int
 	// served is the highest Epoch of an answered read, by Shard.
 	served [shards]uint64
+	// committed is the highest Committed that was told in the newest reign, by Shard.
+	committed [shards]struct{ reign, seq uint64 }
 }
 
 type event struct {
@@ -81,9 +84,9 @@ func (e *events) Pop() any {
 	return last
 }
 
-func newWorld(seed uint64) *world {
-	w := &world{r: rand.New(rand.NewPCG(seed, 2)), faulty: true, session: 1, generation: 1}
-	w.inUse, _ = pool.Use()
+func newWorld(seed uint64, pool *buffer.Pool) *world {
+	w := &world{pool: pool, r: rand.New(rand.NewPCG(seed, 2)), faulty: true, session: 1, generation: 1}
+	w.inUse, _ = w.pool.Use()
 	w.register = newRegister(w)
 	for i := range nodes {
 		w.nodes = append(w.nodes, newNode(w, i))
@@ -166,7 +169,9 @@ func (w *world) run(faults time.Duration) error {
 	}
 	w.register.operate()
 	w.harm()
+	w.inspect()
 	for _, c := range w.clients {
+		c.open()
 		c.work()
 	}
 	w.until(faults, never)
@@ -175,8 +180,10 @@ func (w *world) run(faults time.Duration) error {
 	for _, c := range w.clients {
 		c.mend()
 	}
-	if !w.until(120*time.Second, w.quiet) && w.fail == nil {
-		w.failf("no progress after healing: %s", w.describe())
+	w.settle()
+	if w.rotten != nil && w.fail == nil {
+		w.until(3*scrubPass, never) // a whole pass heals what nobody has read
+		w.settle()
 	}
 	w.atRest()
 	for _, n := range w.nodes {
@@ -191,9 +198,35 @@ func (w *world) run(faults time.Duration) error {
 	return w.fail
 }
 
+// settle waits for the end of everything that was begun.
+func (w *world) settle() {
+	if w.fail == nil && !w.quiet() && !w.until(120*time.Second, w.quiet) && w.fail == nil {
+		w.failf("no progress after healing: %s", w.describe())
+	}
+}
+
+// inspect looks now and then whether what only grows has shrunk.
+func (w *world) inspect() {
+	w.after(50*time.Millisecond, func() {
+		for _, n := range w.nodes {
+			if !n.up() || n.paused {
+				continue
+			}
+			for _, s := range n.host.Statuses() {
+				known := &n.epochs[s.Key.Shard.Index]
+				if s.Epoch < *known {
+					w.failf("%s is at epoch %d after %d", s.Key, s.Epoch, *known)
+				}
+				*known = s.Epoch
+			}
+		}
+		w.inspect()
+	})
+}
+
 // missing is the memory that this run has and an earlier one, that failed, has not.
 func (w *world) missing() int {
-	inUse, _ := pool.Use()
+	inUse, _ := w.pool.Use()
 	return inUse - w.inUse
 }
 
@@ -214,7 +247,7 @@ func (w *world) heal() {
 // quiet reports whether everything is as it should be in the end.
 func (w *world) quiet() bool {
 	for i, c := range w.clients {
-		if len(c.pending) > 0 || len(w.register.records[i].InSync) < nodes {
+		if len(c.pending) > 0 || !c.opened || len(w.register.records[i].InSync) < nodes {
 			return false
 		}
 	}
