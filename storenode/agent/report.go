@@ -153,6 +153,7 @@ func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.S
 			ID: int64(s.Key.Replica), State: stateText(s.State), Epoch: int64(s.Epoch),
 			RebuildPercent: int32(s.RebuildPercent), UsedBytes: s.UsedBytes, Message: s.Message,
 			LostBlocks: int64(s.LostBlocks), ScrubPercent: int32(s.Scrub.Percent),
+			PowerLost: s.PowerLost,
 		}
 		if s.Scrub.Passes > 0 {
 			ended := r.clock.Now().Add(-s.Scrub.Since).UTC().Round(scrubTime)
