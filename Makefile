@@ -49,8 +49,8 @@ sim: ## SEEDS=1000 seeds, from 1 on
 sim-replay: ## one seed: SEED=42 (TRACE=file keeps what happened)
 	SIM_SEED=$(SEED) SIM_TRACE=$(TRACE) $(GO) test -count=1 -v ./storenode/sim
 
-sim-mutants: ## break one rule of replication at a time; each must be seen
-	$(GO) test -count=1 -v -timeout 1h -tags mutants ./storenode/sim ./storenode/replication
+sim-mutants: ## break one rule of the data plane at a time; each must be seen (a table says by which seed)
+	$(GO) test -count=1 -v -timeout 1h -tags mutants -run BrokenRules ./storenode/sim ./storenode/replication
 
 ##—— a real Kubernetes of three nodes on this machine (root)
 .PHONY: demo demo-down e2e chaos
