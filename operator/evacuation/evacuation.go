@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -123,6 +124,12 @@ func (e *Evacuator) release(ctx context.Context, node *corev1.Node) ([]string, e
 	node.Status.VolumesInUse = kept
 	if err := e.API.Status().Patch(ctx, node, base); err != nil {
 		return nil, fmt.Errorf("release volumes of node %s: %w", node.Name, err)
+	}
+	for _, name := range released {
+		volume := &v1alpha1.Volume{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		e.Events.Eventf(volume, node, corev1.EventTypeWarning, v1alpha1.ReasonNodeDead, "Evacuate",
+			"Detached from node %s, which is dead; what it may still write is refused once the volume is open elsewhere",
+			node.Name)
 	}
 	return released, nil
 }

@@ -20,6 +20,8 @@ type Node struct {
 	LeaseAge time.Duration
 	// Unreachable are the storenodes it has not heard from, as a Backup of theirs, for longer than the grace.
 	Unreachable []string
+	// Maintenance: somebody works on it, so that it will be back.
+	Maintenance bool
 	// Primaries on it, to spread the Primaries that move.
 	Primaries int
 }
@@ -31,6 +33,8 @@ type Replica struct {
 	Device string
 	// Failed: its own storenode says that its Device cannot hold it.
 	Failed bool
+	// Lossy: its machine lost power, so acknowledged writes that were not flushed may be missing.
+	Lossy bool
 	// Gone: its Device object was deleted by a person, who says by that it will not come back.
 	Gone bool
 	// LostFor is how long it has been failed, gone or on a dead storenode; 0 while it is none of these.
@@ -114,6 +118,8 @@ func Decide(s *Shard) Decision {
 		return Decision{Action: Keep}
 	case node.LeaseAge < ReportTrust:
 		return Decision{Action: Wait, Again: ReportTrust - node.LeaseAge}
+	case reporters[0].Lossy && !s.candidates(primary.ID, primary.Node)[0].Lossy:
+		return Decision{Action: Keep} // until the Lease expires: another has more
 	}
 	why := fmt.Sprintf("storenode %s does not answer %s and has missed a renewal of its lease",
 		primary.Node, reporters[0].Node)
@@ -125,17 +131,19 @@ func (s *Shard) promote(cause Cause, why string, candidates []Replica) Decision 
 	if len(candidates) == 0 {
 		return Decision{Action: Refuse, Cause: cause, Message: s.refusal(why)}
 	}
-	next := Membership{Epoch: s.Epoch + 1, Primary: candidates[0].ID}
+	best := candidates[0]
+	next := Membership{Epoch: s.Epoch + 1, Primary: best.ID}
 	for _, id := range s.InSync {
-		if id != s.Primary {
+		if id != s.Primary || best.Lossy {
 			next.InSync = append(next.InSync, id)
 		}
 	}
-	return Decision{
-		Action: Promote, Cause: cause, Next: next,
-		Message: fmt.Sprintf("replica %d on node %s becomes primary in epoch %d: %s",
-			candidates[0].ID, candidates[0].Node, next.Epoch, why),
+	message := fmt.Sprintf("replica %d on node %s becomes primary in epoch %d: %s", best.ID, best.Node, next.Epoch, why)
+	if best.Lossy {
+		message += "; as it has lost power, it waits for all others in sync, replica " +
+			fmt.Sprint(s.Primary) + " among them, before it serves"
 	}
+	return Decision{Action: Promote, Cause: cause, Next: next, Message: message}
 }
 
 // candidates are the InSync Replicas that could be Primary instead of the one given, best first.
@@ -153,8 +161,15 @@ func (s *Shard) candidates(primary int64, primaryNode string) []Replica {
 		}
 		return 1
 	}
+	last := func(r Replica) int {
+		if r.Lossy {
+			return 1
+		}
+		return 0
+	}
 	slices.SortFunc(able, func(a, b Replica) int {
 		return cmp.Or(
+			cmp.Compare(last(a), last(b)),
 			cmp.Compare(reports(a), reports(b)), // its grace is over, so it can start at once
 			cmp.Compare(s.Nodes[a.Node].Primaries, s.Nodes[b.Node].Primaries),
 			cmp.Compare(a.ID, b.ID),

@@ -46,6 +46,8 @@ func inSync(ids ...int64) func(*Shard) { return func(s *Shard) { s.InSync = ids 
 func primary(id int64) func(*Shard)    { return func(s *Shard) { s.Primary = id } }
 func failed(i int) func(*Shard)        { return func(s *Shard) { s.Replicas[i].Failed = true } }
 
+func lossy(i int) func(*Shard) { return func(s *Shard) { s.Replicas[i].Lossy = true } }
+
 func lost(i int, d time.Duration) func(*Shard) { return func(s *Shard) { s.Replicas[i].LostFor = d } }
 
 func add(id int64, node string) func(*Shard) {
@@ -96,6 +98,22 @@ func TestPrimary(t *testing.T) {
 		},
 		"a failed Backup is not promoted": {
 			shard(dead("n1"), failed(1)), "promote 3 epoch 8 inSync [2 3]: LeaseExpired",
+		},
+		"who lost power is promoted last": {
+			shard(dead("n1"), lossy(1)), "promote 3 epoch 8 inSync [2 3]: LeaseExpired",
+		},
+		"only one who lost power is left: the former Primary, who may have more, stays InSync": {
+			shard(dead("n1"), lossy(1), inSync(1, 2)), "promote 2 epoch 8 inSync [1 2]: LeaseExpired",
+		},
+		"all left have lost power": {
+			shard(failed(0), lossy(1), lossy(2)), "promote 2 epoch 8 inSync [1 2 3]: ReplicaFailed",
+		},
+		"one who lost power reports: another, who has more, is waited for": {
+			shard(reportOf("n1"), primaryLeaseAge(ReportTrust), lossy(2)), "keep",
+		},
+		"one who lost power reports, and all others have too": {
+			shard(reportOf("n1"), primaryLeaseAge(ReportTrust), lossy(1), lossy(2)),
+			"promote 3 epoch 8 inSync [1 2 3]: ReportedUnreachable",
 		},
 		"there is no Primary": {
 			shard(primary(0), inSync(2, 3)), "promote 2 epoch 8 inSync [2 3]: NoPrimary",
@@ -189,6 +207,7 @@ func TestNoDecisionBreaksAPromise(t *testing.T) {
 		s.Wanted = 1 + random.IntN(4)
 		for i := range s.Replicas {
 			s.Replicas[i].Failed, s.Replicas[i].Gone = random.IntN(5) == 0, random.IntN(5) == 0
+			s.Replicas[i].Lossy = random.IntN(3) == 0
 			s.Replicas[i].LostFor = time.Duration(random.IntN(3)) * time.Minute
 			if random.IntN(2) == 0 {
 				s.InSync = append(s.InSync, s.Replicas[i].ID)
@@ -211,6 +230,8 @@ func TestNoDecisionBreaksAPromise(t *testing.T) {
 				t.Fatalf("seed %d: promoted %d, which is not InSync: %s", seed, d.Next.Primary, before)
 			case d.Next.Primary == s.Primary, d.Next.Epoch != s.Epoch+1, !s.Nodes[r.Node].Alive, r.Failed, r.Gone:
 				t.Fatalf("seed %d: got %+v of %s", seed, d, before)
+			case r.Lossy && len(d.Next.InSync) != len(s.InSync):
+				t.Fatalf("seed %d: who lost power evicts somebody: %+v of %s", seed, d, before)
 			case slices.ContainsFunc(d.Next.InSync, func(id int64) bool { return !slices.Contains(s.InSync, id) }):
 				t.Fatalf("seed %d: InSync grew: %+v of %s", seed, d, before)
 			}

@@ -31,6 +31,7 @@ const (
 // Inventory gathers. Use New.
 type Inventory struct {
 	api   client.Reader
+	tally *tally
 	alive *liveness.Tracker
 	clock clock.PassiveClock
 
@@ -54,9 +55,10 @@ type ledgerEntry struct {
 	at      time.Time
 }
 
-// New makes an Inventory that reads api, which must be the cache that was given to Index.
+// New makes an Inventory that reads api, which must be the cache that was given to Index. It must be told of all Shards by
+// Note and Drop.
 func New(api client.Reader, alive *liveness.Tracker, c clock.PassiveClock) *Inventory {
-	return &Inventory{api: api, alive: alive, clock: c, ledger: map[ledgerKey]ledgerEntry{}}
+	return &Inventory{api: api, tally: newTally(), alive: alive, clock: c, ledger: map[ledgerKey]ledgerEntry{}}
 }
 
 // IsClaimed reports whether the Device object is of a Device that holds Replicas, not of a refused candidate.
@@ -77,48 +79,30 @@ type Load struct {
 	Reserved int64
 	// Primaries on it, or meant to be.
 	Primaries int
+
+	replicas int
 }
 
 // Load of one Device.
-func (i *Inventory) Load(ctx context.Context, d *v1alpha1.Device) (Load, error) {
+func (i *Inventory) Load(d *v1alpha1.Device) Load {
 	i.pass.Lock()
 	defer i.pass.Unlock()
-	if err := i.sweepLocked(ctx); err != nil {
-		return Load{}, err
-	}
-	return i.loadLocked(ctx, d)
+	i.sweepLocked()
+	return i.loadLocked(d)
 }
 
-func (i *Inventory) loadLocked(ctx context.Context, d *v1alpha1.Device) (Load, error) {
-	shards, err := i.ShardsOnDevice(ctx, d.Name)
-	if err != nil {
-		return Load{}, err
-	}
-	var planned int64
-	var load Load
-	for j := range shards {
-		s := &shards[j].Spec
-		for at, r := range s.Replicas {
-			if r.DeviceName != d.Name {
-				continue
-			}
-			planned += s.SizeBytes
-			meant := s.Membership.Epoch == 0 && at == 0
-			if meant || s.Membership.Epoch > 0 && s.Membership.Primary == r.ID {
-				load.Primaries++
-			}
-		}
-	}
+func (i *Inventory) loadLocked(d *v1alpha1.Device) Load {
+	load := i.tally.load(d.Name)
 	for _, e := range i.ledger {
 		if e.device == d.Name {
-			planned += e.size
+			load.Reserved += e.size
 			if e.primary {
 				load.Primaries++
 			}
 		}
 	}
-	load.Reserved = max(planned, d.Status.ReservedBytes)
-	return load, nil
+	load.Reserved = max(load.Reserved, d.Status.ReservedBytes)
+	return load
 }
 
 // Alive is the liveness of a storenode.
@@ -146,16 +130,13 @@ func (i *Inventory) Domains(ctx context.Context, label string) (func(node string
 }
 
 // candidate is a Device as placement sees it.
-func (i *Inventory) candidate(ctx context.Context, pool *v1alpha1.Pool, d *v1alpha1.Device) (placement.Device, error) {
-	load, err := i.loadLocked(ctx, d)
-	if err != nil {
-		return placement.Device{}, err
-	}
+func (i *Inventory) candidate(pool *v1alpha1.Pool, d *v1alpha1.Device) placement.Device {
+	load := i.loadLocked(d)
 	return placement.Device{
 		Name: d.Name, Node: d.Spec.NodeName, Primaries: load.Primaries,
 		Free:    max(Promisable(d.Status.CapacityBytes, pool.Spec.OvercommitPercent)-load.Reserved, 0),
 		Refusal: i.refusal(d),
-	}, nil
+	}
 }
 
 // refusal says why the Device takes no Replica now.

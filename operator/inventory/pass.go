@@ -2,9 +2,6 @@ package inventory
 
 import (
 	"context"
-	"fmt"
-
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/placement"
@@ -29,20 +26,13 @@ func (i *Inventory) Begin(ctx context.Context, pool *v1alpha1.Pool) (*Pass, erro
 		return nil, err
 	}
 	i.pass.Lock()
-	if err := i.sweepLocked(ctx); err != nil {
-		i.pass.Unlock()
-		return nil, err
-	}
+	i.sweepLocked()
 	var candidates []placement.Device
 	for j := range devices {
 		if !IsClaimed(devices[j].Name) {
 			continue
 		}
-		c, err := i.candidate(ctx, pool, &devices[j])
-		if err != nil {
-			i.pass.Unlock()
-			return nil, err
-		}
+		c := i.candidate(pool, &devices[j])
 		c.Domain = domain(c.Node)
 		candidates = append(candidates, c)
 	}
@@ -96,21 +86,11 @@ func (p *Pass) Forget(shard string, replicas []v1alpha1.ShardReplica) {
 	}
 }
 
-// sweepLocked drops what the cache shows by now, and what must have failed.
-func (i *Inventory) sweepLocked(ctx context.Context) error {
+// sweepLocked drops what the tally has by now, and what must have failed.
+func (i *Inventory) sweepLocked() {
 	for key, e := range i.ledger {
-		if i.clock.Since(e.at) > ledgerFor {
+		if i.clock.Since(e.at) > ledgerFor || i.tally.next(key.shard) > key.replica {
 			delete(i.ledger, key)
-			continue
-		}
-		var shard v1alpha1.Shard
-		err := i.api.Get(ctx, client.ObjectKey{Name: key.shard}, &shard, client.UnsafeDisableDeepCopy)
-		switch {
-		case err == nil && shard.Spec.NextReplicaID > key.replica:
-			delete(i.ledger, key)
-		case client.IgnoreNotFound(err) != nil:
-			return fmt.Errorf("get shard %s: %w", key.shard, err)
 		}
 	}
-	return nil
 }

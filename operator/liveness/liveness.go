@@ -1,9 +1,15 @@
-// Package liveness says which storenodes are alive, from their Leases as this process saw them change.
+// Package liveness says which storenodes, and which kubelets, are alive, from their Leases as this process saw them
+// change.
 //
 // A Lease is expired when it has not been seen to change for its duration, measured on the monotonic clock of this
 // process. The times inside a Lease are only compared for being different: clocks of two machines are never compared.
 // A storenode that was never heard of counts as alive for DefaultDuration from the first question, so that a new
 // operator does not promote anybody before it has watched for as long as an old one would have.
+//
+// When this process hears again after having heard of nobody for Blind, it was the one cut off: the silence does not
+// count against anybody. So an API server that was away does not look like the death of all storenodes.
+//
+// An operator that does not lead keeps watching, so that it knows who is silent in the moment in which it leads.
 //
 // Safe for concurrent use. Nothing survives a restart, which costs one Lease's duration.
 package liveness
@@ -18,12 +24,21 @@ import (
 // DefaultDuration is for a Lease that does not say its own; the storenodes say the same.
 const DefaultDuration = 4 * time.Second
 
+// Blind is how long nobody at all is heard of before that says more of this process than of them: each storenode renews
+// every second.
+const Blind = 3 * time.Second
+
+// Kubelet is the name under which a node's own Lease, renewed by its kubelet, is kept beside its storenode's.
+func Kubelet(node string) string { return "kubelet/" + node }
+
 // State of one storenode.
 type State struct {
 	// Alive: its Lease is not expired.
 	Alive bool
 	// Heard: a Lease of it was seen.
 	Heard bool
+	// Renewed: it was seen to change, not only to be there.
+	Renewed bool
 	// Age since the Lease was last seen to change.
 	Age time.Duration
 	// Left until it expires; 0 when it has.
@@ -39,10 +54,13 @@ type Tracker struct {
 	mu sync.Mutex
 	// nodes is bounded by the nodes of the cluster, past ones included.
 	nodes map[string]*node
+	// last is when anybody was heard of.
+	last time.Time
 }
 
 type node struct {
 	heard    bool
+	changes  int
 	holder   string
 	renewed  time.Time
 	duration time.Duration
@@ -73,6 +91,10 @@ func (t *Tracker) Observe(name string, r Renewal) (born bool) {
 	if n.heard && n.holder == r.Holder && n.renewed.Equal(r.Renewed) {
 		return false
 	}
+	t.seeAgain(now)
+	if n.heard {
+		n.changes++
+	}
 	born = !n.heard || n.left(now) <= 0
 	if born {
 		n.born = now
@@ -82,6 +104,18 @@ func (t *Tracker) Observe(name string, r Renewal) (born bool) {
 		n.duration = r.Duration
 	}
 	return born
+}
+
+// seeAgain takes note that somebody is heard of, and forgives all others a silence in which nobody was.
+func (t *Tracker) seeAgain(now time.Time) {
+	if gap := now.Sub(t.last); !t.last.IsZero() && gap > Blind {
+		for _, n := range t.nodes {
+			if n.left(t.last) > 0 { // who was dead before stays so
+				n.changed = n.changed.Add(gap)
+			}
+		}
+	}
+	t.last = now
 }
 
 // State of one storenode now.
@@ -94,7 +128,7 @@ func (t *Tracker) State(name string) State {
 		n = &node{duration: DefaultDuration, changed: now, born: now}
 		t.nodes[name] = n
 	}
-	s := State{Heard: n.heard, Age: now.Sub(n.changed)}
+	s := State{Heard: n.heard, Renewed: n.changes > 0, Age: now.Sub(n.changed)}
 	if left := n.left(now); left > 0 {
 		s.Alive, s.Left, s.AliveFor = true, left, now.Sub(n.born)
 	} else {

@@ -19,6 +19,8 @@ type Metrics struct {
 	Removals     prometheus.Counter
 	NoRoom       prometheus.Counter
 	Conflicts    prometheus.Counter
+	// DeadNodes found, and Ended pods of theirs.
+	DeadNodes, EndedPods prometheus.Counter
 	// Unavailable and Degraded are Shards, Down is storenodes.
 	Unavailable, Degraded, Down *Set
 }
@@ -36,11 +38,14 @@ func New(r prometheus.Registerer) *Metrics {
 		Removals:     counter("shale_operator_removals_total", "Surplus Replicas taken away."),
 		NoRoom:       counter("shale_operator_no_room_total", "Placements that found no room."),
 		Conflicts:    counter("shale_operator_conflicts_total", "Membership changes that somebody else won."),
+		DeadNodes:    counter("shale_operator_dead_nodes_total", "Nodes found dead and evacuated."),
+		EndedPods:    counter("shale_operator_ended_pods_total", "Pods of dead nodes ended so that they run elsewhere."),
 		Unavailable:  newSet("shale_operator_unavailable_shards", "Shards without a Primary that can serve."),
 		Degraded:     newSet("shale_operator_degraded_shards", "Shards with fewer InSync Replicas than wanted."),
 		Down:         newSet("shale_operator_down_storenodes", "StoreNodes whose Lease has expired."),
 	}
-	r.MustRegister(m.Failovers, m.Replacements, m.Removals, m.NoRoom, m.Conflicts, m.Unavailable, m.Degraded, m.Down)
+	r.MustRegister(m.Failovers, m.Replacements, m.Removals, m.NoRoom, m.Conflicts, m.DeadNodes, m.EndedPods,
+		m.Unavailable, m.Degraded, m.Down)
 	return m
 }
 

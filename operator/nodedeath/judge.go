@@ -15,6 +15,9 @@ const (
 	// retry is how soon a suspect is looked at again, watch how soon a node whose storenode alone is down.
 	retry = 300 * time.Millisecond
 	watch = 3 * time.Second
+	// long is how long a node has been away before it is watched less closely, every rest.
+	long = time.Minute
+	rest = 30 * time.Second
 )
 
 // Host is what became of connections to a host.
@@ -42,6 +45,8 @@ type Evidence struct {
 	Rounds int
 	// Alive of all StoreNodes.
 	Alive, All int
+	// Evacuated: it was found dead before, and has not been back.
+	Evacuated bool
 	// Maintenance is why the StoreNode is in maintenance, empty if it is not.
 	Maintenance string
 }
@@ -93,6 +98,8 @@ func Judge(e *Evidence) Verdict {
 		}
 	case e.Host == HostAnswers:
 		return Verdict{Reason: HostAlive, Again: watch, Message: "Its storenode is down, its host answers"}
+	case e.Evacuated:
+		return e.dead("it was found dead before")
 	case e.KubeletAge+slack < e.StorenodeAge && e.KubeletAge < KubeletSilence:
 		return Verdict{Reason: KubeletAlive, Again: watch, Message: "Its storenode is down, its kubelet was heard since"}
 	case e.Host == HostSilent && e.Rounds >= SilentRounds:
@@ -104,8 +111,12 @@ func Judge(e *Evidence) Verdict {
 }
 
 func (e *Evidence) dead(host string) Verdict {
+	again := watch
+	if e.StorenodeAge > long {
+		again = rest
+	}
 	return Verdict{
-		Dead: true, Reason: NodeDead, Again: watch,
+		Dead: true, Reason: NodeDead, Again: again,
 		Message: fmt.Sprintf("Node %s is dead: its storenode has been silent for %s, its kubelet for %s; %s",
 			e.Node, e.StorenodeAge.Round(time.Second/10), e.KubeletAge.Round(time.Second/10), host),
 	}

@@ -36,6 +36,9 @@ func TestNodeIsDeadOnlyWhenAllAgree(t *testing.T) {
 		"most storenodes are silent":        {evidence(func(e *Evidence) { e.Alive = 1 }), TooManySilent},
 		"one of two is silent":              {evidence(func(e *Evidence) { e.Alive, e.All = 1, 2 }), NodeDead},
 		"no host can be asked, for so long": {evidence(unasked), NodeDead},
+		"it was found dead by an operator that is gone": {
+			evidence(func(e *Evidence) { e.Evacuated, e.Host, e.Rounds = true, HostUnknown, 0 }), NodeDead,
+		},
 		"the storenode was down long before the node died": {
 			evidence(func(e *Evidence) { e.StorenodeAge, e.KubeletAge = time.Hour, KubeletSilence }), NodeDead,
 		},

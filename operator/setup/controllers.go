@@ -3,13 +3,17 @@ package setup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -20,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/evacuation"
 	"github.com/shale-storage/shale/operator/inventory"
 	"github.com/shale-storage/shale/operator/liveness"
 	"github.com/shale-storage/shale/operator/metrics"
@@ -35,6 +40,8 @@ const (
 	// shardWorkers bound the Shards that fail over at once; each waits for the API server once or twice.
 	shardWorkers  = 16
 	volumeWorkers = 4
+	// storenodeWorkers bound the hosts asked at once; each may take a second to say nothing.
+	storenodeWorkers = 8
 	// maxChanges bounds the storenodes that die before the Shards' reconciler hears of the first.
 	maxChanges = 256
 )
@@ -58,17 +65,74 @@ func (p *parts) storenodes(changed chan<- event.GenericEvent) error {
 	return ctrl.NewControllerManagedBy(p.manager).Named("storenode").
 		For(&v1alpha1.StoreNode{}).
 		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(p.renewal)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: storenodeWorkers}).
 		Complete(&storenode.Reconciler{
-			API: p.api, Alive: p.alive, Metrics: p.metrics, Log: p.options.Log, Changed: changed,
+			API: p.api, Alive: p.alive, Metrics: p.metrics, Log: p.options.Log, Changed: changed, Nodes: p.nodes(),
 		})
 }
 
-// renewal notes that a Lease changed at the moment it is heard of, not when a worker gets to it.
-func (p *parts) renewal(_ context.Context, o client.Object) []reconcile.Request {
-	lease, ok := o.(*coordinationv1.Lease)
-	node, ours := strings.CutPrefix(o.GetName(), leasePrefix)
-	if !ok || !ours {
+// nodes looks after dead nodes, if it is to.
+func (p *parts) nodes() *storenode.Nodes {
+	if !p.options.Evacuate {
 		return nil
+	}
+	return &storenode.Nodes{
+		API: p.api, Alive: p.alive, Hosts: p.options.Hosts, Metrics: p.metrics, Log: p.options.Log,
+		Evacuator: &evacuation.Evacuator{
+			API: p.api, Live: p.manager.GetAPIReader(), Events: p.manager.GetEventRecorder("shale-operator"),
+		},
+	}
+}
+
+// watchLeases notes each renewal at the moment it is heard of, not when a worker gets to it, and whether this operator
+// leads or not.
+func (p *parts) watchLeases(ctx context.Context) error {
+	informer, err := p.manager.GetCache().GetInformer(ctx, &coordinationv1.Lease{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return fmt.Errorf("watch leases: %w", err)
+	}
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    p.observe,
+		UpdateFunc: func(_, o any) { p.observe(o) },
+	})
+	return err
+}
+
+// tallyShards keeps the inventory's sums.
+func (p *parts) tallyShards(ctx context.Context) error {
+	informer, err := p.manager.GetCache().GetInformer(ctx, &v1alpha1.Shard{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return fmt.Errorf("watch shards: %w", err)
+	}
+	note := func(o any) {
+		if s, ok := o.(*v1alpha1.Shard); ok {
+			p.inventory.Note(s)
+		}
+	}
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    note,
+		UpdateFunc: func(_, o any) { note(o) },
+		DeleteFunc: func(o any) {
+			if key, err := toolscache.DeletionHandlingMetaNamespaceKeyFunc(o); err == nil {
+				p.inventory.Drop(key)
+			}
+		},
+	})
+	return err
+}
+
+// observe notes a renewal of a storenode's or a kubelet's Lease.
+func (p *parts) observe(o any) {
+	lease, ok := o.(*coordinationv1.Lease)
+	if !ok {
+		return
+	}
+	name, ours := strings.CutPrefix(lease.Name, leasePrefix)
+	switch {
+	case lease.Namespace == corev1.NamespaceNodeLease:
+		name = liveness.Kubelet(lease.Name)
+	case !ours:
+		return
 	}
 	r := liveness.Renewal{}
 	if lease.Spec.HolderIdentity != nil {
@@ -80,7 +144,15 @@ func (p *parts) renewal(_ context.Context, o client.Object) []reconcile.Request 
 	if lease.Spec.LeaseDurationSeconds != nil {
 		r.Duration = time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second
 	}
-	p.alive.Observe(node, r)
+	p.alive.Observe(name, r)
+}
+
+// renewal is the storenode that a Lease is of.
+func (p *parts) renewal(_ context.Context, o client.Object) []reconcile.Request {
+	node, ours := strings.CutPrefix(o.GetName(), leasePrefix)
+	if !ours || o.GetNamespace() != p.options.Namespace {
+		return nil
+	}
 	return requests(node)
 }
 

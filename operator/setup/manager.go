@@ -26,14 +26,16 @@ import (
 	"github.com/shale-storage/shale/operator/inventory"
 	"github.com/shale-storage/shale/operator/liveness"
 	"github.com/shale-storage/shale/operator/metrics"
+	"github.com/shale-storage/shale/operator/reconcilers/storenode"
 )
 
 const (
 	leaderID = "shale-operator"
-	// The lead changes hands within seconds: while nobody leads, no Backup is promoted.
-	leaderLease = 5 * time.Second
-	leaderRenew = 3 * time.Second
-	leaderRetry = time.Second
+	// The lead changes hands within seconds: while nobody leads, no Backup is promoted. Two that lead for a moment do no
+	// harm: all they write is by compare-and-swap. A leader that cannot renew for leaderRenew ends and starts anew.
+	leaderLease = 3 * time.Second
+	leaderRenew = 2 * time.Second
+	leaderRetry = 500 * time.Millisecond
 )
 
 // Options of an operator. All fields must be given but the addresses, where empty is none.
@@ -42,8 +44,11 @@ type Options struct {
 	LeaderElect             bool
 	MetricsAddr, HealthAddr string
 	ReplaceAfter            time.Duration
-	Log                     *slog.Logger
-	Registry                prometheus.Registerer
+	// Evacuate dead nodes, which Hosts tells; it dials if not given.
+	Evacuate bool
+	Hosts    storenode.Hosts
+	Log      *slog.Logger
+	Registry prometheus.Registerer
 	// Clock is real if not given.
 	Clock clock.PassiveClock
 	// Wrap lets a test stand between the reconcilers and the API.
@@ -72,6 +77,9 @@ func Manager(ctx context.Context, config *rest.Config, o Options) (manager.Manag
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	if o.Hosts == nil {
+		o.Hosts = dialer{}
+	}
 	lease, renew, retry := leaderLease, leaderRenew, leaderRetry
 	options := ctrl.Options{
 		Scheme: scheme, Logger: logr.FromSlogHandler(o.Log.Handler()),
@@ -80,7 +88,7 @@ func Manager(ctx context.Context, config *rest.Config, o Options) (manager.Manag
 		Metrics:                metricsserver.Options{BindAddress: orNone(o.MetricsAddr)},
 		HealthProbeBindAddress: orNone(o.HealthAddr),
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&coordinationv1.Lease{}: {Namespaces: map[string]cache.Config{o.Namespace: {}}},
+			&coordinationv1.Lease{}: {Namespaces: map[string]cache.Config{o.Namespace: {}, corev1.NamespaceNodeLease: {}}},
 		}},
 	}
 	options.Controller.SkipNameValidation = &o.SkipNameValidation
@@ -98,6 +106,8 @@ func Manager(ctx context.Context, config *rest.Config, o Options) (manager.Manag
 	}
 	err = errors.Join(
 		inventory.Index(ctx, m.GetFieldIndexer()),
+		p.watchLeases(ctx),
+		p.tallyShards(ctx),
 		p.controllers(),
 		m.AddHealthzCheck("alive", healthz.Ping),
 		m.AddReadyzCheck("alive", healthz.Ping),

@@ -41,6 +41,8 @@ func New(version string) *cobra.Command {
 	c.Flags().StringVar(&o.HealthAddr, "health-addr", "0", "host:port of /healthz and /readyz; 0 for none")
 	c.Flags().DurationVar(&o.ReplaceAfter, "replace-after", defaultReplaceAfter,
 		"how long a Replica may be lost before another takes its place")
+	c.Flags().BoolVar(&o.Evacuate, "evacuate-dead-nodes", true,
+		"detach volumes of a node that is dead, and end its pods that use them, so that they run elsewhere")
 	c.Flags().TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	return c
 }

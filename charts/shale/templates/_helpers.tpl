@@ -46,6 +46,18 @@ readinessProbe:
   periodSeconds: 2
 {{- end }}
 
+{{/* Pods of a Deployment on different nodes, if that can be: (dict "root" $ "component" name) */}}
+{{- define "shale.apart" -}}
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: kubernetes.io/hostname
+          labelSelector:
+            matchLabels: {{ include "shale.labels" . | nindent 14 }}
+{{- end }}
+
 {{/* How a Deployment is renewed: two pods on the host's network would fight over its ports. */}}
 {{- define "shale.strategy" -}}
 strategy:
@@ -58,6 +70,9 @@ strategy:
 - --csi-address=/csi/csi.sock
 - --leader-election
 - --leader-election-namespace={{ .root.Release.Namespace }}
+- --leader-election-lease-duration={{ .root.Values.sidecars.leaseDuration }}
+- --leader-election-renew-deadline={{ .root.Values.sidecars.leaseRenewDeadline }}
+- --leader-election-retry-period={{ .root.Values.sidecars.leaseRetryPeriod }}
 - --http-endpoint=:{{ .port }}
 - --kube-api-qps=50
 - --kube-api-burst=100

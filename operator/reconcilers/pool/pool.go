@@ -80,10 +80,7 @@ func (r *Reconciler) sum(
 		if !inService || !r.Inventory.Alive(d.Spec.NodeName).Alive {
 			continue
 		}
-		load, err := r.Inventory.Load(ctx, d)
-		if err != nil {
-			return nil, err
-		}
+		load := r.Inventory.Load(d)
 		status.ReadyDevices++
 		status.CapacityBytes += d.Status.CapacityBytes
 		status.UsedBytes += d.Status.UsedBytes

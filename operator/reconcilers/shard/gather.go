@@ -3,10 +3,10 @@ package shard
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
@@ -27,7 +27,9 @@ type scope struct {
 	reports map[int64]*v1alpha1.ShardReplicaStatus
 
 	// What came out: the decision that stands, why no Replica could be placed, what a deletion waits for.
-	decision      failover.Decision
+	decision failover.Decision
+	// lostNow are the lost Replicas, to be remembered.
+	lostNow       []v1alpha1.LostReplica
 	noRoom        string
 	noReplacement string
 	waitsFor      []string
@@ -88,19 +90,21 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 		seen.Node = device.Spec.NodeName // it may have moved since it was placed
 	}
 	if report := s.reports[replica.ID]; report != nil {
-		seen.Failed = report.State == v1alpha1.ReplicaFailed
+		seen.Failed, seen.Lossy = report.State == v1alpha1.ReplicaFailed, report.PowerLost
 	}
-	if err := r.gatherNode(ctx, s, seen.Node, &device); err != nil {
+	if err := r.gatherNode(ctx, s, seen.Node, replica.DeviceName); err != nil {
 		return err
 	}
-	lost := seen.Gone || seen.Failed || !s.alive[seen.Node].Alive
-	seen.LostFor = r.since.age(s.shard.Name, strconv.FormatInt(replica.ID, 10), lost, r.Clock.Now())
+	away := (seen.Failed || !s.alive[seen.Node].Alive) && !s.seen.Nodes[seen.Node].Maintenance
+	if seen.Gone || away {
+		seen.LostFor = s.lost(replica.ID, r.Clock.Now())
+	}
 	s.seen.Replicas = append(s.seen.Replicas, seen)
 	return nil
 }
 
 // gatherNode collects what is known of a storenode.
-func (r *Reconciler) gatherNode(ctx context.Context, s *scope, name string, device *v1alpha1.Device) error {
+func (r *Reconciler) gatherNode(ctx context.Context, s *scope, name, device string) error {
 	state := r.Inventory.Alive(name)
 	s.alive[name] = state
 	if state.Alive && !state.Heard {
@@ -113,15 +117,23 @@ func (r *Reconciler) gatherNode(ctx context.Context, s *scope, name string, devi
 		return fmt.Errorf("get storenode %s: %w", name, err)
 	}
 	node.Unreachable = object.Status.Unreachable
-	if device.Name != "" && s.seen.Primary != 0 {
-		load, err := r.Inventory.Load(ctx, device)
-		if err != nil {
-			return err
-		}
-		node.Primaries = load.Primaries
-	}
+	node.Maintenance = object.Spec.Maintenance != ""
+	node.Primaries = r.Inventory.Primaries(device)
 	s.seen.Nodes[name] = node
 	return nil
+}
+
+// lost is how long a Replica that is lost now has been so, at least 1 ns. The status remembers, so that an operator that
+// starts anew does not wait anew.
+func (s *scope) lost(id int64, now time.Time) time.Duration {
+	since := metav1.NewTime(now).Rfc3339Copy()
+	for _, l := range s.shard.Status.LostReplicas {
+		if l.ID == id && l.Since.Before(&since) {
+			since = l.Since
+		}
+	}
+	s.lostNow = append(s.lostNow, v1alpha1.LostReplica{ID: id, Since: since})
+	return max(now.Sub(since.Time), 1)
 }
 
 // nodesOf are the nodes of some of the Replicas.

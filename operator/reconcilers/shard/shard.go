@@ -64,6 +64,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	switch {
 	case !shard.DeletionTimestamp.IsZero():
 		done = r.remove(ctx, s)
+	case s.stale() != "":
+		s.decision = failover.Decide(&s.seen) // for people: what would be done
 	case shard.Spec.Membership.Epoch == 0:
 		done = r.create(ctx, s)
 	default:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/failover"
@@ -19,6 +20,9 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	reconcilers.Set(&shard.Status.Conditions, v1alpha1.ConditionReady, ready, shard.Generation)
 	reconcilers.Set(&shard.Status.Conditions, v1alpha1.ConditionHealthy, healthy, shard.Generation)
 	shard.Status.ObservedGeneration = shard.Generation
+	shard.Status.LostReplicas = slices.DeleteFunc(s.lostNow, func(l v1alpha1.LostReplica) bool {
+		return !slices.ContainsFunc(shard.Spec.Replicas, func(r v1alpha1.ShardReplica) bool { return r.ID == l.ID })
+	})
 	shard.Status.PrimaryNode, shard.Status.InSyncNodes, shard.Status.Rebuild = "", "", ""
 	var inSync, rebuild []string
 	for _, replica := range shard.Spec.Replicas {
@@ -29,7 +33,7 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 			inSync = append(inSync, replica.NodeName)
 		}
 		if report := s.reports[replica.ID]; report != nil && report.State == v1alpha1.ReplicaRebuilding {
-			rebuild = append(rebuild, fmt.Sprintf("%s %d%%", replica.NodeName, report.RebuildPercent))
+			rebuild = append(rebuild, progress(replica.NodeName, report))
 		}
 	}
 	shard.Status.InSyncNodes, shard.Status.Rebuild = strings.Join(inSync, ","), strings.Join(rebuild, ",")
@@ -44,6 +48,8 @@ func ready(s *scope) reconcilers.Verdict {
 	switch {
 	case !s.shard.DeletionTimestamp.IsZero():
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonDeleting, Message: strings.Join(s.waitsFor, "; ")}
+	case s.stale() != "" && (m.Epoch == 0 || s.decision.Action != failover.Keep):
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonStaleRecord, Message: s.stale()}
 	case s.noRoom != "":
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonNoRoom, Message: s.noRoom}
 	case m.Epoch == 0:
@@ -101,6 +107,15 @@ func healthy(s *scope) reconcilers.Verdict {
 	return reconcilers.Verdict{Reason: v1alpha1.ReasonDegraded, Message: text}
 }
 
+// progress of a Rebuild, for people: how far it is, and how long it is expected to take yet.
+func progress(node string, report *v1alpha1.ShardReplicaStatus) string {
+	text := fmt.Sprintf("%s %d%%", node, report.RebuildPercent)
+	if left := time.Duration(report.RebuildSecondsLeft) * time.Second; left > 0 {
+		text += " " + left.String()
+	}
+	return text
+}
+
 // lostBlocks is what the Primary tells of Blocks that nobody can read.
 func (s *scope) lostBlocks() int64 {
 	if report := s.reports[s.shard.Spec.Membership.Primary]; report != nil {
@@ -130,15 +145,24 @@ func (s *scope) outOfSync() []string {
 	return out
 }
 
-// stale says that a Replica has seen a newer Epoch than the object has. It may be so for a moment, while an
-// update is on its way to the cache.
+// stale says that a Replica has seen a newer Epoch than the object has: no writer lets a Replica see a record before the
+// object has it, so the object was set back. Then the object must not be acted on: it may name as InSync who missed
+// acknowledged writes.
 func (s *scope) stale() string {
-	for _, replica := range s.shard.Spec.Replicas {
-		if report := s.reports[replica.ID]; report != nil && report.Epoch > s.shard.Spec.Membership.Epoch {
-			return fmt.Sprintf("replica %d on node %s has seen epoch %d, the object has %d: was the API server restored "+
-				"from a backup? See docs/operate/restored-api-server.md",
-				replica.ID, replica.NodeName, report.Epoch, s.shard.Spec.Membership.Epoch)
+	for i := range s.shard.Status.Replicas {
+		report := &s.shard.Status.Replicas[i]
+		if report.Epoch <= s.shard.Spec.Membership.Epoch {
+			continue
 		}
+		at := ""
+		for _, replica := range s.shard.Spec.Replicas {
+			if replica.ID == report.ID {
+				at = " on node " + replica.NodeName
+			}
+		}
+		return fmt.Sprintf("replica %d%s has seen epoch %d, the object has %d: was the API server restored from a backup? "+
+			"Nothing is promoted, replaced or removed until the newer record is written into the object: see "+
+			"docs/operate/restored-api-server.md", report.ID, at, report.Epoch, s.shard.Spec.Membership.Epoch)
 	}
 	return ""
 }

@@ -3,16 +3,20 @@
 // Each renewal of a Lease wakes it, and it asks to be woken when the Lease would expire. So there is one timer for each
 // storenode, however many Shards are on it, and a failover begins when the Lease ends, not at the next look.
 //
+// Then it looks whether the whole node is dead (nodes.go): operator/nodedeath decides, operator/evacuation acts.
+//
 // The objects' times are not used: see operator/liveness.
 package storenode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -21,6 +25,7 @@ import (
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/liveness"
 	"github.com/shale-storage/shale/operator/metrics"
+	"github.com/shale-storage/shale/operator/nodedeath"
 	"github.com/shale-storage/shale/operator/reconcilers"
 )
 
@@ -35,6 +40,8 @@ type Reconciler struct {
 	Log     *slog.Logger
 	// Changed hears of each storenode that died or came to life; its Shards must be looked at.
 	Changed chan<- event.GenericEvent
+	// Nodes looks after dead nodes; nil if nobody is to.
+	Nodes *Nodes
 
 	mu sync.Mutex
 	// told is what Changed heard last. Bounded by the storenodes there are.
@@ -55,12 +62,46 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	r.Metrics.Down.Put(req.Name, !state.Alive)
 	base := node.DeepCopy()
+	set := func(kind string, v reconcilers.Verdict) {
+		reconcilers.Set(&node.Status.Conditions, kind, v, node.Generation)
+	}
 	// ObservedGeneration is the storenode's own to write.
-	reconcilers.Set(&node.Status.Conditions, v1alpha1.ConditionReady, verdict(&node, state), node.Generation)
-	if err := reconcilers.Patch(ctx, r.API, base, &node); err != nil {
+	set(v1alpha1.ConditionReady, verdict(&node, state))
+	set(v1alpha1.ConditionMaintenance, maintenance(&node))
+	again := until(state)
+	var failed error
+	if r.Nodes != nil {
+		var death nodedeath.Verdict
+		death, failed = r.Nodes.look(ctx, &node, state)
+		if death.Again > 0 && (again == 0 || death.Again < again) {
+			again = death.Again
+		}
+		tell(&node, death, set)
+	}
+	if err := errors.Join(failed, reconcilers.Patch(ctx, r.API, base, &node)); err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: until(state)}, nil
+	return reconcile.Result{RequeueAfter: again}, nil
+}
+
+// tell sets the condition NodeAlive. The message is of the moment in which it became so.
+func tell(node *v1alpha1.StoreNode, v nodedeath.Verdict, set func(string, reconcilers.Verdict)) {
+	is := meta.FindStatusCondition(node.Status.Conditions, v1alpha1.ConditionNodeAlive)
+	message := v.Message
+	if is != nil && is.Reason == string(v.Reason) {
+		message = is.Message
+	}
+	set(v1alpha1.ConditionNodeAlive, reconcilers.Verdict{OK: !v.Dead, Reason: string(v.Reason), Message: message})
+}
+
+func maintenance(node *v1alpha1.StoreNode) reconcilers.Verdict {
+	if node.Spec.Maintenance == "" {
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonNotAskedFor}
+	}
+	return reconcilers.Verdict{
+		OK: true, Reason: v1alpha1.ReasonAskedFor,
+		Message: node.Spec.Maintenance + ": its replicas are not replaced, its volumes not detached",
+	}
 }
 
 func until(s liveness.State) time.Duration {

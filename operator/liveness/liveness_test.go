@@ -1,0 +1,80 @@
+package liveness
+
+import (
+	"testing"
+	"time"
+
+	clocktesting "k8s.io/utils/clock/testing"
+)
+
+// room is a Tracker with its clock; its Leases are renewed by hear.
+type room struct {
+	*Tracker
+	clock *clocktesting.FakePassiveClock
+	count int
+}
+
+func newRoom() *room {
+	c := clocktesting.NewFakePassiveClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	return &room{Tracker: New(c), clock: c}
+}
+
+func (r *room) pass(d time.Duration) { r.clock.SetTime(r.clock.Now().Add(d)) }
+
+func (r *room) hear(names ...string) {
+	r.count++
+	for _, n := range names {
+		r.Observe(n, Renewal{Holder: n, Renewed: time.Unix(int64(r.count), 0)})
+	}
+}
+
+func (r *room) alive(t *testing.T, want bool, names ...string) {
+	t.Helper()
+	for _, n := range names {
+		if s := r.State(n); s.Alive != want {
+			t.Errorf("%s: got %+v, want alive %v", n, s, want)
+		}
+	}
+}
+
+func TestLeaseThatStandsStillExpires(t *testing.T) {
+	r := newRoom()
+	r.hear("a", "b")
+	for range 4 {
+		r.pass(time.Second)
+		r.hear("b")
+	}
+	r.alive(t, false, "a")
+	r.alive(t, true, "b")
+	r.hear("a")
+	r.alive(t, true, "a")
+}
+
+func TestStorenodeNeverHeardOfLivesForAWhile(t *testing.T) {
+	r := newRoom()
+	r.alive(t, true, "a")
+	r.pass(DefaultDuration)
+	r.alive(t, false, "a")
+}
+
+func TestSilenceOfAllIsOursAndCountsAgainstNobody(t *testing.T) {
+	r := newRoom()
+	r.hear("a", "b", "dead")
+	for range 5 {
+		r.pass(time.Second)
+		r.hear("a", "b")
+	}
+	r.alive(t, false, "dead")
+	r.pass(time.Minute) // the API server is away
+	r.hear("a")
+	r.alive(t, true, "a", "b")
+	r.alive(t, false, "dead")
+	r.pass(DefaultDuration)
+	r.hear("a")
+	r.alive(t, true, "b") // nobody was heard for that long: again it was us
+	for range 4 {
+		r.pass(time.Second)
+		r.hear("a")
+	}
+	r.alive(t, false, "b")
+}
