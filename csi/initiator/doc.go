@@ -16,11 +16,32 @@
 // # Invariants
 //
 //   - One call at a time for a Volume; a second is answered Busy at once. Different Volumes do not wait for each other.
-//   - A Volume is open if and only if it is in the table, and is closed only after its device has gone.
-//   - No more than Options.MaxVolumes are attached.
+//   - A Volume is open if it is in the table and not waiting to be resumed, and is closed only after its device has
+//     gone.
+//   - No more than Options.MaxVolumes are attached, unless a process that was allowed more left them.
+//
+// # Death and succession
+//
+// No state is kept on disk. With a holder (package csi/attach/holder) a device outlives the process: the holder has
+// the Frontend's descriptors and state, and the request that attached it. The next process
+//
+//	takes them           when the kernel has closed everything of the process before
+//	adopts each device   its I/O waits; List shows it, other calls for it are Busy
+//	begins a new life    a number higher than all before, which the holder is told first
+//	opens the Volume     with generation + life, for as long as the storenodes need to answer
+//	resumes the device   the kernel sends again what was not answered
+//
+// Why that is exactly once. The process that died may have left writes in sockets; one that arrived after a later write
+// of the same Block would undo it. The Primary refuses generations below the highest it has seen, so from the first
+// request of the new life on it refuses what is left of the old one; before that it may carry it out, and then the
+// kernel, which has no answer, sends it again: it is carried out twice with nothing in between that depends on it,
+// because its submitter still waits. A discard or zeroing likewise; a FLUSH goes to all Shards, as the first of each
+// session. Crashes between any two of these steps leave an item in the holder with a life that nobody else will use.
+//
+// Only an attachment that is fenced, or a device that the kernel has ended, is given up: its I/O fails.
 //
 // # Failure
 //
-// No state is kept on disk. When the process ends its devices fail all I/O; at the next start what is left of them in
-// the kernel is cleared, and the pods that used them have to be restarted. An orderly end detaches what is not in use.
+// Without a holder, or when both die, devices fail all I/O; at the next start what is left of them in the kernel is
+// cleared, and the pods that used them have to be restarted. An orderly end detaches what is neither in use nor held.
 package initiator

@@ -92,18 +92,16 @@ func (i *Initiator) adopt(item holder.Item) (*entry, error) {
 	if frontend == nil {
 		return nil, fmt.Errorf("no frontend %.40q here", k.Frontend)
 	}
-	e, err := i.acquire(item.Name, true)
+	held := attach.Held{State: k.State, Files: item.Files}
+	device, err := frontend.Adopt(item.Name, held)
 	if err != nil {
 		return nil, err
 	}
-	e.request, e.frontend, e.life = k.Request, frontend, k.Life
-	e.adopted = attach.Held{State: k.State, Files: item.Files}
-	device, err := frontend.Adopt(item.Name, e.adopted)
-	if err != nil {
-		i.release(item.Name, e)
-		return nil, err
-	}
-	i.setAttached(e, e.attachment(device))
+	e := &entry{busy: true, request: k.Request, frontend: frontend, life: k.Life, adopted: held}
+	e.attached = e.attachment(device)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.table[item.Name] = e
 	return e, nil
 }
 

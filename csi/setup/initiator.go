@@ -57,6 +57,7 @@ func (p *process) runInitiator(ctx context.Context, f initiatorFlags) error {
 	}
 	registerVolumes(p.metrics, volumes.Metrics())
 	self := api.NewClient(f.socket)
+	registerDevices(p.metrics, self.Health)
 	alive := func(ctx context.Context) error { _, err := self.Health(ctx); return err }
 	return together(ctx,
 		func(ctx context.Context) error {

@@ -1,10 +1,35 @@
 package setup
 
 import (
+	"context"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/shale-storage/shale/csi/initiator/api"
 	"github.com/shale-storage/shale/storenode/client"
 )
+
+// askTimeout bounds the question behind a metric.
+const askTimeout = time.Second
+
+// registerDevices exports what the initiator says of itself.
+func registerDevices(r prometheus.Registerer, health func(context.Context) (api.Health, error)) {
+	now := func(name, help string, value func(api.Health) int) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "shale_initiator_" + name, Help: help},
+			func() float64 {
+				ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+				defer cancel()
+				h, err := health(ctx)
+				if err != nil {
+					return 0
+				}
+				return float64(value(h))
+			}))
+	}
+	now("attached_volumes", "Devices now.", func(h api.Health) int { return h.Attached })
+	now("held_volumes", "Devices that outlive this process.", func(h api.Health) int { return h.Held })
+}
 
 // registerVolumes exports what the volume client counts.
 func registerVolumes(r prometheus.Registerer, m *client.Metrics) {

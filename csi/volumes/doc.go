@@ -6,7 +6,8 @@
 //   - Attachments change only by compare-and-swap on the object's resourceVersion: of two nodes that want the same
 //     Volume, one is told of the other.
 //   - AttachGeneration never falls. A writer gets one of its own, higher than any before, so that storenodes refuse
-//     whoever wrote earlier; readers that come to readers share theirs, because a higher one would fence the others.
+//     whoever wrote earlier; it has room below the next for the lives of the attachment (see package initiator).
+//     Readers that come to readers share theirs, because a higher one would fence the others.
 //   - Nothing is kept in memory: each call reads the API, so any number of controllers may run, and any may crash.
 //
 // # Failure

@@ -30,6 +30,10 @@
 //
 // # Failure
 //
-// When the process ends, the kernel ends the file system: requests in flight and later ones fail with EIO. Close
-// unmounts, waits for what is in flight and for the readers.
+// When the process ends and nobody else has its descriptors, the kernel ends the file system: requests in flight and
+// later ones fail with EIO. If they are kept open, all of them, requests wait for Resume in another process. A request
+// that is being read or answered at that moment survives if the memory of that call is there, so landing buffers are
+// populated before use, and answers are made of memory that was written to.
+//
+// Close unmounts, waits for what is in flight and for the readers.
 package fuse

@@ -1,8 +1,8 @@
 // Package holder keeps open files for a process that may die: the descriptors of /dev/fuse without which the kernel
 // would end an Export, and beside them a few bytes that say what they are for.
 //
-// It is the part of the initiator that must not die, so it does nothing else: no Volume, no I/O, no Kubernetes, no state
-// on disk. It runs in a pod of its own that is not replaced by an upgrade, and its messages do not change.
+// It is the part of the initiator that must not die, so it does nothing else: no Volume, no I/O, no Kubernetes, no
+// state on disk. It runs in a pod of its own that is not replaced by an upgrade, and its messages do not change.
 //
 //	initiator ── Keep(name, state, files) ─▶ holder        kill -9
 //	successor ◀─ List: all names, states, files ── holder

@@ -22,6 +22,8 @@
 //
 // # Failure
 //
-// When the process ends, I/O on its devices fails with EIO; the next process clears them at its start. A device that
-// is still open then goes away with its last opener (LO_FLAGS_AUTOCLEAR).
+// The mount point is taken away as soon as the loop device holds the file. When the process ends and somebody keeps its
+// descriptors (Held), I/O waits until another process adopts and resumes the device, from any mount namespace.
+// Otherwise I/O fails with EIO and the next process clears the device at its start; one that is still open then goes
+// away with its last opener (LO_FLAGS_AUTOCLEAR).
 package loop

@@ -237,7 +237,8 @@ func (a *attachment) removeLink() {
 	}
 }
 
-// CleanUp clears this state directory's loop devices that were not adopted and unmounts its exports, whose process has ended.
+// CleanUp clears this state directory's loop devices that were not adopted, and unmounts its exports, whose process has
+// ended.
 func (f *Frontend) CleanUp(context.Context) error {
 	var failed []error
 	devices, err := bound()

@@ -1,0 +1,191 @@
+package initiator
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/csi/attach/holder"
+	"github.com/shale-storage/shale/csi/initiator/api"
+)
+
+// newHolder runs a holder until the test ends and gives its socket.
+func newHolder(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	ctx, stop := context.WithCancel(context.Background())
+	l, err := holder.Listen(ctx, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- holder.New(slog.New(slog.DiscardHandler)).Serve(ctx, l) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("holder: %v", err)
+		}
+	})
+	return path
+}
+
+// life is an Initiator over fakes that is connected to the holder, with what it adopted. opened are the generations
+// with which it has opened the Volume; die ends its connection as its death would.
+type life struct {
+	*fixture
+	adopted []*entry
+	opened  []uint64
+	die     func()
+}
+
+func newLife(t *testing.T, socket string, number uint32) *life {
+	t.Helper()
+	l := &life{fixture: &fixture{frontend: &fakeFrontend{}}}
+	o := l.options()
+	o.Holder, o.Life = socket, number
+	open := o.Open
+	o.Open = func(ctx context.Context, r api.AttachRequest) (Volume, error) {
+		l.opened = append(l.opened, r.Generation)
+		return open(ctx, r)
+	}
+	var err error
+	if l.Initiator, err = New(o); err != nil {
+		t.Fatal(err)
+	}
+	if l.adopted, err = l.takeOver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.die = func() {
+		if c := l.holding.client; c != nil {
+			l.holding.lose(c)
+		}
+	}
+	t.Cleanup(l.die)
+	return l
+}
+
+const step = v1alpha1.AttachGenerationStep
+
+func TestEachLifeOpensTheVolumeWithAHigherGenerationOfTheSameAttachment(t *testing.T) {
+	socket := newHolder(t)
+	first := newLife(t, socket, 100)
+	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatal(err)
+	}
+	first.die()
+	last := first.opened[0]
+	if last != step+100 {
+		t.Errorf("first opened with %d, want %d", last, step+100)
+	}
+	// The clock stands still, goes on, falls back.
+	for _, number := range []uint32{100, 500, 7} {
+		next := newLife(t, socket, number)
+		if len(next.adopted) != 1 {
+			t.Fatalf("adopted %d devices, want 1", len(next.adopted))
+		}
+		next.resume(t.Context(), next.adopted[0])
+		if next.frontend.resumed != 1 || len(next.opened) != 1 || next.opened[0] <= last || next.opened[0] >= 2*step {
+			t.Errorf("life %d: resumed %d times, opened with %v after %d", number, next.frontend.resumed, next.opened, last)
+		}
+		if got := next.List(); len(got) != 1 || got[0].Generation != step || got[0].DevicePath != "/dev/adopted" {
+			t.Errorf("life %d lists %+v", number, got)
+		}
+		if same, err := next.Attach(t.Context(), request("a", step)); err != nil || same.DevicePath != "/dev/adopted" {
+			t.Errorf("life %d: the same request got %+v, %v", number, same, err)
+		}
+		last = next.opened[0]
+		next.die()
+	}
+}
+
+func TestReadersKeepTheGenerationThatTheyShare(t *testing.T) {
+	socket := newHolder(t)
+	first := newLife(t, socket, 100)
+	r := request("a", step)
+	r.ReadOnly = true
+	if _, err := first.Attach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	first.die()
+	next := newLife(t, socket, 200)
+	next.resume(t.Context(), next.adopted[0])
+	if first.opened[0] != step || next.opened[0] != step {
+		t.Errorf("opened with %v, then %v, want %d", first.opened, next.opened, uint64(step))
+	}
+}
+
+func TestAnAdoptedDeviceIsBusyUntilItIsResumed(t *testing.T) {
+	socket := newHolder(t)
+	first := newLife(t, socket, 1)
+	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatal(err)
+	}
+	first.die()
+	next := newLife(t, socket, 2)
+	wantCode(t, next.Detach(t.Context(), "a"), api.CodeBusy)
+	next.resume(t.Context(), next.adopted[0])
+	if err := next.Detach(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	next.die()
+	if after := newLife(t, socket, 3); len(after.adopted) != 0 {
+		t.Errorf("adopted %d devices after the detach", len(after.adopted))
+	}
+}
+
+func TestAnAttachmentFencedMeanwhileIsGivenUp(t *testing.T) {
+	socket := newHolder(t)
+	first := newLife(t, socket, 1)
+	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatal(err)
+	}
+	first.die()
+	next := newLife(t, socket, 2)
+	next.open = api.Errorf(api.CodeFenced, "a newer attachment exists")
+	next.resume(t.Context(), next.adopted[0])
+	if next.frontend.abandoned != 1 || next.frontend.resumed != 0 || len(next.List()) != 0 || next.holding.holds("a") {
+		t.Errorf("abandoned %d, resumed %d, lists %v", next.frontend.abandoned, next.frontend.resumed, next.List())
+	}
+}
+
+func TestADeviceThatIsGoneIsDropped(t *testing.T) {
+	socket := newHolder(t)
+	first := newLife(t, socket, 1)
+	if err := first.holding.keep(t.Context(), holder.Item{Name: "b", State: []byte("garbage"), Files: []int{2}}); err != nil {
+		t.Fatal(err)
+	}
+	first.die()
+	for n := range 2 {
+		next := newLife(t, socket, 2)
+		if len(next.adopted) != 0 {
+			t.Errorf("adopted garbage at try %d", n)
+		}
+		if left, err := next.holding.client.List(t.Context()); err != nil || len(left) != 0 {
+			t.Errorf("the holder still has %v (%v)", left, err)
+		}
+		next.die()
+	}
+}
+
+func TestAHolderThatComesBackIsHandedEverything(t *testing.T) {
+	x := newLife(t, filepath.Join(t.TempDir(), "nobody"), 1)
+	if _, err := x.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatalf("attach without a holder: %v", err)
+	}
+	if x.Health().Held != 0 {
+		t.Error("it says that a device is held, and nobody holds it")
+	}
+	x.holding.socket = newHolder(t)
+	if err := x.holding.connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if x.Health().Held != 1 {
+		t.Error("the holder was not handed the device")
+	}
+	x.die()
+	if next := newLife(t, x.holding.socket, 2); len(next.adopted) != 1 {
+		t.Errorf("adopted %d devices, want 1", len(next.adopted))
+	}
+}
