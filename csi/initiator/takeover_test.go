@@ -153,7 +153,8 @@ func TestAnAttachmentFencedMeanwhileIsGivenUp(t *testing.T) {
 func TestADeviceThatIsGoneIsDropped(t *testing.T) {
 	socket := newHolder(t)
 	first := newLife(t, socket, 1)
-	if err := first.holding.keep(t.Context(), holder.Item{Name: "b", State: []byte("garbage"), Files: []int{2}}); err != nil {
+	garbage := holder.Item{Name: "b", State: []byte("garbage"), Files: []int{2}}
+	if err := first.holding.keep(t.Context(), garbage); err != nil {
 		t.Fatal(err)
 	}
 	first.die()

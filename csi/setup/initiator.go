@@ -3,6 +3,7 @@ package setup
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ import (
 type initiatorFlags struct {
 	socket, node, stateDir, linkDir, holder string
 
+	restart    bool
 	maxVolumes int
 	// memory of each Volume, in MiB.
 	memory int
@@ -27,7 +29,12 @@ func newInitiator(p *process) *cobra.Command {
 	var f initiatorFlags
 	c := &cobra.Command{
 		Use: "initiator", Short: "Own the block devices of attached Volumes", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return p.runInitiator(c.Context(), f) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if f.restart {
+				return restarting(c.Context(), "/proc/self/exe", withoutRestart(os.Args[1:]), p.log)
+			}
+			return p.runInitiator(c.Context(), f)
+		},
 	}
 	c.Flags().StringVar(&f.socket, "socket", "/run/shale/initiator.sock", "socket for the node plugin")
 	c.Flags().StringVar(&f.node, "node", "", "name of this Kubernetes node (required)")
@@ -35,6 +42,7 @@ func newInitiator(p *process) *cobra.Command {
 	c.Flags().StringVar(&f.linkDir, "link-dir", "/dev/shale", "directory of stable names of the devices")
 	c.Flags().StringVar(&f.holder, "holder-socket", "",
 		"socket of the holder, with which devices outlive this process; empty for none")
+	c.Flags().BoolVar(&f.restart, restartFlag, false, "run as a child that is started anew as soon as it dies")
 	c.Flags().IntVar(&f.maxVolumes, "max-volumes", 128, "volumes that may be attached at a time")
 	c.Flags().IntVar(&f.memory, "volume-memory", 64, "MiB that the payloads of one attached volume may take")
 	_ = c.MarkFlagRequired("node")
