@@ -29,6 +29,8 @@ const (
 	ReasonKubeletAlive = "KubeletAlive"
 	// ReasonSuspected: the storenode is silent, and it is found out whether the node is dead.
 	ReasonSuspected = "Suspected"
+	// ReasonInMaintenance: the storenode is silent, and spec.maintenance is set.
+	ReasonInMaintenance = "Maintenance"
 	// ReasonTooManySilent: fewer than half of the storenodes live, so nothing is detached.
 	ReasonTooManySilent = "TooManySilent"
 	// ReasonNodeDead: the node is dead, the message says how that is known.

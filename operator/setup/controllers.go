@@ -162,6 +162,7 @@ func (p *parts) shards(changed <-chan event.GenericEvent) error {
 		For(&v1alpha1.Shard{}).
 		WatchesRawSource(source.Channel(changed, nodes)).
 		Watches(&v1alpha1.StoreNode{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfSilent), reports()).
+		Watches(&v1alpha1.StoreNode{}, nodes, specs()). // maintenance
 		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfDevice), moves()).
 		Watches(&v1alpha1.Volume{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfVolume), specs()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: shardWorkers}).

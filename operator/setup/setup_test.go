@@ -66,7 +66,9 @@ type world struct {
 	mu sync.Mutex
 	// refuses names nodes whose storenode refuses Replicas, down those that do nothing.
 	refuses, down map[string]bool
-	renewals      int
+	// silent names nodes whose host does not answer.
+	silent   map[string]bool
+	renewals int
 }
 
 func device(node string) string {
@@ -89,7 +91,7 @@ func newWorld(t *testing.T, wrap func(client.Client) client.Client, nodes ...str
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	w := &world{
 		t: t, api: api, clock: clocktesting.NewFakePassiveClock(start), base: start,
-		refuses: map[string]bool{}, down: map[string]bool{},
+		refuses: map[string]bool{}, down: map[string]bool{}, silent: map[string]bool{},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
@@ -105,7 +107,7 @@ func newWorld(t *testing.T, wrap func(client.Client) client.Client, nodes ...str
 	}
 	m, err := Manager(ctx, cluster, Options{
 		Namespace: namespace, ReplaceAfter: 10 * time.Minute, Clock: w.clock, Registry: prometheus.NewRegistry(),
-		Log: slog.New(slog.DiscardHandler), Wrap: wrap, SkipNameValidation: true,
+		Log: slog.New(slog.DiscardHandler), Wrap: wrap, SkipNameValidation: true, Evacuate: true, Hosts: w,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +137,10 @@ func (w *world) must(err error) {
 func (w *world) addNode(name string) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	w.must(w.api.Create(ctx, &v1alpha1.StoreNode{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+	w.must(w.api.Create(ctx, &v1alpha1.StoreNode{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1alpha1.StoreNodeSpec{Addresses: map[string]string{"tcp": name + ":7800"}},
+	}))
 	d := &v1alpha1.Device{
 		ObjectMeta: metav1.ObjectMeta{Name: device(name)},
 		Spec: v1alpha1.DeviceSpec{
@@ -156,6 +161,18 @@ func (w *world) addNode(name string) {
 			RenewTime: &metav1.MicroTime{Time: w.base},
 		},
 	}))
+}
+
+// Answer makes the world its own hosts: each has the address NODE:7800.
+func (w *world) Answer(_ context.Context, addresses []string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range addresses {
+		if node, _, ok := strings.Cut(a, ":"); ok && !w.silent[node] {
+			return true
+		}
+	}
+	return false
 }
 
 // agents reserve and report like storenodes, until ctx ends.
