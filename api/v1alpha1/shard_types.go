@@ -116,6 +116,10 @@ type ShardReplicaStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	RebuildPercent int32 `json:"rebuildPercent,omitempty"`
+	// RebuildSecondsLeft is how long the Rebuild is expected to take yet; 0 if that is not known.
+	//
+	// +kubebuilder:validation:Minimum=0
+	RebuildSecondsLeft int64 `json:"rebuildSecondsLeft,omitempty"`
 	// UsedBytes allocated on the Device.
 	//
 	// +kubebuilder:validation:Minimum=0
@@ -167,7 +171,7 @@ type ShardStatus struct {
 	// +listMapKey=id
 	// +kubebuilder:validation:MaxItems=8
 	LostReplicas []LostReplica `json:"lostReplicas,omitempty"`
-	// PrimaryNode, InSyncNodes (n1,n2,n3) and Rebuild (n3 40%) say for people what spec.membership and status.replicas
+	// PrimaryNode, InSyncNodes (n1,n2,n3) and Rebuild (n3 40% 2m10s) say for people what spec.membership and status.replicas
 	// say by ids. Nothing reads them.
 	//
 	// +kubebuilder:validation:MaxLength=253

@@ -39,7 +39,10 @@ func TestErrorsOfADeviceAreForgottenAfterAWhile(t *testing.T) {
 		after  time.Duration
 		recent bool
 	}{
-		{0, 0, false}, {2, time.Second, true}, {2, errorMemory - time.Second, true}, {2, 2 * time.Second, false},
+		{0, 0, false},
+		{2, time.Second, true},
+		{2, errorMemory - time.Second, true},
+		{2, 2 * time.Second, false},
 		{3, time.Second, true},
 	} {
 		now = now.Add(step.after)

@@ -152,7 +152,8 @@ func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.S
 		entry := v1alpha1.ShardReplicaStatus{
 			ID: int64(s.Key.Replica), State: stateText(s.State), Epoch: int64(s.Epoch),
 			RebuildPercent: int32(s.RebuildPercent), UsedBytes: s.UsedBytes, Message: s.Message,
-			LostBlocks: int64(s.LostBlocks), ScrubPercent: int32(s.Scrub.Percent),
+			RebuildSecondsLeft: int64(s.RebuildLeft.Round(leftStep(s.RebuildLeft)).Seconds()),
+			LostBlocks:         int64(s.LostBlocks), ScrubPercent: int32(s.Scrub.Percent),
 			PowerLost: s.PowerLost,
 		}
 		if s.Scrub.Passes > 0 {
@@ -172,6 +173,19 @@ func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.S
 		}
 	}
 	return all
+}
+
+// leftStep is how exactly an expected time is told, so that a status is not written for each second of an hour.
+func leftStep(left time.Duration) time.Duration {
+	switch {
+	case left > time.Hour:
+		return 10 * time.Minute
+	case left > 10*time.Minute:
+		return time.Minute
+	case left > time.Minute:
+		return 10 * time.Second
+	}
+	return time.Second
 }
 
 func stateText(s shard.State) string {

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"testing"
+	"time"
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
@@ -20,7 +21,8 @@ func (still) Extents(uint32, func(wire.ExtentDigest) bool)    {}
 func (still) Written(uint32, func(first, blocks int, w bool)) {}
 func (still) Checksum(int64) (sum uint32, written bool)       { return 0, false }
 func (still) Sum(Payload) uint32                              { return 0 }
-func (still) AcquireRebuild() bool                            { return true }
+func (still) Observe(time.Duration)                           {}
+func (still) AcquireRebuild(int) bool                         { return true }
 func (still) ReleaseRebuild()                                 {}
 func (still) Encode(encoded []byte) Payload                   { return encodedBytes(encoded) }
 func (still) Bytes(p Payload) []byte                          { return p.(encodedBytes) }

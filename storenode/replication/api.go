@@ -108,10 +108,12 @@ type Environment interface {
 	// what is in a Payload.
 	Checksum(offset int64) (sum uint32, written bool)
 	Sum(p Payload) uint32
-	// AcquireRebuild takes one of the storenode's slots for copying an Extent, or reports that none is free (the Machine
-	// asks again at the next Tick); ReleaseRebuild gives it back.
-	AcquireRebuild() bool
+	// AcquireRebuild takes one of the storenode's slots for copying so many bytes, or reports that none is free, or the
+	// budget is spent (the Machine asks again at the next Tick); ReleaseRebuild gives it back.
+	AcquireRebuild(bytes int) bool
 	ReleaseRebuild()
+	// Observe is told how long a client's request took.
+	Observe(latency time.Duration)
 	// Encode puts an encoded structure into memory for a Message, or answers nil when there is none now. Decode reads it.
 	Encode(encoded []byte) Payload
 	Bytes(p Payload) []byte
@@ -225,9 +227,8 @@ const (
 type Status struct {
 	Role   Role
 	Record membership.Record
-	// Percent of the Extents compared, while RoleJoining as the Primary told, or of the worst joining Replica at a
-	// Primary.
-	Percent int
+	// Progress of a Rebuild, of Whole: while RoleJoining as the Primary told, or of the worst joining Replica at a Primary.
+	Progress int
 	// Lost is how many Blocks no Replica can read, as far as a Primary has met them.
 	Lost int
 	// PowerLost: acknowledged writes may be missing here.

@@ -19,8 +19,8 @@ type follow struct {
 	// unanswered is the question that began it, while local Ops of before are in flight or the Record is not remembered.
 	unanswered bool
 	question   wire.Header
-	// percent compared, while joining.
-	percent  int
+	// progress while joining, of Whole.
+	progress int
 	arrivals arrivals
 	// fetches are the questions for Blocks of this Replica.
 	fetches [MaxHeals]fetching
@@ -175,6 +175,9 @@ func (m *Machine) apply(h *wire.Header, p Payload) wire.Status {
 	if op.Kind == Write && p == nil {
 		return wire.StatusInvalid
 	}
+	if step != 0 && h.Opcode != wire.OpRebuildSpoil && h.Snapshot <= Whole {
+		f.progress = max(f.progress, int(h.Snapshot))
+	}
 	if step == 0 {
 		m.raise(h.Generation)
 		m.known = max(m.known, h.Committed)
@@ -261,7 +264,7 @@ func (m *Machine) digests(h *wire.Header) wire.Status {
 	if payload == nil {
 		return wire.StatusBusy
 	}
-	m.follow.percent = int(h.Offset * 100 / uint64(m.c.Size))
+	m.follow.progress = max(m.follow.progress, int(h.Offset*Whole/uint64(m.c.Size)))
 	a := answerTo(h, wire.StatusOK)
 	a.Length = covered
 	m.send(a, payload)

@@ -1,6 +1,8 @@
 package replication
 
 import (
+	"time"
+
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication/mutant"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -30,6 +32,7 @@ func (m *Machine) request(message *Message) {
 		return
 	}
 	o := m.order.get()
+	o.arrived = m.now
 	o.kind, o.header, o.route, o.payload = kind, *h, message.Route, message.Payload
 	o.offset, o.length, o.fua = int64(h.Offset), int(h.Length), h.Flags&wire.FlagFUA != 0
 	if kind == kindFlush {
@@ -143,6 +146,9 @@ func (m *Machine) answer(o *operation, status wire.Status, p Payload) {
 		return
 	}
 	o.answered = true
+	if status == wire.StatusOK {
+		m.env.Observe(time.Duration(m.now - o.arrived))
+	}
 	if o.session != nil {
 		o.session.end(o.header.Request, status, status != wire.StatusNotPrimary && status != wire.StatusBusy)
 	}

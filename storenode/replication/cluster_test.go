@@ -551,7 +551,8 @@ func (n *node) Checksum(offset int64) (sum uint32, written bool) {
 }
 func (n *node) Sum(p Payload) uint32 { return uint32(p.(*memory).values[0]) }
 
-func (n *node) AcquireRebuild() bool {
+func (n *node) Observe(time.Duration) {}
+func (n *node) AcquireRebuild(int) bool {
 	if n.rebuilds == 2 {
 		return false
 	}

@@ -303,14 +303,14 @@ func (m *Machine) Close() {
 
 // Status is what people are shown.
 func (m *Machine) Status() Status {
-	s := Status{Record: m.record, Percent: 100, PowerLost: m.powerLost}
+	s := Status{Record: m.record, Progress: Whole, PowerLost: m.powerLost}
 	switch m.stage {
 	case stageIdle:
 		s.Role, s.Message = RoleIdle, "Waits for the Primary"
 	case stageFollowing:
 		s.Role = RoleBackup
 	case stageJoining:
-		s.Role, s.Percent, s.Message = RoleJoining, m.follow.percent, "Is compared with the Primary"
+		s.Role, s.Progress, s.Message = RoleJoining, m.follow.progress, "Is compared with the Primary"
 	case stageRenewing:
 		s.Role, s.Message = RoleClaiming, "Waits for a new Epoch after a restart"
 	case stagePromised:
@@ -320,7 +320,7 @@ func (m *Machine) Status() Status {
 	case stageSettling:
 		s.Role, s.Message = RoleClaiming, "Makes the Replicas equal"
 	case stageServing:
-		s.Role, s.Percent, s.Lost = RolePrimary, m.percent(), len(m.lost)
+		s.Role, s.Progress, s.Lost = RolePrimary, m.worst(), len(m.lost)
 		switch {
 		case m.broken:
 			s.Message = "The Device has failed"

@@ -47,6 +47,8 @@ type operation struct {
 	internal bool
 	// answered the client.
 	answered bool
+	// arrived is when the client's request did.
+	arrived Instant
 	// status to answer, decided by the local Op.
 	status wire.Status
 	offset int64

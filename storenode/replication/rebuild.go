@@ -8,8 +8,14 @@ import (
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
-// MaxCopies bounds the Extents of a joining Replica that are copied at a time.
-const MaxCopies = 4
+const (
+	// MaxCopies bounds the parts of Extents of a joining Replica that are copied at a time.
+	MaxCopies = 8
+	// copyPart is how much is copied under one range lock, in bytes: little, because writes wait for it.
+	copyPart = 128 << 10
+	// Whole is the Progress of what is done.
+	Whole = 10000
+)
 
 // join is how far a Replica is brought in sync.
 type join struct {
@@ -21,8 +27,9 @@ type join struct {
 	// cursor is the Extent behind the present page; asked for digests from it on and not answered yet.
 	cursor uint32
 	asked  bool
-	// todo are the Extents of the page that differ and were not begun, copies those in flight.
+	// todo are the Extents of the page that differ, from the first on which is copied up to part; copies are in flight.
 	todo   []uint32
+	part   int64
 	copies int
 	// flushing and flushed at the end: what is InSync has on flash what clients were told to be.
 	flushing, flushed bool
@@ -71,13 +78,20 @@ func (m *Machine) joinOn(b *member) {
 		return
 	}
 	for len(j.todo) > 0 && j.copies < MaxCopies {
-		if !m.env.AcquireRebuild() {
+		first := int64(j.todo[0])*extentSize + j.part
+		end := min(int64(j.todo[0]+1)*extentSize, m.c.Size)
+		length, cost := int(min(copyPart, end-first)), copyPart
+		if !m.holds(first, int(end-first)) {
+			length, cost = int(end-first), 0 // nothing more to be copied
+		}
+		if !m.env.AcquireRebuild(cost) {
 			return
 		}
-		first := int64(j.todo[0]) * extentSize
-		j.todo = j.todo[1:]
+		if j.part += int64(length); first+int64(length) >= end {
+			j.todo, j.part = j.todo[1:], 0
+		}
 		j.copies++
-		m.order.insert(m.newCopy(first, int(min(extentSize, m.c.Size-first)), b))
+		m.order.insert(m.newCopy(first, length, b))
 	}
 	switch {
 	case len(j.todo) > 0 || j.copies > 0:
@@ -162,12 +176,18 @@ func (m *Machine) differ(into []uint32, from, end uint32, theirs []wire.ExtentDi
 	return into
 }
 
-// percent compared, of the worst joining Replica.
-func (m *Machine) percent() int {
-	worst := 100
+// progress of bringing a Replica in sync, of Whole: Extents that were found equal or were copied.
+func (m *Machine) joined(b *member) int {
+	done := uint64(b.join.cursor) - uint64(len(b.join.todo))
+	return int(done * Whole / uint64(max(m.extents(), 1)))
+}
+
+// worst progress of the joining Replicas.
+func (m *Machine) worst() int {
+	worst := Whole
 	for i := range m.members {
 		if b := &m.members[i]; b.id != 0 && !b.inSync {
-			worst = min(worst, int(uint64(b.join.cursor)*100/uint64(max(m.extents(), 1))))
+			worst = min(worst, m.joined(b))
 		}
 	}
 	return worst

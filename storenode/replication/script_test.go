@@ -45,7 +45,8 @@ func (s *script) Written(_ uint32, f func(first, blocks int, w bool)) {
 }
 func (s *script) Checksum(int64) (sum uint32, written bool) { return 7, true }
 func (s *script) Sum(Payload) uint32                        { return s.sum }
-func (s *script) AcquireRebuild() bool                      { return true }
+func (s *script) Observe(time.Duration)                     {}
+func (s *script) AcquireRebuild(int) bool                   { return true }
 func (s *script) ReleaseRebuild()                           {}
 func (s *script) Encode(encoded []byte) Payload {
 	return newMemory(&s.live, nil, slices.Clone(encoded))

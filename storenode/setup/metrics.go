@@ -1,6 +1,8 @@
 package setup
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -31,6 +33,9 @@ var (
 	lost     = describe("blocks_lost_total", "Times that a Block was found which no Replica can read.")
 	scrubbed = describe("scrubbed_extents_total", "Extents looked through, on all members of InSync.")
 	differ   = describe("different_extents_total", "Extents that differed between members of InSync.")
+	rebuilt  = describe("rebuilt_bytes_total", "Bytes copied from here to Replicas that are brought in sync.")
+	pace     = describe("rebuild_rate_bytes", "How fast may be copied beside the clients now, in bytes a second.")
+	left     = describe("rebuild_left_seconds", "How long the slowest Rebuild of a Replica here is expected to take yet.")
 	served   = describe("primaries", "Shards served from here.")
 )
 
@@ -49,7 +54,7 @@ func registerMetrics(r prometheus.Registerer, s *process.Server, d *devices) {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		requests, moved, frames, network, bad, open, memory, refused, space, failed, replicas, served,
-		healed, lost, scrubbed, differ,
+		healed, lost, scrubbed, differ, rebuilt, pace, left,
 	} {
 		ch <- d
 	}
@@ -77,6 +82,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(lost, n.LostBlocks)
 	count(scrubbed, n.ScrubbedExtents)
 	count(differ, n.DifferentExtents)
+	count(rebuilt, n.RebuiltBytes)
+	gauge(pace, float64(c.s.Host.RebuildRate()))
 	m := c.s.Metrics
 	count(frames, uint64(m.FramesIn.Load()), "in")
 	count(frames, uint64(m.FramesOut.Load()), "out")
@@ -106,9 +113,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 
 func (c *collector) replicas(gauge func(*prometheus.Desc, float64, ...string)) {
 	counts := map[shard.State]int{}
-	primaries := 0
+	primaries, slowest := 0, time.Duration(0)
 	for _, s := range c.s.Host.Statuses() {
 		counts[s.State]++
+		slowest = max(slowest, s.RebuildLeft)
 		if s.Primary {
 			primaries++
 		}
@@ -120,4 +128,5 @@ func (c *collector) replicas(gauge func(*prometheus.Desc, float64, ...string)) {
 		gauge(replicas, float64(counts[state]), name)
 	}
 	gauge(served, float64(primaries))
+	gauge(left, slowest.Seconds())
 }

@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"time"
+
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/replication"
@@ -60,7 +62,9 @@ type Status struct {
 	Epoch   ident.Epoch
 	// RebuildPercent while State is StateRebuilding.
 	RebuildPercent int
-	UsedBytes      int64
+	// RebuildLeft is how long the Rebuild is expected to take yet; 0 if that is not known.
+	RebuildLeft time.Duration
+	UsedBytes   int64
 	// LostBlocks is how many Blocks of the Shard no Replica can read, as far as the Primary has met them.
 	LostBlocks int
 	// Findings of damage, while the Replica was the Primary.

@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"time"
+
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/layout"
 	"github.com/shale-storage/shale/storenode/replication"
@@ -82,13 +84,17 @@ func (r *replica) Checksum(offset int64) (sum uint32, written bool) {
 func (r *replica) Sum(p replication.Payload) uint32 { return store.Sum(bufferOf(p).Bytes()) }
 
 // AcquireRebuild implements replication.Environment.
-func (r *replica) AcquireRebuild() bool {
-	if r.host.rebuilds.Add(1) > MaxRebuilds {
+func (r *replica) AcquireRebuild(bytes int) bool {
+	if r.host.rebuilds.Add(1) > MaxRebuilds || !r.host.pace.take(r.host.o.Clock(), bytes) {
 		r.host.rebuilds.Add(-1)
 		return false
 	}
+	r.monitor.counts.RebuiltBytes += uint64(bytes)
 	return true
 }
+
+// Observe implements replication.Environment.
+func (r *replica) Observe(latency time.Duration) { r.monitor.latencies.Add(latency) }
 
 // ReleaseRebuild implements replication.Environment.
 func (r *replica) ReleaseRebuild() { r.host.rebuilds.Add(-1) }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/shale-storage/shale/storenode/budget"
 	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication"
@@ -18,8 +19,8 @@ import (
 )
 
 const (
-	// MaxRebuilds bounds the Extents that a storenode copies to others at a time.
-	MaxRebuilds = 8
+	// MaxRebuilds bounds the parts of Extents that a storenode copies to others at a time.
+	MaxRebuilds = 16
 	// ticksPerHeartbeat is how finely time passes while something is waited for.
 	ticksPerHeartbeat = 4
 	// maxSpan bounds the length of a discard or zeroes, in bytes.
@@ -53,6 +54,7 @@ type Host struct {
 	forgotten mark
 	rebuilds  atomic.Int32
 	scrubs    atomic.Int32
+	pace      pace
 	closing   atomic.Bool
 	// leaving: this storenode is about to end.
 	leaving atomic.Bool
@@ -82,6 +84,7 @@ func New(o Options) *Host {
 	}
 	h.started = o.Clock()
 	h.forgotten.raise(h.started)
+	h.pace.budget = budget.New(time.Duration(h.started))
 	return h
 }
 
@@ -293,6 +296,7 @@ func (h *Host) Tick() (next time.Duration) {
 	for _, m := range monitors {
 		m.Enter()
 		m.sick.look(now, m.inFlight)
+		h.pace.observe(now, &m.latencies)
 		for _, r := range replicas {
 			if r.monitor == m && r.tick(now) {
 				next = h.o.Timing.Heartbeat / ticksPerHeartbeat

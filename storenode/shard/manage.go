@@ -3,6 +3,7 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
@@ -231,7 +232,9 @@ func (r *replica) status() Status {
 	case s.Record.IsInSync(r.key.Replica):
 		st.State = StateInSync
 	case s.Role == replication.RoleJoining:
-		st.State, st.RebuildPercent = StateRebuilding, s.Percent
+		st.State, st.RebuildPercent = StateRebuilding, s.Progress*100/replication.Whole
+		r.estimate.See(time.Duration(r.host.o.Clock()), s.Progress)
+		st.RebuildLeft, _ = r.estimate.Left()
 	default:
 		st.State = StateStale
 	}

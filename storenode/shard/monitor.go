@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/shale-storage/shale/storenode/budget"
 	"github.com/shale-storage/shale/storenode/replication"
 	"github.com/shale-storage/shale/storenode/store"
 	"github.com/shale-storage/shale/storenode/transport"
@@ -39,6 +40,8 @@ type Monitor struct {
 	// inFlight counts Ops with the Store.
 	inFlight int
 	sick     sickness
+	// latencies of clients since the last Tick.
+	latencies budget.Latencies
 }
 
 // Enter implements engine.Owner.
@@ -108,6 +111,8 @@ type Counts struct {
 	// ScrubbedExtents were looked through; DifferentExtents were found to differ between members of InSync, though
 	// both could be read.
 	ScrubbedExtents, DifferentExtents uint64
+	// RebuiltBytes were copied to Replicas that join.
+	RebuiltBytes uint64
 }
 
 func (c *Counts) add(f *transport.Frame) {
@@ -136,6 +141,7 @@ func (c *Counts) plus(o Counts) {
 	c.LostBlocks += o.LostBlocks
 	c.ScrubbedExtents += o.ScrubbedExtents
 	c.DifferentExtents += o.DifferentExtents
+	c.RebuiltBytes += o.RebuiltBytes
 }
 
 // Counts are those of all Devices in service.

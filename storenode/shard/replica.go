@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/shale-storage/shale/storenode/budget"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/replication"
@@ -39,6 +40,8 @@ type replica struct {
 	// pacer says when which Extent is scrubbed, nil while another is the Primary; scrubbing: one is.
 	pacer     *scrub.Pacer
 	scrubbing bool
+	// estimate of when the Replica is in sync.
+	estimate budget.Estimate
 }
 
 // member is another Replica of the Shard.

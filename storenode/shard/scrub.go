@@ -3,8 +3,10 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
+	"github.com/shale-storage/shale/storenode/budget"
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication"
@@ -167,4 +169,29 @@ func (h *Host) Health(device ident.UUID) Health {
 	m.Enter()
 	defer m.Leave()
 	return m.sick.health
+}
+
+// pace is the Budget of all Devices' Rebuilds; its lock is taken inside Monitors.
+type pace struct {
+	mu     sync.Mutex
+	budget *budget.Budget
+}
+
+func (p *pace) take(now replication.Instant, bytes int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.budget.Take(time.Duration(now), bytes)
+}
+
+func (p *pace) observe(now replication.Instant, l *budget.Latencies) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.budget.Observe(time.Duration(now), l)
+}
+
+// RebuildRate is how fast Replicas may be brought in sync from here at present, in bytes a second.
+func (h *Host) RebuildRate() int64 {
+	h.pace.mu.Lock()
+	defer h.pace.mu.Unlock()
+	return h.pace.budget.Rate()
 }
