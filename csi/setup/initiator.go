@@ -31,7 +31,11 @@ func newInitiator(p *process) *cobra.Command {
 		Use: "initiator", Short: "Own the block devices of attached Volumes", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if f.restart {
-				return restarting(c.Context(), "/proc/self/exe", withoutRestart(os.Args[1:]), p.log)
+				program, err := os.Executable()
+				if err != nil {
+					return fmt.Errorf("find own program: %w", err)
+				}
+				return restarting(c.Context(), program, withoutRestart(os.Args[1:]), p.log)
 			}
 			return p.runInitiator(c.Context(), f)
 		},
@@ -65,7 +69,7 @@ func (p *process) runInitiator(ctx context.Context, f initiatorFlags) error {
 	}
 	registerVolumes(p.metrics, volumes.Metrics())
 	self := api.NewClient(f.socket)
-	registerDevices(p.metrics, self.Health)
+	registerDevices(p.metrics, self.Health) //nolint:contextcheck // metrics are asked for without one
 	alive := func(ctx context.Context) error { _, err := self.Health(ctx); return err }
 	return together(ctx,
 		func(ctx context.Context) error {

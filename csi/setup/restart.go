@@ -30,7 +30,7 @@ func restarting(ctx context.Context, program string, args []string, log *slog.Lo
 	defer runtime.UnlockOSThread()
 	for deaths := 0; ; {
 		began := time.Now()
-		child := exec.CommandContext(ctx, program, args...)
+		child := exec.CommandContext(ctx, program, args...) //nolint:gosec // it is this very program
 		child.Stdout, child.Stderr = os.Stdout, os.Stderr
 		child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		child.Cancel = func() error { return child.Process.Signal(syscall.SIGTERM) }
