@@ -171,8 +171,8 @@ type ShardStatus struct {
 	// +listMapKey=id
 	// +kubebuilder:validation:MaxItems=8
 	LostReplicas []LostReplica `json:"lostReplicas,omitempty"`
-	// PrimaryNode, InSyncNodes (n1,n2,n3) and Rebuild (n3 40% 2m10s) say for people what spec.membership and status.replicas
-	// say by ids. Nothing reads them.
+	// PrimaryNode, InSyncNodes (n1,n2,n3) and Rebuild (n3 40% 2m10s) say for people what spec.membership and
+	// status.replicas say by ids. Nothing reads them.
 	//
 	// +kubebuilder:validation:MaxLength=253
 	PrimaryNode string `json:"primaryNode,omitempty"`

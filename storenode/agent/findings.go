@@ -32,7 +32,8 @@ func (f *findings) tell(ctx context.Context, statuses []shard.Status) {
 		s := &statuses[i]
 		before := f.told[s.Key]
 		now := s.Findings
-		if now.Healed < before.Healed || now.Lost < before.Lost || now.Different < before.Different || now.Stuck < before.Stuck {
+		if now.Healed < before.Healed || now.Lost < before.Lost || now.Different < before.Different ||
+			now.Stuck < before.Stuck {
 			before = shard.Findings{} // the Replica is in service anew
 		}
 		here[s.Key] = now

@@ -227,7 +227,8 @@ const (
 type Status struct {
 	Role   Role
 	Record membership.Record
-	// Progress of a Rebuild, of Whole: while RoleJoining as the Primary told, or of the worst joining Replica at a Primary.
+	// Progress of a Rebuild, of Whole: while RoleJoining as the Primary told, or of the worst joining Replica at a
+	// Primary.
 	Progress int
 	// Lost is how many Blocks no Replica can read, as far as a Primary has met them.
 	Lost int

@@ -109,7 +109,8 @@ func (n *node) open() {
 		t.Fatal(err)
 	}
 	n.fault = fault.Wrap(n.device, monitor, nil)
-	if n.store, err = store.Open(n.fault, store.Options{Owner: monitor, Log: testLog(t), Boot: 1, Overcommit: 4}); err != nil {
+	options := store.Options{Owner: monitor, Log: testLog(t), Boot: 1, Overcommit: 4}
+	if n.store, err = store.Open(n.fault, options); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.server.Host.AddDevice(n.store); err != nil {
