@@ -245,7 +245,7 @@ func TestShardSetBackByARestoredAPIServerIsNotActedOn(t *testing.T) {
 }
 
 func TestHostThatRefusesAnswersAndOneThatIsNotThereDoesNot(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,6 +59,7 @@ func TestShaleOnARealKubernetes(t *testing.T) {
 		refused(t, place, badClaim{"huge", "{pool: lab, shardSize: 64Gi}", "64Gi", "n2"})
 	})
 	t.Run("garbage on the storenode's port closes that connection alone", func(t *testing.T) { garbage(t, place) })
+	t.Run("a pod of a dead node writes on another within 15 s", func(t *testing.T) { deadNode(t, place) })
 	if t.Failed() {
 		return
 	}

@@ -46,10 +46,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	slices.SortFunc(devices, func(a, b v1alpha1.Device) int { return cmp.Compare(a.Name, b.Name) })
 	base := pool.DeepCopy()
-	refused, err := r.sum(ctx, &pool.Status, devices)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
+	refused := r.sum(&pool.Status, devices)
 	pool.Status.ObservedGeneration = pool.Generation
 	reconcilers.Set(&pool.Status.Conditions, v1alpha1.ConditionReady, ready(&pool.Status), pool.Generation)
 	reconcilers.Set(&pool.Status.Conditions, v1alpha1.ConditionDevicesAccepted, accepted(refused), pool.Generation)
@@ -60,9 +57,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 }
 
 // sum adds up the Devices, and names what was selected and refused.
-func (r *Reconciler) sum(
-	ctx context.Context, status *v1alpha1.PoolStatus, devices []v1alpha1.Device,
-) (refused []string, err error) {
+func (r *Reconciler) sum(status *v1alpha1.PoolStatus, devices []v1alpha1.Device) (refused []string) {
 	status.DeviceCount, status.ReadyDevices = 0, 0
 	status.CapacityBytes, status.UsedBytes, status.ReservedBytes = 0, 0, 0
 	for i := range devices {
@@ -88,7 +83,7 @@ func (r *Reconciler) sum(
 	}
 	status.Capacity, status.Used = v1alpha1.BytesText(status.CapacityBytes), v1alpha1.BytesText(status.UsedBytes)
 	status.Reserved = v1alpha1.BytesText(status.ReservedBytes)
-	return refused, nil
+	return refused
 }
 
 func ready(s *v1alpha1.PoolStatus) reconcilers.Verdict {
