@@ -28,13 +28,13 @@ import (
 func main() {
 	minutes := flag.Float64("minutes", 5, "how long faults come")
 	seed := flag.Uint64("seed", 0, "draws the faults; 0 draws the seed")
-	keep := flag.Bool("keep", false, "leave the cluster after a failure")
+	sameCRC := flag.Bool("same-crc", false, "write blocks that all have the same CRC32C")
 	flag.Parse()
 	if *seed == 0 {
 		*seed = 1 + rand.Uint64N(1e6)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, *seed, time.Duration(*minutes*float64(time.Minute)), *keep)
+	err := run(ctx, *seed, time.Duration(*minutes*float64(time.Minute)), *sameCRC)
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "\nchaos failed: %v\nthe same faults again: make chaos SEED=%d MINUTES=%g\n",
@@ -44,7 +44,7 @@ func main() {
 	fmt.Printf("Nothing was lost. The same faults again: make chaos SEED=%d MINUTES=%g\n", *seed, *minutes)
 }
 
-func run(ctx context.Context, seed uint64, duration time.Duration, keep bool) (err error) {
+func run(ctx context.Context, seed uint64, duration time.Duration, sameCRC bool) error {
 	began := time.Now()
 	say := func(format string, args ...any) {
 		now := time.Now()
@@ -56,16 +56,13 @@ func run(ctx context.Context, seed uint64, duration time.Duration, keep bool) (e
 	if err != nil {
 		return err
 	}
-	s := &storm.Storm{Place: place, Plan: plan.New(seed, len(place.Nodes())), Say: say}
+	s := &storm.Storm{Place: place, Plan: plan.New(seed, len(place.Nodes())), Say: say, SameCRC: sameCRC}
 	failed := s.Run(ctx, duration)
 	ctx = context.WithoutCancel(ctx)
 	fmt.Print("\n", s.Summary())
 	if failed != nil {
 		dir := filepath.Join("/var/tmp", fmt.Sprintf("shale-chaos-%d-%s", seed, began.Format("150405")))
 		failed = errors.Join(failed, s.Save(ctx, dir), fmt.Errorf("what happened is kept in %s", dir))
-		if keep {
-			return failed
-		}
 	}
 	return errors.Join(failed, place.Down(ctx))
 }

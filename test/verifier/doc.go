@@ -2,7 +2,7 @@
 // while it runs and later that none is lost.
 //
 //	verifier write --path FILE|DEVICE --log LOG --size BYTES [--depth 16] [--seconds N] [--pace DURATION]
-//	               [--prefill] [--report FILE]
+//	               [--prefill] [--same-crc] [--report FILE]
 //	verifier check --path FILE|DEVICE --log LOG
 //	verifier fill  --path FILE|DEVICE --size BYTES
 //

@@ -48,6 +48,7 @@ func newWrite() *cobra.Command {
 	f.IntVar(&o.depth, "depth", 16, "writes in flight")
 	f.DurationVar(&o.pace, "pace", 0, "pause between two writes of a worker")
 	f.BoolVar(&o.prefill, "prefill", false, "write every block and flush before the work begins")
+	f.BoolVar(&o.sameCRC, "same-crc", false, "end blocks with their CRC32C, so that it is the same for all of them")
 	f.StringVar(&o.report, "report", "", "file that gets the printed lines as well")
 	f.IntVar(&seconds, "seconds", 0, "end after so long; 0 runs until SIGTERM")
 	_, _ = c.MarkFlagRequired("path"), c.MarkFlagRequired("log")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,9 +37,9 @@ func TestEveryKindOfLossIsSeen(t *testing.T) {
 	for name, damage := range map[string]func(b []byte){
 		"torn":       func(b []byte) { clear(b[512:1024]) },
 		"lost":       func(b []byte) { clear(b) },
-		"old":        func(b []byte) { fill(b, 0, 1) },
-		"misplaced":  func(b []byte) { fill(b, 1, 1_000_000) },
-		"never sent": func(b []byte) { fill(b, 0, 1_000_000) },
+		"old":        func(b []byte) { fill(b, 0, 1, ieee) },
+		"misplaced":  func(b []byte) { fill(b, 1, 1_000_000, ieee) },
+		"never sent": func(b []byte) { fill(b, 0, 1_000_000, ieee) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, log := written(t)
@@ -60,7 +61,7 @@ func TestEveryKindOfLossIsSeen(t *testing.T) {
 			}
 			defer f.Close()
 			b := make([]byte, blockSize)
-			fill(b, 0, versions[0])
+			fill(b, 0, versions[0], ieee)
 			damage(b)
 			if _, err := f.WriteAt(b, 0); err != nil {
 				t.Fatal(err)
@@ -107,5 +108,17 @@ func TestFillEndsWithTheSpaceItWasGiven(t *testing.T) {
 	got, err := fillUp(filepath.Join(t.TempDir(), "data"), 3*fillStep+1)
 	if err != nil || got != (filled{Bytes: 3 * fillStep}) {
 		t.Errorf("filled %+v, %v", got, err)
+	}
+}
+
+func TestBlocksCanAllHaveTheSameCRC(t *testing.T) {
+	var one, other [blockSize]byte
+	fill(one[:], 1, 7, castagnoli)
+	fill(other[:], 2, 9, castagnoli)
+	if a, b := crc32.Checksum(one[:], castagnoli), crc32.Checksum(other[:], castagnoli); a != b {
+		t.Errorf("their CRC32C are %d and %d", a, b)
+	}
+	if v, err := versionOf(one[:], 1); v != 7 || err != nil {
+		t.Errorf("the first holds %d, %v", v, err)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -28,6 +29,8 @@ type worker struct {
 	blocks uint32
 	pace   time.Duration
 	buffer []byte
+	// polynomial of the checksum at the end of each Block.
+	polynomial *crc32.Table
 }
 
 // settle reads what an earlier run left, so that the History knows which of its last writes happened. Then, if that is
@@ -113,7 +116,7 @@ func (w *worker) write(first, count uint32) error {
 	}
 	b := w.buffer[:count*blockSize]
 	for i, v := range versions {
-		fill(b[i*blockSize:][:blockSize], first+uint32(i), v)
+		fill(b[i*blockSize:][:blockSize], first+uint32(i), v, w.polynomial)
 	}
 	began := time.Now()
 	w.tally.begin(w.index)

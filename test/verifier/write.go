@@ -20,6 +20,8 @@ type writeOptions struct {
 	depth             int
 	pace              time.Duration
 	prefill           bool
+	// sameCRC makes Blocks whose CRC32C does not depend on their content.
+	sameCRC bool
 }
 
 func write(ctx context.Context, o writeOptions) error {
@@ -47,7 +49,11 @@ func write(ctx context.Context, o writeOptions) error {
 	var reporter sync.WaitGroup
 	reporting, stop := context.WithCancel(ctx)
 	reporter.Go(func() { t.every(reporting) })
-	err = run(ctx, o, worker{file: f, log: log, tally: t, blocks: blocks, pace: o.pace})
+	w := worker{file: f, log: log, tally: t, blocks: blocks, pace: o.pace, polynomial: ieee}
+	if o.sameCRC {
+		w.polynomial = castagnoli
+	}
+	err = run(ctx, o, w)
 	stop()
 	reporter.Wait()
 	return errors.Join(err, t.print(err))

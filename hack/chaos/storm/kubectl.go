@@ -12,6 +12,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/shale-storage/shale/hack/lab"
 )
 
 //go:embed manifests
@@ -89,7 +91,8 @@ func (s *Storm) until(ctx context.Context, what string, condition func(context.C
 	}
 }
 
-// Save keeps objects, events and all logs in a directory.
+// Save keeps objects, events, all logs and the SSDs as they are now in a directory. Storenodes stand still from then
+// on.
 func (s *Storm) Save(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make directory for what happened: %w", err)
@@ -106,6 +109,12 @@ func (s *Storm) Save(ctx context.Context, dir string) error {
 	copies := map[string]string{s.LogDir: "acknowledged", filepath.Join(s.Dir, "log"): "machines"}
 	for _, n := range s.Nodes() {
 		copies[filepath.Join(n.Root(), "var/log/pods")] = "pods-" + n.Name
+		copies[filepath.Join(n.Root(), lab.SSD)] = n.Name + ".img"
+		pids, err := n.Processes("storenode")
+		failed = append(failed, err)
+		for _, pid := range pids {
+			failed = append(failed, n.Pause(pid))
+		}
 	}
 	for from, to := range copies {
 		out, err := exec.CommandContext(ctx, "cp", "-a", from, filepath.Join(dir, to)).CombinedOutput()

@@ -23,6 +23,8 @@ type Storm struct {
 	*story.Place
 	Plan *plan.Plan
 	Say  func(format string, args ...any)
+	// SameCRC lets writers write Blocks that all have the same CRC32C.
+	SameCRC bool
 
 	writers []*writer
 	faults  []happened

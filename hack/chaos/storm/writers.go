@@ -93,10 +93,14 @@ func (s *Storm) acknowledged() int64 {
 
 // start applies a writer's pod.
 func (s *Storm) start(ctx context.Context, w *writer) error {
+	args := []string{
+		"write", "--path", "/dev/data", "--log", "/log/" + w.claim + ".log", "--report", "/log/" + w.reportName(),
+		"--size", fmt.Sprint(writerSize), "--depth", "6", "--pace", "4ms", "--prefill",
+		fmt.Sprintf("--same-crc=%t", s.SameCRC),
+	}
 	return s.apply(ctx, "pod.yaml", podValues{
 		Name: w.pod(), Claim: w.claim, NotOn: nobody(w.notOn), Image: s.Image, LogDir: s.LogDir,
-		Args: words("write", "--path", "/dev/data", "--log", "/log/"+w.claim+".log", "--report", "/log/"+w.reportName(),
-			"--size", fmt.Sprint(writerSize), "--depth", "6", "--pace", "4ms", "--prefill"),
+		Args: words(args...),
 	})
 }
 
