@@ -2,7 +2,9 @@ package replication
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication/mutant"
@@ -157,6 +159,25 @@ func (m *Machine) allAnswered() bool {
 		}
 	}
 	return true
+}
+
+// awaited says whose recent writes are waited for, and why that may take without limit.
+func (m *Machine) awaited() string {
+	var names []string
+	for i := range m.members {
+		if b := &m.members[i]; b.id != 0 && b.inSync && b.state != memberFollowing {
+			name := fmt.Sprint(b.id)
+			if !b.connected {
+				name += " (its storenode cannot be reached)"
+			}
+			names = append(names, name)
+		}
+	}
+	text := "Waits for the recent writes of Replica " + strings.Join(names, ", ")
+	if m.powerLost {
+		text += "; power was lost here, so they may be the only copy, and are waited for without limit"
+	}
+	return text
 }
 
 // leavesToOther reports whether power was lost here and another member has answered that did not lose it: where power

@@ -316,7 +316,7 @@ func (m *Machine) Status() Status {
 	case stagePromised:
 		s.Role, s.Message = RoleClaiming, "Waits until the promise to the former Primary is over"
 	case stageAsking:
-		s.Role, s.Message = RoleClaiming, "Waits for the recent writes of the other Replicas"
+		s.Role, s.Message = RoleClaiming, m.awaited()
 	case stageSettling:
 		s.Role, s.Message = RoleClaiming, "Makes the Replicas equal"
 	case stageServing:

@@ -148,6 +148,8 @@ func (s *script) run(d *datadriven.TestData) string {
 		s.m.Leave(s.now)
 	case "leaves":
 		s.m.Leaves(s.now, id)
+	case "status":
+		return s.m.Status().Message + "\n"
 	case "held":
 		return fmt.Sprintf("%v\n", s.m.Held())
 	case "disconnect":
