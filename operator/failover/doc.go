@@ -21,9 +21,9 @@
 //   - The membership has no Primary. Promote.
 //
 // Only members of InSync are ever promoted, whoever else reports what: nobody else has every acknowledged write.
-// One that is lossy (its machine lost power, so it may miss acknowledged writes that nobody had flushed) is promoted only
-// if there is no other, and then the former Primary stays InSync: the data plane makes a lossy Primary wait for all of
-// InSync before it serves, and the former Primary may be the only one that has those writes.
+// One that is lossy (its machine lost power, so it may miss acknowledged writes that nobody had flushed) is promoted
+// only if there is no other, and then the former Primary stays InSync: the data plane makes a lossy Primary wait for
+// all of InSync before it serves, and the former Primary may be the only one that has those writes.
 //
 // If none of them is on a live storenode, the answer is a refusal that names the nodes to bring back.
 //

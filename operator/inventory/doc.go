@@ -1,8 +1,8 @@
 // Package inventory gathers what decisions need: Devices with their free space and failure domains, the Shards on
 // them, storenodes and whether they live.
 //
-// It reads the manager's cache by indexes, never the API server, and keeps sums by Device that setup feeds from the same
-// cache's events. As the cache is a little behind, it also remembers the
+// It reads the manager's cache by indexes, never the API server, and keeps sums by Device that setup feeds from the
+// same cache's events. As the cache is a little behind, it also remembers the
 // places this process has given away and does not see there yet (the ledger): a later decision counts them as well.
 //
 // # Free space

@@ -55,8 +55,8 @@ type ledgerEntry struct {
 	at      time.Time
 }
 
-// New makes an Inventory that reads api, which must be the cache that was given to Index. It must be told of all Shards by
-// Note and Drop.
+// New makes an Inventory that reads api, which must be the cache that was given to Index. It must be told of all Shards
+// by Note and Drop.
 func New(api client.Reader, alive *liveness.Tracker, c clock.PassiveClock) *Inventory {
 	return &Inventory{api: api, tally: newTally(), alive: alive, clock: c, ledger: map[ledgerKey]ledgerEntry{}}
 }

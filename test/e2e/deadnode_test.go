@@ -124,7 +124,8 @@ func writes(log string, since time.Time) (string, bool) {
 
 func nodeOf(t *testing.T, place *story.Place) string {
 	t.Helper()
-	out, err := place.Kubectl(t.Context(), nil, "get", "pod", "mover-0", "--ignore-not-found", "-o", "jsonpath={.spec.nodeName}")
+	out, err := place.Kubectl(t.Context(), nil, "get", "pod", "mover-0", "--ignore-not-found",
+		"-o", "jsonpath={.spec.nodeName}")
 	if err != nil {
 		return "" // between two pods
 	}

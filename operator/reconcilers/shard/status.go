@@ -145,9 +145,9 @@ func (s *scope) outOfSync() []string {
 	return out
 }
 
-// stale says that a Replica has seen a newer Epoch than the object has: no writer lets a Replica see a record before the
-// object has it, so the object was set back. Then the object must not be acted on: it may name as InSync who missed
-// acknowledged writes.
+// stale says that a Replica has seen a newer Epoch than the object has: no writer lets a Replica see a record before
+// the object has it, so the object was set back. Then the object must not be acted on: it may name as InSync who
+// missed acknowledged writes.
 func (s *scope) stale() string {
 	for i := range s.shard.Status.Replicas {
 		report := &s.shard.Status.Replicas[i]
@@ -160,8 +160,8 @@ func (s *scope) stale() string {
 				at = " on node " + replica.NodeName
 			}
 		}
-		return fmt.Sprintf("replica %d%s has seen epoch %d, the object has %d: was the API server restored from a backup? "+
-			"Nothing is promoted, replaced or removed until the newer record is written into the object: see "+
+		return fmt.Sprintf("replica %d%s has seen epoch %d, the object has %d: was the API server restored from "+
+			"a backup? Nothing is promoted, replaced or removed until the newer record is written into the object: see "+
 			"docs/operate/restored-api-server.md", report.ID, at, report.Epoch, s.shard.Spec.Membership.Epoch)
 	}
 	return ""
