@@ -19,7 +19,7 @@ func (w *world) attach() {
 	for _, c := range w.clients {
 		for _, q := range c.pending {
 			for i := range q.versions {
-				c.oracle.Block(q.first() + int64(i)).Busy = false
+				c.oracle.Block(q.block(i)).Busy = false
 			}
 		}
 		if w.chance(70) {

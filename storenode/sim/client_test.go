@@ -9,6 +9,7 @@ import (
 
 	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/layout"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/sim/oracle"
 	"github.com/shale-storage/shale/storenode/transport"
@@ -20,6 +21,8 @@ const (
 	depth = 12
 	// window is how far the ids of a session may be apart.
 	window = 120
+	// pauseBusy is how long a client waits that was told to.
+	pauseBusy = 30 * time.Millisecond
 	// extentBlocks are the Blocks of an Extent.
 	extentBlocks = 256
 )
@@ -54,9 +57,19 @@ type request struct {
 	tries       int
 	// opens: its end is the end of OPEN.
 	opens bool
+	// touched are the Blocks that a discard of a whole Extent changes; nil if it is all of the range.
+	touched []int64
 }
 
 func (q *request) first() int64 { return int64(q.header.Offset / ident.BlockSize) }
+
+// block is the i-th that is changed or read.
+func (q *request) block(i int) int64 {
+	if q.touched != nil {
+		return q.touched[i]
+	}
+	return q.first() + int64(i)
+}
 
 // connOwner is whose connection it is: that of the present attachment, or of a former one.
 type connOwner interface {
@@ -113,17 +126,46 @@ func (c *client) issue() {
 		free = free && !c.oracle.Block(first+int64(i)).Busy
 	}
 	switch kind := c.w.r.IntN(100); {
+	case kind == 0 && c.w.t > c.w.looking && c.clear(q, int64(c.w.r.IntN(shardSize/layout.ExtentSize))):
 	case kind < 6:
 		q.header.Opcode, q.header.Offset, q.header.Length = wire.OpFlush, 0, 0
 		c.cover(q)
 	case kind < 60 && free && c.w.t > c.w.looking:
-		c.change(q, first, blocks)
+		c.change(q, blocks)
 	default:
 		for i := range blocks {
 			q.floors = append(q.floors, c.oracle.Block(first+int64(i)).Settled())
 		}
 	}
 	c.ask(q)
+}
+
+// clear makes q the discard of a whole Extent, which gives its room back; false while a Block of it is being changed.
+func (c *client) clear(q *request, extent int64) bool {
+	var touched []int64
+	for i := range int64(extentBlocks) {
+		if i < 8 || i >= extentBlocks-4 {
+			touched = append(touched, extent*extentBlocks+i)
+		}
+	}
+	for _, b := range touched {
+		if c.oracle.Block(b).Busy {
+			return false
+		}
+	}
+	q.header.Opcode, q.touched = wire.OpDiscard, touched
+	q.header.Offset, q.header.Length = uint64(extent*layout.ExtentSize), layout.ExtentSize
+	for i := range touched {
+		c.begin(q, i, 0)
+	}
+	return true
+}
+
+// begin notes a change of the i-th Block.
+func (c *client) begin(q *request, i int, value uint64) {
+	q.values = append(q.values, value)
+	q.versions = append(q.versions, c.oracle.Block(q.block(i)).Begin(value))
+	q.traces = append(q.traces, c.history.begin(q.block(i), value, c.w.t))
 }
 
 // cover notes what a flush makes durable.
@@ -134,7 +176,7 @@ func (c *client) cover(q *request) {
 	}
 }
 
-func (c *client) change(q *request, first int64, blocks int) {
+func (c *client) change(q *request, blocks int) {
 	q.header.Opcode = wire.OpWrite
 	switch c.w.r.IntN(12) {
 	case 0:
@@ -150,9 +192,7 @@ func (c *client) change(q *request, first int64, blocks int) {
 		if q.header.Opcode == wire.OpWrite {
 			value = c.oracle.Unique()
 		}
-		q.values = append(q.values, value)
-		q.versions = append(q.versions, c.oracle.Block(first+int64(i)).Begin(value))
-		q.traces = append(q.traces, c.history.begin(first+int64(i), value, c.w.t))
+		c.begin(q, i, value)
 	}
 }
 
@@ -206,14 +246,14 @@ func (c *client) mend() {
 		return
 	}
 	for _, b := range c.oracle.Blocks() {
-		h := c.oracle.Block(b)
-		if h.Busy {
+		if c.oracle.Block(b).Busy {
 			continue
 		}
-		value := c.oracle.Unique()
-		c.ask(&request{header: wire.Header{
+		q := &request{header: wire.Header{
 			Opcode: wire.OpWrite, Offset: uint64(b * ident.BlockSize), Length: ident.BlockSize,
-		}, values: []uint64{value}, versions: []int{h.Begin(value)}, traces: []int{c.history.begin(b, value, c.w.t)}})
+		}}
+		c.begin(q, 0, c.oracle.Unique())
+		c.ask(q)
 	}
 }
 
@@ -296,8 +336,8 @@ func (c *client) answered(from int, f *transport.Frame) {
 			c.send(q)
 		}
 	case wire.StatusBusy, wire.StatusNotFound:
-		c.w.after(30*time.Millisecond, func() {
-			if slices.Contains(c.pending, q) {
+		c.w.after(pauseBusy, func() {
+			if slices.Contains(c.pending, q) && c.w.t-q.sent >= int64(pauseBusy) {
 				c.send(q)
 			}
 		})
@@ -306,10 +346,31 @@ func (c *client) answered(from int, f *transport.Frame) {
 			c.w.failf("client: %s was answered with status %d", show(&q.header), h.Status)
 		}
 		c.pending = slices.Delete(c.pending, i, i+1)
+	case wire.StatusNoSpace, wire.StatusIO:
+		if h.Status == wire.StatusIO && !c.w.sick {
+			c.w.failf("client: %s was answered with status %d", show(&q.header), h.Status)
+		}
+		c.pending = slices.Delete(c.pending, i, i+1)
+		c.refused(q)
 	case wire.StatusFenced:
 		c.w.failf("client of generation %d was fenced", q.header.Generation)
 	default:
 		c.w.failf("client: %s was answered with status %d", show(&q.header), h.Status)
+	}
+}
+
+// refused ends a request that failed: a change may have happened or not.
+func (c *client) refused(q *request) {
+	for i := range q.versions {
+		c.oracle.Block(q.block(i)).Busy = false
+	}
+	switch {
+	case q.opens:
+		q = &request{header: wire.Header{Opcode: wire.OpFlush}, opens: true}
+		c.cover(q)
+		c.ask(q)
+	case c.closing && q.header.Opcode == wire.OpWrite:
+		c.w.failf("client: %s failed after healing", show(&q.header))
 	}
 }
 
@@ -336,9 +397,9 @@ func (c *client) check(q *request, f *transport.Frame) {
 		}
 	default:
 		for i, version := range q.versions {
-			h := c.oracle.Block(q.first() + int64(i))
+			h := c.oracle.Block(q.block(i))
 			h.End(version)
-			c.history.end(q.first()+int64(i), q.traces[i], c.w.t)
+			c.history.end(q.block(i), q.traces[i], c.w.t)
 			if q.header.Flags&wire.FlagFUA != 0 {
 				h.Flushed(version)
 			}

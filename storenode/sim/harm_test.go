@@ -11,7 +11,7 @@ import (
 
 // harm does some damage, again and again.
 func (w *world) harm() {
-	w.after(w.between(100*time.Millisecond, 2*time.Second), func() {
+	w.after(w.between(100*time.Millisecond, 1500*time.Millisecond), func() {
 		if !w.faulty {
 			return
 		}
@@ -30,13 +30,20 @@ func (w *world) harm() {
 			w.cutLink(n, other)
 		case kind < 65:
 			w.isolate(n)
-		case kind < 72:
+		case kind < 69:
 			if len(n.pipes) > 0 {
 				n.pipes[w.r.IntN(len(n.pipes))].breaks(w.between(0, 10*time.Millisecond))
 			}
-		case kind < 78:
+		case kind < 72:
+			w.sicken(n)
+		case kind < 77:
+			w.fill(n)
+		case kind < 79:
+			n.ill.stuck = w.t + int64(w.between(10*time.Millisecond, 6*time.Second))
+			w.logf("the device of n%d hangs", n.index+1)
+		case kind < 82:
 			n.pause(w.between(10*time.Millisecond, 5*time.Second))
-		case kind < 85:
+		case kind < 86:
 			w.rot(n)
 		case kind < 92:
 			w.register.away = true

@@ -285,7 +285,7 @@ func (w *world) sent(e *end, f *transport.Frame) {
 // checkCommitted sees that what is on all Replicas never becomes less in a reign. The next may not have heard the last
 // of it, and flushes leave no trace.
 func (w *world) checkCommitted(f *transport.Frame) {
-	switch f.Opcode { //nolint:exhaustive // the others carry something else there
+	switch f.Opcode {
 	case wire.OpReplWrite, wire.OpReplDiscard, wire.OpReplWriteZeroes, wire.OpReplFlush:
 	default:
 		return

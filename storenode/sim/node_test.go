@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/engine/mem"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/layout"
@@ -43,6 +42,8 @@ type node struct {
 	// lossy: what was not flushed may be missing, by Shard, until it is brought in sync again.
 	lossy [shards]bool
 	pipes []*pipe
+	// ill is what is wrong with the Device.
+	ill ill
 	// epochs that this process was seen at, by Shard.
 	epochs [shards]ident.Epoch
 }
@@ -79,45 +80,6 @@ func (n *node) deliver(life int, f func()) {
 	}
 }
 
-// device completes what was submitted after a while, in any order.
-type device struct {
-	*mem.Device
-	n       *node
-	life    int
-	monitor *shard.Monitor
-	opening bool
-}
-
-// Submit implements engine.Device.
-func (d *device) Submit(r *engine.Request) {
-	d.Device.Submit(r)
-	if d.opening {
-		return
-	}
-	latency := d.n.w.between(5*time.Microsecond, 120*time.Microsecond)
-	if d.n.w.faulty && d.n.w.chance(0.3) {
-		latency = d.n.w.between(0, 80*time.Millisecond)
-	}
-	d.n.w.after(latency, func() { d.n.deliver(d.life, d.step) })
-}
-
-func (d *device) step() {
-	d.monitor.Enter()
-	if pending := d.Pending(); pending > 0 {
-		d.Step(d.n.w.r.IntN(pending))
-	}
-	d.monitor.Leave()
-}
-
-// settle completes all that there is: for opening, and for the end of a process that nobody sees.
-func (d *device) settle() {
-	for d.Pending() > 0 {
-		d.monitor.Enter()
-		d.Step(0)
-		d.monitor.Leave()
-	}
-}
-
 // start begins a process.
 func (n *node) start() {
 	n.life++
@@ -136,7 +98,7 @@ func (n *node) start() {
 	}
 	n.device = &device{Device: n.device.Device, n: n, life: n.life, monitor: monitor, opening: true}
 	options := store.Options{
-		Owner: monitor, Settle: n.device.settle, Log: n.w.logger(name), Boot: n.boot, Overcommit: 1,
+		Owner: monitor, Settle: n.device.settle, Log: n.w.logger(name), Boot: n.boot, Overcommit: 4,
 	}
 	if fresh {
 		super := layout.Superblock{UUID: n.uuid(), Pool: "sim", Salt: uint64(n.index) + 77}
@@ -149,6 +111,9 @@ func (n *node) start() {
 	if n.store, err = store.Open(n.device, options); err != nil {
 		n.w.failf("open device of %s: %v", name, err)
 		return
+	}
+	if fresh {
+		n.makeBallast()
 	}
 	n.device.opening = false
 	if err := n.host.AddDevice(n.store); err != nil {
@@ -228,6 +193,9 @@ func (n *node) resume() {
 // settled reports whether all Replicas are at the Epoch in force and in sync.
 func (n *node) settled() bool {
 	for _, s := range n.host.Statuses() {
+		if s.Key.Shard.Volume != volume {
+			continue
+		}
 		if s.State != shard.StateInSync || s.Epoch != n.w.register.records[s.Key.Shard.Index].Epoch {
 			return false
 		}

@@ -55,6 +55,8 @@ type world struct {
 	// torn: power was lost everywhere, or a Replica that rots was alone in sync, so Blocks may have no good copy until
 	// they are written again.
 	torn bool
+	// sick: some Device has failed requests, so a client may be told so.
+	sick bool
 	// inUse is the memory that earlier runs, which failed, left in use.
 	inUse int
 	// served is the highest Epoch of an answered read, by Shard.
@@ -213,6 +215,9 @@ func (w *world) inspect() {
 				continue
 			}
 			for _, s := range n.host.Statuses() {
+				if s.Key.Shard.Volume != volume {
+					continue
+				}
 				known := &n.epochs[s.Key.Shard.Index]
 				if s.Epoch < *known {
 					w.failf("%s is at epoch %d after %d", s.Key, s.Epoch, *known)
@@ -238,9 +243,7 @@ func (w *world) heal() {
 	for _, n := range w.nodes {
 		n.isolated = false
 		n.resume()
-		if !n.up() {
-			n.start()
-		}
+		n.recover()
 	}
 }
 

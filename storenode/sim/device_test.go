@@ -1,0 +1,194 @@
+package sim_test
+
+import (
+	"errors"
+	"time"
+
+	"github.com/shale-storage/shale/storenode/engine"
+	"github.com/shale-storage/shale/storenode/engine/mem"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/layout"
+	"github.com/shale-storage/shale/storenode/shard"
+	"github.com/shale-storage/shale/storenode/store"
+)
+
+// errSick is how requests to a failing Device end.
+var errSick = errors.New("input/output error")
+
+// device completes what was submitted after a while, in any order.
+type device struct {
+	*mem.Device
+	n       *node
+	life    int
+	monitor *shard.Monitor
+	opening bool
+	// failed are requests that never reach the medium.
+	failed []*engine.Request
+}
+
+// ill is what is wrong with a node's Device, whichever process uses it.
+type ill struct {
+	// stuck until then: nothing ends.
+	stuck int64
+	// reads and writes fail, in so many of a hundred.
+	reads, writes float64
+	// full: the ballast leaves no room.
+	full bool
+}
+
+func (i *ill) fails(w *world, r *engine.Request) bool {
+	if r.Op == engine.OpRead {
+		return i.reads > 0 && w.chance(i.reads)
+	}
+	return i.writes > 0 && w.chance(i.writes)
+}
+
+// Submit implements engine.Device.
+func (d *device) Submit(r *engine.Request) {
+	if d.opening {
+		d.Device.Submit(r)
+		return
+	}
+	if d.n.ill.fails(d.n.w, r) {
+		d.failed = append(d.failed, r)
+	} else {
+		d.Device.Submit(r)
+	}
+	latency := d.n.w.between(5*time.Microsecond, 120*time.Microsecond)
+	if d.n.w.faulty && d.n.w.chance(0.3) {
+		latency = d.n.w.between(0, 80*time.Millisecond)
+	}
+	d.n.w.after(latency, func() { d.n.deliver(d.life, d.step) })
+}
+
+// Pending is the number of requests that have not ended.
+func (d *device) Pending() int { return d.Device.Pending() + len(d.failed) }
+
+func (d *device) step() {
+	w := d.n.w
+	if wait := d.n.ill.stuck - w.t; wait > 0 {
+		w.after(time.Duration(wait), func() { d.n.deliver(d.life, d.step) })
+		return
+	}
+	d.complete(w.r.IntN(max(d.Device.Pending(), 1)))
+}
+
+// complete ends one request, of those that fail first.
+func (d *device) complete(i int) {
+	d.monitor.Enter()
+	defer d.monitor.Leave()
+	switch {
+	case len(d.failed) > 0:
+		r := d.failed[0]
+		d.failed = d.failed[1:]
+		r.Err = errSick
+		r.Done.Complete(r)
+	case d.Device.Pending() > 0:
+		d.Step(i)
+	}
+}
+
+// settle completes all that there is: for opening, and for the end of a process that nobody sees.
+func (d *device) settle() {
+	for d.Pending() > 0 {
+		d.complete(0)
+	}
+}
+
+// sicken has a Device fail for a while. A Store that could not write takes nothing any more, so then the process is
+// started anew.
+func (w *world) sicken(n *node) {
+	if n.dead || n.ill.reads+n.ill.writes > 0 {
+		return
+	}
+	w.sick = true
+	if w.chance(60) {
+		n.ill.writes = 100 * w.r.Float64()
+	} else {
+		n.ill.reads = 100 * w.r.Float64()
+	}
+	w.logf("the device of n%d fails %.0f%% of reads, %.0f%% of writes", n.index+1, n.ill.reads, n.ill.writes)
+	w.after(w.between(100*time.Millisecond, 4*time.Second), n.recover)
+}
+
+// recover ends all that is wrong with the Device, and has a process that works.
+func (n *node) recover() {
+	n.ill.reads, n.ill.writes, n.ill.stuck = 0, 0, 0
+	if n.up() && n.store.Health() != nil {
+		n.kill(false, 0)
+		if n.w.faulty {
+			n.w.startLater(n, 2*time.Second)
+		}
+	}
+	if n.w.faulty {
+		return
+	}
+	if !n.up() {
+		n.start()
+	}
+	n.empty()
+}
+
+// ballast is a Replica of another Volume, that fills Devices.
+var ballast = ident.ReplicaKey{Shard: ident.ShardID{Volume: ident.UUID{0xba}}, Replica: 1}
+
+// maxRoom bounds the Extents that a full Device still has for us.
+const maxRoom = 2
+
+func (n *node) makeBallast() {
+	n.device.monitor.Enter()
+	n.store.CreateReplica(ballast, deviceSize, func(_ store.Handle, err error) {
+		if err != nil {
+			n.w.failf("create ballast: %v", err)
+		}
+	})
+	n.device.monitor.Leave()
+	n.device.settle()
+}
+
+// given takes the outcome of an IO on the ballast, and its memory back.
+type given struct{}
+
+// IODone implements store.Completer.
+func (given) IODone(io *store.IO) {
+	if io.Buf != nil {
+		io.Buf.Release()
+	}
+}
+
+// fill takes the room of a Device, but for a few Extents.
+func (w *world) fill(n *node) {
+	if n.dead || n.paused || n.ill.full {
+		return
+	}
+	w.logf("the device of n%d gets full", n.index+1)
+	n.ill.full = true
+	n.device.monitor.Enter()
+	defer n.device.monitor.Leave()
+	handle, _ := n.store.Lookup(ballast)
+	usage := n.store.Usage()
+	room := (usage.Capacity-usage.Used)/layout.ExtentSize - w.r.Int64N(maxRoom)
+	for i := range room {
+		buf := w.pool.Get(ident.BlockSize)
+		clear(buf.Bytes())
+		n.store.Submit(&store.IO{
+			Op: store.OpWrite, Replica: handle, Offset: i * layout.ExtentSize, Length: ident.BlockSize, Epoch: 1,
+			Seq: ident.Seq(i + 1), Buf: buf, Done: given{},
+		})
+	}
+	w.after(w.between(100*time.Millisecond, 6*time.Second), n.empty)
+}
+
+// empty gives the room back.
+func (n *node) empty() {
+	if !n.ill.full || !n.up() || n.paused {
+		return
+	}
+	n.ill.full = false
+	n.device.monitor.Enter()
+	defer n.device.monitor.Leave()
+	handle, _ := n.store.Lookup(ballast)
+	n.store.Submit(&store.IO{
+		Op: store.OpDiscard, Replica: handle, Length: deviceSize, Epoch: 1, Seq: ident.Seq(1 << 20), Done: given{},
+	})
+}
