@@ -15,7 +15,8 @@ func TestAChildThatDiesIsStartedAnewAtOnce(t *testing.T) {
 	lives := filepath.Join(t.TempDir(), "lives")
 	// It kills itself twice, then ends in order.
 	script := `echo x >> "$0"; [ "$(wc -l < "$0")" -ge 3 ] || kill -9 $$`
-	if err := restarting(t.Context(), "/bin/sh", []string{"-c", script, lives}, slog.New(slog.DiscardHandler)); err != nil {
+	err := restarting(t.Context(), "/bin/sh", []string{"-c", script, lives}, slog.New(slog.DiscardHandler))
+	if err != nil {
 		t.Errorf("got %v", err)
 	}
 	if text, err := os.ReadFile(lives); err != nil || strings.Count(string(text), "x") != 3 {
