@@ -1,6 +1,6 @@
 // Package sim runs whole storenodes, Host, Machines and Store as they are in the product, in one goroutine from one
-// seed: over memory Devices that lose power, rot, hang, fail and get full; connections that break, delay, double and are
-// cut one way; clocks that drift up to the bound; attachments that are replaced and go on; and a keeper of records that
+// seed: over memory Devices that lose power, rot, hang, fail and get full; connections that break, delay, double and
+// are cut one way; clocks that drift up to the bound; attachments that are replaced and go on; and a keeper of records that
 // is slow, away, and told to promote the wrong Replica, late and twice.
 //
 // What is simulated is only what surrounds a Host: its Device (engine/mem), its Dialer and connections, its clock, and
@@ -11,7 +11,7 @@
 //	make sim-replay SEED=42
 //
 // Seeds are independent, and run on all cores. A seed tells its story only as long as the simulator draws the same
-// numbers in the same order: what one has found is kept by a test of the package at fault as well.
+// numbers in the same order, so what one has found is kept by a test of the package at fault as well.
 //
 // # What is checked
 //
