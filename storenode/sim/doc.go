@@ -1,7 +1,7 @@
 // Package sim runs whole storenodes, Host, Machines and Store as they are in the product, in one goroutine from one
 // seed: over memory Devices that lose power, rot, hang, fail and get full; connections that break, delay, double and
-// are cut one way; clocks that drift up to the bound; attachments that are replaced and go on; and a keeper of records that
-// is slow, away, and told to promote the wrong Replica, late and twice.
+// are cut one way; clocks that drift up to the bound; attachments that are replaced and go on; and a keeper of records
+// that is slow, away, and told to promote the wrong Replica, late and twice.
 //
 // What is simulated is only what surrounds a Host: its Device (engine/mem), its Dialer and connections, its clock, and
 // its Authority. Everything is an event in one queue; chance comes from the seed alone. So a failure is replayed by its
@@ -16,8 +16,8 @@
 // # What is checked
 //
 //   - Each read is linearizable per Block, twice: by package oracle over the whole run, and by porcupine, which knows
-//     nothing of versions, over the beginning of each Block's history. No acknowledged write is lost, nothing new is seen
-//     old again, and no byte is other than it was written, though Blocks rot.
+//     nothing of versions, over the beginning of each Block's history. No acknowledged write is lost, nothing new is
+//     seen old again, and no byte is other than it was written, though Blocks rot.
 //   - Only one Primary serves: the Epoch of answered reads never goes back, in the order in which they were answered.
 //   - When an attachment has opened a Shard, none of an older generation is acknowledged there or seen any more.
 //   - A Replica's Epoch never goes back in the life of a process, nor Committed in a reign.
