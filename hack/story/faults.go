@@ -14,6 +14,7 @@ func (s *Story) Faults() []Step {
 	return []Step{
 		{"Claim anew", s.claim},
 		{"Start the writers anew", s.startWriters},
+		{"Restart all storenodes one by one under load", s.rollout},
 		{"Power a node off under load, and on again", s.powerCycle},
 		{"Cut the cable of a node under load, and heal it", s.cable},
 		{"Move the pods and check every byte again", s.move},
