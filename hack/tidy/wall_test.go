@@ -15,7 +15,7 @@ const module = "github.com/shale-storage/shale/"
 // be written down as a test and replayed from a seed.
 var purePackages = []string{
 	"storenode/membership", "storenode/layout", "storenode/journal", "storenode/extent", "storenode/wire",
-	"storenode/ident", "storenode/replication", "storenode/scrub", "storenode/budget",
+	"storenode/ident", "storenode/replication", "storenode/scrub", "storenode/budget", "storenode/checksum",
 	"csi/params", "csi/volumeid", "operator/placement",
 	"operator/failover",
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/shale-storage/shale/storenode/checksum"
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/layout"
@@ -108,7 +109,7 @@ func (c *checker) verify(r *extent.Replica, logical uint32, blocks *layout.Block
 			continue
 		}
 		c.blocks++
-		if layout.CRC(data[i*ident.BlockSize:(i+1)*ident.BlockSize]) != blocks.CRC[i] {
+		if checksum.Block(data[i*ident.BlockSize:(i+1)*ident.BlockSize]) != blocks.CRC[i] {
 			c.breach("%s: checksum of the block at %d", r.Key, int64(logical)*layout.ExtentSize+int64(i)*ident.BlockSize)
 		}
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 
+	"github.com/shale-storage/shale/storenode/checksum"
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/ident"
@@ -150,7 +151,7 @@ func verify(blocks *layout.Blocks, data []byte, first int) error {
 			clear(b)
 			continue
 		}
-		if layout.CRC(b) != blocks.CRC[n] && mutant.Now != mutant.SkipChecksum {
+		if checksum.Block(b) != blocks.CRC[n] && mutant.Now != mutant.SkipChecksum {
 			return fmt.Errorf("block %d of extent: %w", n, ErrCorruption)
 		}
 	}
@@ -239,7 +240,7 @@ func appendSums(b, data []byte, sums []uint32, first int) []byte {
 		if sums != nil {
 			b = appendCRC(b, sums[first+i])
 		} else {
-			b = appendCRC(b, layout.CRC(data[i*block:(i+1)*block]))
+			b = appendCRC(b, checksum.Block(data[i*block:(i+1)*block]))
 		}
 	}
 	return b

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shale-storage/shale/storenode/checksum"
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/journal"
 	"github.com/shale-storage/shale/storenode/layout"
@@ -204,28 +205,32 @@ func (j *ring) unit(number uint64) ([]byte, error) {
 	return j.chunk[at : at+journal.FrameSize], nil
 }
 
-// data reports how many units of data are behind a frame, and whether they are what its records say.
-func (j *ring) data(f *journal.Frame) (units uint64, whole bool, err error) {
+// data sums the units of data behind a frame, and reports whether all are what its records say.
+func (j *ring) data(f *journal.Frame) (wholes []uint64, complete bool, err error) {
 	for rest := f.Records; len(rest) > 0; {
 		var r journal.Record
 		if rest, err = journal.Next(rest, &r); err != nil {
-			return 0, false, fmt.Errorf("%w: frame %d: %w", ErrCorruptDevice, f.Number, err)
+			return nil, false, fmt.Errorf("%w: frame %d: %w", ErrCorruptDevice, f.Number, err)
 		}
 		if r.Type != journal.WriteData {
 			continue
 		}
 		for i := range r.Blocks {
-			units++
-			if units >= j.s.Frames() {
-				return 0, false, nil
+			if uint64(len(wholes))+1 >= j.s.Frames() {
+				return nil, false, nil
 			}
-			b, err := j.unit(f.Number + units)
-			if err != nil || layout.CRC(b) != r.CRC(i) {
-				return 0, false, err
+			b, err := j.unit(f.Number + 1 + uint64(len(wholes)))
+			if err != nil {
+				return nil, false, err
 			}
+			whole := checksum.Whole(b)
+			if uint32(whole) != r.CRC(i) {
+				return nil, false, nil
+			}
+			wholes = append(wholes, whole)
 		}
 	}
-	return units, true, nil
+	return wholes, true, nil
 }
 
 // replay applies every frame from the Checkpoint's on, up to the first gap.
@@ -242,19 +247,19 @@ func (v *Recovered) replay(r io.ReaderAt, s *layout.Superblock, d *doubts) error
 		if errors.Is(err, journal.ErrNoFrame) {
 			return nil
 		}
-		units, whole, err := j.data(&f)
-		if err != nil || !whole {
+		wholes, complete, err := j.data(&f)
+		if err != nil || !complete {
 			return err
 		}
-		if err := v.applyFrame(f, d, j); err != nil {
+		if err := v.applyFrame(f, wholes, d, j); err != nil {
 			return fmt.Errorf("%w: frame %d: %w", ErrCorruptDevice, f.Number, err)
 		}
-		v.NextFrame += 1 + units
+		v.NextFrame += 1 + uint64(len(wholes))
 	}
 	return nil
 }
 
-func (v *Recovered) applyFrame(f journal.Frame, d *doubts, j *ring) error {
+func (v *Recovered) applyFrame(f journal.Frame, wholes []uint64, d *doubts, j *ring) error {
 	d.flushed = max(d.flushed, f.Flushed)
 	d.powerLost = d.powerLost || f.Boot != d.boot
 	data := f.Number
@@ -268,7 +273,10 @@ func (v *Recovered) applyFrame(f journal.Frame, d *doubts, j *ring) error {
 		if err := v.Table.Apply(&r); err != nil {
 			return err
 		}
-		d.after(&r, f.Number, func() int64 { data++; return j.place(data) })
+		d.after(&r, f.Number, func() (int64, uint64) {
+			data++
+			return j.place(data), wholes[data-f.Number-1]
+		})
 		v.Replayed++
 	}
 	return nil
@@ -296,8 +304,9 @@ type history struct {
 	written bool // before the first record
 	crcs    []uint32
 	frames  []uint64
-	// data is where the Journal has what the record says; 0 where it has not.
-	data []int64
+	// data is where the Journal has what the record says, and whole its checksum in full; 0 where it has not.
+	data  []int64
+	whole []uint64
 }
 
 // before notes what Blocks held before a record changes them.
@@ -323,24 +332,25 @@ func (d *doubts) before(r *journal.Record) {
 		if mine && d.table.Blocks(r.Extent).Has(i) {
 			h.written = true
 			h.crcs, h.frames = append(h.crcs, d.table.Blocks(r.Extent).CRC[i]), append(h.frames, 0)
-			h.data = append(h.data, 0)
+			h.data, h.whole = append(h.data, 0), append(h.whole, 0)
 		}
 		x.blocks[i] = h
 	}
 }
 
 // after notes what a record says of Blocks; carried is where the Journal has the next of those it carries.
-func (d *doubts) after(r *journal.Record, frame uint64, carried func() int64) {
+func (d *doubts) after(r *journal.Record, frame uint64, carried func() (int64, uint64)) {
 	x := d.extents[r.Extent]
 	switch r.Type {
 	case journal.Write, journal.WriteData:
 		for i := range r.Blocks {
-			place := int64(0)
+			place, whole := int64(0), uint64(0)
 			if r.Type == journal.WriteData {
-				place = carried()
+				place, whole = carried()
 			}
 			if h := x.blocks[r.First+i]; h != nil {
-				h.crcs, h.frames, h.data = append(h.crcs, r.CRC(i)), append(h.frames, frame), append(h.data, place)
+				h.crcs, h.frames = append(h.crcs, r.CRC(i)), append(h.frames, frame)
+				h.data, h.whole = append(h.data, place), append(h.whole, whole)
 			}
 		}
 	case journal.Clear:
@@ -371,7 +381,7 @@ func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) error
 		for i, h := range x.blocks {
 			if h.isDoubtful(d.flushed) {
 				v.Verified++
-				d.settleBlock(place{number, i}, blocks, h, layout.CRC(data[i*block:(i+1)*block]), v)
+				d.settleBlock(place{number, i}, blocks, h, checksum.Whole(data[i*block:(i+1)*block]), v)
 			}
 		}
 	}
@@ -399,12 +409,12 @@ type place struct {
 	block  int
 }
 
-func (d *doubts) settleBlock(at place, blocks *layout.Blocks, h *history, crc uint32, v *Recovered) {
-	if n := d.holds(h, crc); n >= 0 {
+func (d *doubts) settleBlock(at place, blocks *layout.Blocks, h *history, whole uint64, v *Recovered) {
+	if n := d.holds(h, whole); n >= 0 {
 		if n < len(h.crcs)-1 {
 			v.Reverted++
 		}
-		if h.crcs[n] != crc {
+		if !h.matches(n, whole) {
 			v.Carried = append(v.Carried, Carried{Extent: at.extent, Block: at.block, Journal: h.data[n]})
 		}
 		blocks.Set(at.block, h.crcs[n])
@@ -419,13 +429,18 @@ func (d *doubts) settleBlock(at place, blocks *layout.Blocks, h *history, crc ui
 	}
 	// Reads must fail, and a Rebuild must see that the Block differs from a good one: no content has this checksum here.
 	v.Damaged++
-	blocks.Set(at.block, ^crc)
+	blocks.Set(at.block, ^uint32(whole))
+}
+
+// matches reports whether the place holds what the n-th record says; of what the Journal carries all 64 bits are known.
+func (h *history) matches(n int, whole uint64) bool {
+	return h.crcs[n] == uint32(whole) && (h.data[n] == 0 || h.whole[n] == whole)
 }
 
 // holds is which record says what a Block holds whose place has the checksum; -1 if none does. What the Journal carries
 // counts, wherever the place is behind it. But if power was lost, and the place is not behind, then what came last may
 // have been durable, and been destroyed by something whose record is lost: that is none.
-func (d *doubts) holds(h *history, crc uint32) int {
+func (d *doubts) holds(h *history, whole uint64) int {
 	last, carried := len(h.crcs)-1, -1
 	for n := last; n >= 0; n-- {
 		if h.data[n] != 0 && carried < 0 {
@@ -434,7 +449,7 @@ func (d *doubts) holds(h *history, crc uint32) int {
 				return n
 			}
 		}
-		if h.crcs[n] == crc {
+		if h.matches(n, whole) {
 			return max(n, carried)
 		}
 		if h.data[n] == 0 && h.frames[n] <= d.flushed && (n > 0 || !h.written) {

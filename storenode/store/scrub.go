@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/shale-storage/shale/storenode/checksum"
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/journal"
 	"github.com/shale-storage/shale/storenode/layout"
@@ -20,7 +21,7 @@ func (s *Store) Checksum(h Handle, offset int64) (sum uint32, written bool) {
 }
 
 // Sum is the checksum of a Block's content, as Checksum has it.
-func Sum(b []byte) uint32 { return layout.CRC(b) }
+func Sum(b []byte) uint32 { return checksum.Block(b) }
 
 // spoil is a Block on its way to be one that cannot be read.
 type spoil struct {
@@ -55,7 +56,7 @@ func (s *Store) Spoil(io *IO, sum uint32, done func(error)) {
 	for i := range garbage {
 		garbage[i] = 0xdb
 	}
-	if layout.CRC(garbage) == sum {
+	if checksum.Block(garbage) == sum {
 		garbage[0]++
 	}
 	logical, first, _ := span(io, 0)

@@ -32,6 +32,9 @@ func Opener(p *client.Process) initiator.Opener {
 		if err != nil {
 			return nil, api.Errorf(codeOf(err), "%v", err)
 		}
+		if err := v.Fence(ctx); err != nil {
+			return nil, errors.Join(api.Errorf(codeOf(err), "%v", err), v.Close())
+		}
 		return New(v), nil
 	}
 }

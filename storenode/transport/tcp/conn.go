@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/checksum"
+	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
 )
@@ -105,7 +107,7 @@ func (c *conn) Close(err error) {
 func (c *conn) Send(f *transport.Frame) error {
 	f.PayloadLength, f.PayloadCRC = 0, 0
 	if f.Payload != nil {
-		f.PayloadLength, f.PayloadCRC = uint32(f.Payload.Len()), checksum(f.Payload)
+		f.PayloadLength, f.PayloadCRC = uint32(f.Payload.Len()), sumOf(f.Payload)
 	}
 	c.mu.Lock()
 	err := c.appendLocked(f)
@@ -122,11 +124,16 @@ func (c *conn) Send(f *transport.Frame) error {
 	return err
 }
 
-func checksum(b *buffer.Buffer) uint32 {
+// sumOf is the checksum of a payload: of whole Blocks by those of its Blocks, else of its bytes.
+func sumOf(b *buffer.Buffer) uint32 {
 	if sums := b.Sums(); sums != nil {
-		return wire.CRCOfBlocks(sums)
+		return checksum.Payload(sums)
 	}
-	return wire.CRC(b.Bytes())
+	if b.Len()%ident.BlockSize != 0 {
+		return wire.CRC(b.Bytes())
+	}
+	checksum.Blocks(b.Bytes(), b.SumsRoom())
+	return checksum.Payload(b.SumsRoom())
 }
 
 func (c *conn) appendLocked(f *transport.Frame) error {

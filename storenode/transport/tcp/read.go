@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/checksum"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -115,9 +116,9 @@ func sum(b *buffer.Buffer) uint32 {
 	if b.Len()%ident.BlockSize != 0 {
 		return wire.CRC(b.Bytes())
 	}
-	wire.SumBlocks(b.Bytes(), b.SumsRoom())
+	checksum.Blocks(b.Bytes(), b.SumsRoom())
 	b.SetSums()
-	return wire.CRCOfBlocks(b.Sums())
+	return checksum.Payload(b.Sums())
 }
 
 // memory waits for the Pool; the peer waits with it.

@@ -1,0 +1,49 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+func TestAFenceReachesEveryShardBeforeAnythingIsWritten(t *testing.T) {
+	x := newCluster(t, 3, 4, testShard)
+	v := x.open(t)
+	if err := v.Fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for i := range v.shards {
+		if v.shards[i].flushed == 0 {
+			t.Errorf("shard %d was not asked", i)
+		}
+	}
+}
+
+func TestAFenceWaitsForAllShardsAsLongAsItMay(t *testing.T) {
+	x := newCluster(t, 3, 4, testShard)
+	v := x.open(t)
+	x.mu.Lock()
+	x.records[2].Epoch++
+	x.records[2].Primary = 0
+	x.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := v.Fence(ctx); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("fenced without one of the shards: %v", err)
+	}
+}
+
+func TestAFenceOfAFormerAttachmentIsRefused(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	v := x.open(t)
+	newer, err := Open(t.Context(), x.options(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = newer.Close() }()
+	if err := v.Fence(t.Context()); !errors.Is(err, ErrFenced) {
+		t.Errorf("the former attachment fenced the newer: %v", err)
+	}
+}
