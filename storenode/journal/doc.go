@@ -15,7 +15,7 @@
 //
 // A record is one byte of type and fields; it never crosses a frame.
 //
-//	write      1  blocks u16  first u16  replica u32  logical u32  extent u32  seq u64  epoch u64  CRC32C per block
+//	write      1  blocks u16  first u16  replica u32  logical u32  extent u32  seq u64  epoch u64  checksum per block
 //	clear      2  as write, without checksums: the Blocks are as never written
 //	create     3  replica u32  volume 16  shard u32  replica id u32  size u64
 //	delete     4  replica u32

@@ -21,7 +21,7 @@
 // # Slot
 //
 //	0 salt  8 extent  12 replica handle  16 logical extent  20 0  24 epoch  32 written-bitmap (32 bytes)
-//	64 CRC32C of each of the 256 Blocks  …  4092 CRC32C
+//	64 checksum of each of the 256 Blocks  …  4092 CRC32C
 //
 // Of an Extent's two slots the newest Checkpoint names one; the other is free to be written.
 //

@@ -47,7 +47,7 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// CRC is the checksum of everything at rest: CRC32C.
+// CRC is the checksum of metadata at rest: CRC32C. That of Blocks is in package checksum.
 func CRC(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // SuperblockCopies are the places of the copies, in bytes.

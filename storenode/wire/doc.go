@@ -9,7 +9,8 @@
 //	88  seq                96  committed            104  from                108  to
 //	112 payload CRC       116  reserved, 0                                   124  header CRC
 //
-// The header CRC is the CRC32C of the 124 bytes before it; the payload CRC that of the payload, 0 without one. A
+// The header CRC is the CRC32C of the 124 bytes before it; the payload CRC that of the
+// payload, or, if it is whole Blocks, of their checksums (package checksum), 0 without one. A
 // receiver believes nothing in a header before its CRC is verified, and no payload length above MaxPayload after. A
 // reserved field that is not 0 is refused: it means something to the sender that we do not know.
 //
