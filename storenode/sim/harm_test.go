@@ -197,7 +197,7 @@ func (n *node) extents(index uint32) string {
 	n.device.monitor.Enter()
 	defer n.device.monitor.Leave()
 	for _, info := range n.store.Replicas() {
-		if info.Key.Shard.Index != index {
+		if info.Key == ballast || info.Key.Shard.Index != index {
 			continue
 		}
 		handle, _ := n.store.Lookup(info.Key)
