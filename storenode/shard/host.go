@@ -67,7 +67,7 @@ type Host struct {
 	shards   map[ident.ShardID][]*replica
 	peers    map[string]*peer
 	peerList []*peer
-	inbound  map[*link]struct{}
+	inbound  []*link
 	volumes  map[ident.UUID]*volume
 
 	// silence is what Authority was told last; only Tick touches it.
@@ -79,7 +79,7 @@ var _ Manager = (*Host)(nil)
 // New makes a Host without Devices.
 func New(o Options) *Host {
 	h := &Host{
-		o: o, shards: map[ident.ShardID][]*replica{}, peers: map[string]*peer{}, inbound: map[*link]struct{}{},
+		o: o, shards: map[ident.ShardID][]*replica{}, peers: map[string]*peer{},
 		volumes: map[ident.UUID]*volume{},
 	}
 	h.started = o.Clock()
@@ -98,7 +98,7 @@ func (h *Host) Accept(c transport.Conn) (transport.Handler, error) {
 	}
 	l := &link{host: h, conn: c}
 	h.mu.Lock()
-	h.inbound[l] = struct{}{}
+	h.inbound = append(h.inbound, l)
 	h.mu.Unlock()
 	return l, nil
 }
@@ -109,7 +109,7 @@ func (h *Host) gone(l *link) {
 		return
 	}
 	h.mu.Lock()
-	delete(h.inbound, l)
+	h.inbound = slices.DeleteFunc(h.inbound, func(other *link) bool { return other == l })
 	h.mu.Unlock()
 }
 
@@ -339,10 +339,7 @@ func (h *Host) Close() {
 	h.closing.Store(true)
 	h.mu.RLock()
 	peers := slices.Clone(h.peerList)
-	inbound := make([]*link, 0, len(h.inbound))
-	for l := range h.inbound {
-		inbound = append(inbound, l)
-	}
+	inbound := slices.Clone(h.inbound)
 	h.mu.RUnlock()
 	for _, p := range peers {
 		p.closeLinks(transport.ErrClosed)

@@ -17,8 +17,9 @@ import (
 const (
 	// faults is how long damage is done in each run.
 	faults = 10 * time.Second
-	// seedsByDefault and seedsWhenShort are how many runs a test makes without being told. It is meant to be 2000: seed 347
-	// leaves one FLUSH without an answer when a Device hung and another Replica took over, which is not understood yet.
+	// seedsByDefault and seedsWhenShort are how many runs a test makes without being told. The former is meant to be
+	// 2000: seed 347 leaves one FLUSH without an answer when a Device hung and another Replica took over, which is not
+	// understood yet.
 	seedsByDefault, seedsWhenShort = 340, 20
 )
 

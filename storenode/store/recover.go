@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -369,7 +370,8 @@ func (d *doubts) after(r *journal.Record, frame uint64, carried func() (int64, u
 // one whose first write did not arrive is as never written. Anything else is damaged.
 func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) error {
 	data := make([]byte, layout.ExtentSize)
-	for number, x := range d.extents {
+	for _, number := range slices.Sorted(maps.Keys(d.extents)) {
+		x := d.extents[number]
 		owner, logical := d.table.Owner(number)
 		if owner != x.replica || logical != x.logical || !d.needsReading(x) {
 			continue
