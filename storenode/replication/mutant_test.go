@@ -20,7 +20,7 @@ func TestTheClusterTestSeesBrokenRules(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			mutant.Now = m
-			const seeds = 100
+			const seeds = 400
 			for seed := range uint64(seeds) {
 				if err := newCluster(seed + 1).run(15 * time.Second); err != nil {
 					t.Logf("seen with seed %d: %v", seed+1, err)

@@ -102,11 +102,19 @@ func (c *client) work() {
 				c.send(q)
 			}
 		}
-		if !c.closing && c.opened && len(c.pending) < depth &&
-			(len(c.pending) == 0 || c.last-c.pending[0].header.Request < window) {
+		if !c.closing && c.opened && len(c.pending) < depth && c.last+1-c.lowest() < window {
 			c.issue()
 		}
 	})
+}
+
+// lowest is the lowest request without an answer, the next one if all have theirs.
+func (c *client) lowest() ident.RequestID {
+	lowest := c.last + 1
+	for _, q := range c.pending {
+		lowest = min(lowest, q.header.Request)
+	}
+	return lowest
 }
 
 // place is where the next request goes: around the borders of Extents.
@@ -210,10 +218,7 @@ func (c *client) send(q *request) {
 		to = w.r.IntN(nodes)
 		q.header.Epoch = c.seen[to]
 	}
-	q.header.Committed = ident.Seq(c.last + 1)
-	for _, p := range c.pending {
-		q.header.Committed = min(q.header.Committed, ident.Seq(p.header.Request))
-	}
+	q.header.Committed = ident.Seq(c.lowest())
 	k := c.conns[to]
 	if k == nil {
 		c.conns[to] = w.dial(c, to)
