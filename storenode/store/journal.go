@@ -120,6 +120,10 @@ func (l *log) send() {
 		return
 	}
 	b := l.open
+	if l.s.failed != nil {
+		l.end(b, l.s.failed)
+		return
+	}
 	l.open, l.sent = l.sent, b
 	l.inFlight = true
 	for i := range b.count {
@@ -141,15 +145,22 @@ func (l *log) send() {
 
 // Complete implements engine.Completer: the batch in flight is written.
 func (l *log) Complete(r *engine.Request) {
-	b := l.sent
 	l.inFlight = false
 	if r.Err != nil {
 		l.s.fail(r.Err)
+		l.end(l.sent, l.s.failed)
+		return
 	}
+	l.end(l.sent, nil)
+}
+
+// end is the end of a batch. Behind one that failed none is written: recovery ends at the gap, and what is behind it
+// would be lost although it was told to be there.
+func (l *log) end(b *batch, err error) {
 	for i, p := range b.pieces {
 		b.pieces[i] = nil
-		if r.Err != nil && p.err == nil {
-			p.err = l.s.failed
+		if p.err == nil {
+			p.err = err
 		}
 		if p.replaces && p.err == nil {
 			l.s.placer.submit(p)
