@@ -125,8 +125,11 @@ type Config struct {
 	// Size of the Shard in bytes.
 	Size int64
 	// Record and Generation the Replica remembers from before; zero for a new one.
-	Record      membership.Record
-	Generation  ident.Generation
+	Record     membership.Record
+	Generation ident.Generation
+	// Life grows with each start of the Replica's process. A Primary that ends and starts again in one Epoch begins its
+	// numbers again, and the windows of its Backups must not take them for those of the life before.
+	Life        uint64
 	Environment Environment
 	Timing      Timing
 }

@@ -10,7 +10,8 @@ import (
 
 // follow is how this Replica follows the reign of another.
 type follow struct {
-	// reign and attempt name the following; they only grow. primary is whose it is.
+	// reign and attempt, whose upper bits are the Primary's life, name the following; they only grow. primary is whose
+	// it is.
 	reign   ident.Epoch
 	attempt uint64
 	primary ident.ReplicaID

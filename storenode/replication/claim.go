@@ -14,6 +14,9 @@ import (
 // settleCopies bounds the ranges that are made equal at a time.
 const settleCopies = 8
 
+// lifeShift leaves so many bits of an attempt to the tries of one life.
+const lifeShift = 24
+
 // claim is the way from the Record to serving.
 type claim struct {
 	// tails of the other members, own that of this Replica.
@@ -45,7 +48,7 @@ func (m *Machine) claimOn() {
 
 // reignBegins asks all InSync Replicas for their tails.
 func (m *Machine) reignBegins() {
-	m.reign, m.stage, m.attempts = m.record.Epoch, stageAsking, 0
+	m.reign, m.stage, m.attempts = m.record.Epoch, stageAsking, m.c.Life<<lifeShift
 	m.claim = claim{tails: m.claim.tails[:0], own: m.claim.own[:0], digests: m.claim.digests[:0], spans: m.claim.spans[:0]}
 	m.sessions.forget()
 	m.doomed, m.lost = 0, m.lost[:0]
@@ -53,7 +56,7 @@ func (m *Machine) reignBegins() {
 		b := &m.members[i]
 		*b = member{
 			id: b.id, bit: b.bit, inSync: b.inSync, connected: b.connected, leaving: b.leaving,
-			since: m.patience, lapsed: none, asked: m.patience,
+			attempt: m.attempts, since: m.patience, lapsed: none, asked: m.patience,
 		}
 		if b.inSync {
 			b.state = memberAsked

@@ -165,7 +165,7 @@ func (n *node) start() {
 	n.ops, n.rebuilds = nil, 0
 	n.m = New(Config{
 		Self: ident.ReplicaKey{Replica: n.id}, Size: clusterSize, Record: n.disk.record, Generation: n.disk.generation,
-		Environment: n, Timing: DefaultTiming(),
+		Life: uint64(n.incarnation), Environment: n, Timing: DefaultTiming(),
 	})
 	n.m.Introduced(n.now()) // nobody is connected, and a connection begins with the Record
 	n.c.logf("%d starts, knows epoch %d, power lost %v", n.id, n.disk.record.Epoch, n.disk.powerLost)

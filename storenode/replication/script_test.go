@@ -134,7 +134,7 @@ func (s *script) run(d *datadriven.TestData) string {
 		}
 		s.m = New(Config{
 			Self: ident.ReplicaKey{Replica: arg[ident.ReplicaID](d, "self", 1)}, Size: extentSize, Record: record(d),
-			Environment: s, Timing: DefaultTiming(),
+			Life: arg[uint64](d, "life", 0), Environment: s, Timing: DefaultTiming(),
 		})
 	case "adopt":
 		if err := s.m.Adopt(s.now, record(d)); err != nil {
@@ -282,6 +282,9 @@ func (s *script) print(b *strings.Builder, message *Message) {
 	}
 	if message.Route != nil {
 		fmt.Fprintf(b, " request %d", h.Request)
+	}
+	if life := h.Request >> lifeShift; life > 0 && message.Route == nil {
+		fmt.Fprintf(b, " life %d", life)
 	}
 	if h.IsReply() {
 		fmt.Fprintf(b, " %s", statuses[h.Status])

@@ -214,7 +214,7 @@ func (h *Host) add(m *Monitor, handle store.Handle, info store.ReplicaInfo) *rep
 	r.view.Store(&view{record: info.Record})
 	r.machine = replication.New(replication.Config{
 		Self: info.Key, Size: info.Size, Record: info.Record, Generation: info.Generation,
-		Environment: r, Timing: h.o.Timing,
+		Life: m.store.Life(), Environment: r, Timing: h.o.Timing,
 	})
 	h.mu.Lock()
 	h.replicas = append(h.replicas, r)

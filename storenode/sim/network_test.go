@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -282,22 +283,25 @@ func (w *world) sent(e *end, f *transport.Frame) {
 	}
 }
 
-// checkCommitted sees that what is on all Replicas never becomes less in a reign. The next may not have heard the last
-// of it, and flushes leave no trace.
+// checkCommitted sees that what is on all Replicas never becomes less while a process reigns. The next may not have
+// heard the last of it, and flushes leave no trace. The upper bits of an attempt are the Primary's life.
 func (w *world) checkCommitted(f *transport.Frame) {
+	const attempts = 24 // bits of it within a life
 	switch f.Opcode {
 	case wire.OpReplWrite, wire.OpReplDiscard, wire.OpReplWriteZeroes, wire.OpReplFlush:
 	default:
 		return
 	}
 	known := &w.committed[f.Shard.Index]
-	if f.IsReply() || uint64(f.Session) < known.reign {
+	reign, life, seq := uint64(f.Session), uint64(f.Request)>>attempts, uint64(f.Committed)
+	order := cmp.Or(cmp.Compare(reign, known.reign), cmp.Compare(life, known.life))
+	switch {
+	case f.IsReply() || order < 0:
 		return
+	case order == 0 && seq < known.seq:
+		w.failf("shard %d: committed goes back from %d to %d in epoch %d", f.Shard.Index, known.seq, seq, f.Epoch)
 	}
-	if uint64(f.Session) == known.reign && uint64(f.Committed) < known.seq {
-		w.failf("shard %d: committed goes back from %d to %d in epoch %d", f.Shard.Index, known.seq, f.Committed, f.Epoch)
-	}
-	known.reign, known.seq = uint64(f.Session), uint64(f.Committed)
+	known.reign, known.life, known.seq = reign, life, seq
 }
 
 func (w *world) received(e *end, f *transport.Frame) {

@@ -61,8 +61,8 @@ type world struct {
 	inUse int
 	// served is the highest Epoch of an answered read, by Shard.
 	served [shards]uint64
-	// committed is the highest Committed that was told in the newest reign, by Shard.
-	committed [shards]struct{ reign, seq uint64 }
+	// committed is the highest Committed that was told in the newest life of the newest reign, by Shard.
+	committed [shards]struct{ reign, life, seq uint64 }
 }
 
 type event struct {

@@ -55,6 +55,7 @@ type Store struct {
 	closing   bool
 	// opening: nobody calls Kick yet, so the Checkpoint of Open does.
 	opening bool
+	life    uint64
 }
 
 // Format makes an empty Device ours, under a new UUID. Any other content is refused, and left as it is.
@@ -138,7 +139,7 @@ func Open(device engine.Device, o Options) (*Store, error) {
 			return nil, fmt.Errorf("open %s: %w", path, err)
 		}
 	}
-	s.opening = false
+	s.opening, s.life = false, s.checkpoint.generation
 	o.Log.Info("Opened device", "path", path, "device", super.UUID, "replayed", r.Replayed,
 		"verified", r.Verified, "reverted", r.Reverted, "carried", len(r.Carried), "damaged", r.Damaged)
 	return s, nil
@@ -184,6 +185,9 @@ func (s *Store) Owner() engine.Owner { return s.o.Owner }
 // still suffered from when the Device was opened (see ReplicaInfo.Lossy): writes that
 // had completed but were not flushed may be missing.
 func (s *Store) PowerLost() bool { return s.powerLost }
+
+// Life grows with each Open of the Device: it is the number of the Checkpoint with which Open ended.
+func (s *Store) Life() uint64 { return s.life }
 
 // Health is nil, or why the Store has failed.
 func (s *Store) Health() error { return s.failed }
