@@ -68,7 +68,7 @@ func (s *Story) nodeWithoutWriter(ctx context.Context) (*lab.Node, error) {
 	busy := map[string]bool{}
 	for _, name := range claims {
 		var p corev1.Pod
-		if err := s.get(ctx, &p, "pod", "write-"+name); err != nil {
+		if err := s.Get(ctx, &p, "pod", "write-"+name); err != nil {
 			return nil, err
 		}
 		busy[p.Spec.NodeName] = true

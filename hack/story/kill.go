@@ -77,7 +77,7 @@ func (s *Story) volumeOf(ctx context.Context, claim string) (string, error) {
 		return "", err
 	}
 	var list v1alpha1.VolumeList
-	if err := s.get(ctx, &list, "volumes.shale.dev"); err != nil {
+	if err := s.Get(ctx, &list, "volumes.shale.dev"); err != nil {
 		return "", err
 	}
 	for i := range list.Items {
@@ -90,7 +90,7 @@ func (s *Story) volumeOf(ctx context.Context, claim string) (string, error) {
 
 func (s *Story) shards(ctx context.Context) ([]v1alpha1.Shard, error) {
 	var list v1alpha1.ShardList
-	err := s.get(ctx, &list, "shards.shale.dev")
+	err := s.Get(ctx, &list, "shards.shale.dev")
 	return list.Items, err
 }
 
@@ -108,7 +108,7 @@ func primaryNode(shard *v1alpha1.Shard) string {
 func (s *Story) newEpoch(ctx context.Context, name string) error {
 	return s.until(ctx, 30*time.Second, "a new Epoch of shard "+name, func(ctx context.Context) error {
 		var shard v1alpha1.Shard
-		if err := s.get(ctx, &shard, "shards.shale.dev", name); err != nil {
+		if err := s.Get(ctx, &shard, "shards.shale.dev", name); err != nil {
 			return err
 		}
 		m := shard.Spec.Membership

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"text/template"
 	"time"
@@ -17,9 +18,9 @@ var manifests embed.FS
 // poll is how often a wait looks.
 const poll = 200 * time.Millisecond
 
-// apply renders a manifest and applies it.
-func (s *Story) apply(ctx context.Context, name string, values any) error {
-	t, err := template.ParseFS(manifests, "manifests/"+name)
+// ApplyFrom renders a manifest and applies it.
+func (p *Place) ApplyFrom(ctx context.Context, files fs.FS, name string, values any) error {
+	t, err := template.ParseFS(files, "manifests/"+name)
 	if err != nil {
 		return fmt.Errorf("parse manifest %s: %w", name, err)
 	}
@@ -27,13 +28,13 @@ func (s *Story) apply(ctx context.Context, name string, values any) error {
 	if err := t.Execute(&text, values); err != nil {
 		return fmt.Errorf("render manifest %s: %w", name, err)
 	}
-	_, err = s.Kubectl(ctx, []byte(text.String()), "apply", "-f", "-")
+	_, err = p.Kubectl(ctx, []byte(text.String()), "apply", "-f", "-")
 	return err
 }
 
-// get reads objects by kubectl's arguments into one of their Go types.
-func (s *Story) get(ctx context.Context, into any, args ...string) error {
-	out, err := s.Kubectl(ctx, nil, append([]string{"get", "-o", "json"}, args...)...)
+// Get reads objects by kubectl's arguments into one of their Go types.
+func (p *Place) Get(ctx context.Context, into any, args ...string) error {
+	out, err := p.Kubectl(ctx, nil, append([]string{"get", "-o", "json"}, args...)...)
 	if err != nil {
 		return err
 	}
@@ -41,6 +42,10 @@ func (s *Story) get(ctx context.Context, into any, args ...string) error {
 		return fmt.Errorf("read answer of kubectl get %s: %w", strings.Join(args, " "), err)
 	}
 	return nil
+}
+
+func (s *Story) apply(ctx context.Context, name string, values any) error {
+	return s.ApplyFrom(ctx, manifests, name, values)
 }
 
 // until asks condition again and again; the error names what was waited for and what it said last. A condition that

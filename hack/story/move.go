@@ -15,7 +15,7 @@ func (s *Story) move(ctx context.Context) error {
 	from := map[string]string{}
 	for _, name := range claims {
 		var p corev1.Pod
-		if err := s.get(ctx, &p, "pod", "write-"+name); err != nil {
+		if err := s.Get(ctx, &p, "pod", "write-"+name); err != nil {
 			return err
 		}
 		from[name] = p.Spec.NodeName
@@ -44,7 +44,7 @@ func (s *Story) checked(ctx context.Context, claim, from string) error {
 	pod := "check-" + claim
 	var p corev1.Pod
 	err := s.until(ctx, 120*time.Second, "the verdict of pod "+pod, func(ctx context.Context) error {
-		if err := s.get(ctx, &p, "pod", pod); err != nil {
+		if err := s.Get(ctx, &p, "pod", pod); err != nil {
 			return err
 		}
 		if p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
@@ -88,7 +88,7 @@ func (s *Story) clean(ctx context.Context) error {
 // empty says what is still there.
 func (s *Story) empty(ctx context.Context) error {
 	var volumes v1alpha1.VolumeList
-	if err := s.get(ctx, &volumes, "volumes.shale.dev"); err != nil {
+	if err := s.Get(ctx, &volumes, "volumes.shale.dev"); err != nil {
 		return err
 	}
 	shards, err := s.shards(ctx)
@@ -99,7 +99,7 @@ func (s *Story) empty(ctx context.Context) error {
 		return fmt.Errorf("there are %d volumes and %d shards", len(volumes.Items), len(shards))
 	}
 	var devices v1alpha1.DeviceList
-	if err := s.get(ctx, &devices, "devices.shale.dev"); err != nil {
+	if err := s.Get(ctx, &devices, "devices.shale.dev"); err != nil {
 		return err
 	}
 	for i := range devices.Items {

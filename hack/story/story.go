@@ -79,7 +79,7 @@ func (s *Story) pool(ctx context.Context) error {
 	}
 	err := s.until(ctx, 90*time.Second, "3 ready Devices", func(ctx context.Context) error {
 		var pool v1alpha1.Pool
-		if err := s.get(ctx, &pool, "pools.shale.dev", "lab"); err != nil {
+		if err := s.Get(ctx, &pool, "pools.shale.dev", "lab"); err != nil {
 			return err
 		}
 		if pool.Status.ReadyDevices != nodes {

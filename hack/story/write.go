@@ -37,7 +37,7 @@ func (s *Story) claim(ctx context.Context) error {
 	for _, name := range claims {
 		err := s.until(ctx, 60*time.Second, "claim "+name+" to be bound", func(ctx context.Context) error {
 			var c corev1.PersistentVolumeClaim
-			if err := s.get(ctx, &c, "pvc", name); err != nil {
+			if err := s.Get(ctx, &c, "pvc", name); err != nil {
 				return err
 			}
 			if c.Status.Phase != corev1.ClaimBound {
@@ -108,7 +108,7 @@ func (s *Story) untilAcknowledged(ctx context.Context, pod string, count int64) 
 // tally is the last line that a pod printed. A pod that failed will print no other.
 func (s *Story) tally(ctx context.Context, pod string) (tally, error) {
 	var p corev1.Pod
-	if err := s.get(ctx, &p, "pod", pod); err != nil {
+	if err := s.Get(ctx, &p, "pod", pod); err != nil {
 		return tally{}, err
 	}
 	out, err := s.Kubectl(ctx, nil, "logs", "--tail=5", pod)

@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -21,25 +19,12 @@ func TestPodOfADeadNodeAlone(t *testing.T) {
 	if dir == "" {
 		t.Skip("skipped: the story of TestShaleOnARealKubernetes has it; SHALE_E2E_DEADNODE=DIR plays it alone in DIR")
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	place, err := story.Start(t.Context(), story.Options{Dir: dir, Say: t.Logf, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(place.Diagnose(context.Background()))
-		}
-		if err := place.Down(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	told := &story.Story{Place: place, Say: t.Logf, Show: func(text string) { t.Log("\n" + text) }}
+	told := begin(t, dir)
 	if err := told.Steps()[0].Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		deadNode(t, place)
+		deadNode(t, told.Place)
 	}
 }
 

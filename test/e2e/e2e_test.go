@@ -22,20 +22,8 @@ func TestShaleOnARealKubernetes(t *testing.T) {
 	if os.Getenv("SHALE_E2E") == "" {
 		t.Skip("skipped: it takes minutes and root; SHALE_E2E=1 (make e2e) runs it")
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	place, err := story.Start(t.Context(), story.Options{Dir: e2eDir, Say: t.Logf, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(place.Diagnose(context.Background()))
-		}
-		if err := place.Down(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	told := &story.Story{Place: place, Say: t.Logf, Show: func(text string) { t.Log("\n" + text) }}
+	told := begin(t, e2eDir)
+	place := told.Place
 	plantForeignDevice(t, place)
 	for _, step := range append(told.Steps(), told.Faults()...) {
 		if !t.Run(step.Title, func(t *testing.T) {
@@ -64,6 +52,25 @@ func TestShaleOnARealKubernetes(t *testing.T) {
 		return
 	}
 	t.Logf("summary:\n%s", told.Facts.Summary())
+}
+
+// begin starts a cluster for the length of the test; it tells what it saw when the test has failed.
+func begin(t *testing.T, dir string) *story.Story {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	place, err := story.Start(t.Context(), story.Options{Dir: dir, Say: t.Logf, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(place.Diagnose(context.Background()))
+		}
+		if err := place.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &story.Story{Place: place, Say: t.Logf, Show: func(text string) { t.Log("\n" + text) }}
 }
 
 // foreign is the start of what plantForeignDevice leaves: the signature of an ext4 filesystem.

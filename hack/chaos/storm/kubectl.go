@@ -9,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"text/template"
 	"time"
 
 	"github.com/shale-storage/shale/hack/lab"
@@ -42,27 +40,7 @@ func words(all ...string) string {
 }
 
 func (s *Storm) apply(ctx context.Context, name string, values any) error {
-	t, err := template.ParseFS(manifests, "manifests/"+name)
-	if err != nil {
-		return fmt.Errorf("parse manifest %s: %w", name, err)
-	}
-	var text strings.Builder
-	if err := t.Execute(&text, values); err != nil {
-		return fmt.Errorf("render manifest %s: %w", name, err)
-	}
-	_, err = s.Kubectl(ctx, []byte(text.String()), "apply", "-f", "-")
-	return err
-}
-
-func (s *Storm) get(ctx context.Context, into any, args ...string) error {
-	out, err := s.Kubectl(ctx, nil, append([]string{"get", "-o", "json"}, args...)...)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(out, into); err != nil {
-		return fmt.Errorf("read answer of kubectl get %s: %w", strings.Join(args, " "), err)
-	}
-	return nil
+	return s.ApplyFrom(ctx, manifests, name, values)
 }
 
 // errGiveUp says that waiting on is useless.

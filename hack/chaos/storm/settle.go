@@ -58,7 +58,7 @@ func (s *Storm) settle(ctx context.Context, excused bool) error {
 
 func (s *Storm) devicesReady(ctx context.Context) error {
 	var pool v1alpha1.Pool
-	if err := s.get(ctx, &pool, "pools.shale.dev", "lab"); err != nil {
+	if err := s.Get(ctx, &pool, "pools.shale.dev", "lab"); err != nil {
 		return err
 	}
 	if int(pool.Status.ReadyDevices) != len(s.Nodes()) {
@@ -69,7 +69,7 @@ func (s *Storm) devicesReady(ctx context.Context) error {
 
 func (s *Storm) inSync(ctx context.Context) error {
 	var list v1alpha1.ShardList
-	if err := s.get(ctx, &list, "shards.shale.dev"); err != nil {
+	if err := s.Get(ctx, &list, "shards.shale.dev"); err != nil {
 		return err
 	}
 	for i := range list.Items {
@@ -108,7 +108,7 @@ func (s *Storm) fill(ctx context.Context, d time.Duration) error {
 func (s *Storm) finished(ctx context.Context, pod string) (string, error) {
 	var p corev1.Pod
 	err := s.until(ctx, "the end of pod "+pod, func(ctx context.Context) error {
-		if err := s.get(ctx, &p, "pod", pod); err != nil {
+		if err := s.Get(ctx, &p, "pod", pod); err != nil {
 			return err
 		}
 		if p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
@@ -161,7 +161,7 @@ func (s *Storm) end(ctx context.Context) error {
 func (s *Storm) empty(ctx context.Context) error {
 	var shards v1alpha1.ShardList
 	var devices v1alpha1.DeviceList
-	if err := errors.Join(s.get(ctx, &shards, "shards.shale.dev"), s.get(ctx, &devices, "devices.shale.dev")); err != nil {
+	if err := errors.Join(s.Get(ctx, &shards, "shards.shale.dev"), s.Get(ctx, &devices, "devices.shale.dev")); err != nil {
 		return err
 	}
 	if len(shards.Items) > 0 {
