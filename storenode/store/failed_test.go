@@ -34,12 +34,21 @@ func (b *breaking) Kick() {
 }
 
 // TestBehindAFailedJournalWriteNothingCompletes: recovery ends at the first gap, so what is written behind it is lost,
-// although the Device took it. Seed 1143 of the simulator lost a membership record that way.
+// although the Device took it. Seed 1143 of the simulator lost a membership record that way, and seed 2310 a write
+// whose data arrived after its record had failed.
 func TestBehindAFailedJournalWriteNothingCompletes(t *testing.T) {
-	const writes, blocks = 20, 8 // more than the Journal takes at a time
+	t.Run("overwrites", func(t *testing.T) { failJournal(t, true) })
+	t.Run("first writes", func(t *testing.T) { failJournal(t, false) })
+}
+
+func failJournal(t *testing.T, written bool) {
+	t.Helper()
+	const writes, blocks = 20, 8 // more than the Journal takes at a time, if it carries them
 	r := newRig(t, 64<<20)
 	h := r.create(t, 0, 4<<20)
-	r.mustWrite(t, h, 0, fill(writes*blocks*block, 1))
+	if written {
+		r.mustWrite(t, h, 0, fill(writes*blocks*block, 1))
+	}
 	super, _, err := store.ReadSuperblock(readerAt{r.device}, 64<<20)
 	if err != nil {
 		t.Fatal(err)

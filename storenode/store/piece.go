@@ -137,7 +137,9 @@ func (p *piece) Complete(r *engine.Request) {
 		p.s.readDone(p, r.Err)
 		return
 	}
-	p.err = r.Err
+	if p.err == nil { // the record may have failed before
+		p.err = r.Err
+	}
 	p.s.partDone(p)
 }
 
