@@ -347,7 +347,7 @@ func (c *client) answered(from int, f *transport.Frame) {
 			}
 		})
 	case wire.StatusCorruption:
-		if !c.w.torn || q.header.Opcode != wire.OpRead {
+		if !c.w.torn && !c.w.unread || q.header.Opcode != wire.OpRead {
 			c.w.failf("client: %s was answered with status %d", show(&q.header), h.Status)
 		}
 		c.pending = slices.Delete(c.pending, i, i+1)

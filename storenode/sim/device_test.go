@@ -105,7 +105,7 @@ func (w *world) sicken(n *node) {
 	if w.chance(60) {
 		n.ill.writes = 100 * w.r.Float64()
 	} else {
-		n.ill.reads = 100 * w.r.Float64()
+		n.ill.reads, w.unread = 100*w.r.Float64(), true
 	}
 	w.logf("the device of n%d fails %.0f%% of reads, %.0f%% of writes", n.index+1, n.ill.reads, n.ill.writes)
 	w.after(w.between(100*time.Millisecond, 4*time.Second), n.recover)
@@ -126,6 +126,7 @@ func (n *node) recover() {
 	if !n.up() {
 		n.start()
 	}
+	n.ill.full = true // whatever it was told to give back may have ended with an earlier process
 	n.empty()
 }
 

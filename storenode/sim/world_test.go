@@ -57,6 +57,9 @@ type world struct {
 	torn bool
 	// sick: some Device has failed requests, so a client may be told so.
 	sick bool
+	// unread: reads failed on a Device, so the only good copy of a Block may be out of reach for a while; who was brought
+	// in sync meanwhile knows that it misses it, and has it in the end.
+	unread bool
 	// inUse is the memory that earlier runs, which failed, left in use.
 	inUse int
 	// served is the highest Epoch of an answered read, by Shard.
