@@ -18,7 +18,7 @@ import (
 var manifests embed.FS
 
 // claimValues and podValues fill the manifests.
-type claimValues struct{ Name, Size string }
+type claimValues struct{ Name, Size, Class string }
 
 type podValues struct{ Name, Claim, NotOn, Image, LogDir, Args string }
 

@@ -22,7 +22,7 @@ func (s *Storm) begin(ctx context.Context) error {
 	for i, claim := range []string{"one", "two"} {
 		w := &writer{claim: claim, notOn: s.Nodes()[i].Name}
 		s.writers = append(s.writers, w)
-		if err := s.apply(ctx, "claim.yaml", claimValues{claim, volumeSize}); err != nil {
+		if err := s.apply(ctx, "claim.yaml", claimValues{claim, volumeSize, "shale"}); err != nil {
 			return err
 		}
 		if err := s.start(ctx, w); err != nil {
@@ -82,7 +82,7 @@ func (s *Storm) inSync(ctx context.Context) error {
 
 // fill exhausts all Devices with a Volume and then deletes it.
 func (s *Storm) fill(ctx context.Context, d time.Duration) error {
-	if err := s.apply(ctx, "claim.yaml", claimValues{"filler", "1Gi"}); err != nil {
+	if err := s.apply(ctx, "claim.yaml", claimValues{"filler", "1Gi", "few-shards"}); err != nil {
 		return err
 	}
 	err := s.apply(ctx, "pod.yaml", podValues{
