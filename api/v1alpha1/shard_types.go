@@ -154,6 +154,21 @@ type LostReplica struct {
 	Since metav1.Time `json:"since"`
 }
 
+// ReplicaContent is how new what a Replica has is, as the operator has seen it.
+type ReplicaContent struct {
+	// +kubebuilder:validation:Minimum=1
+	ID int64 `json:"id"`
+	// Epoch is the last in which the Replica was seen InSync; 0 if it never was. What was acknowledged in later Epochs it
+	// may not have.
+	//
+	// +kubebuilder:validation:Minimum=0
+	Epoch int64 `json:"epoch"`
+	// OutSince is when it was first seen out of InSync, by the operator's clock; absent while it is InSync.
+	OutSince *metav1.Time `json:"outSince,omitempty"`
+	// Incomplete: it never was InSync, or a Rebuild of it has begun since and not ended: what it has is of no one moment.
+	Incomplete bool `json:"incomplete,omitempty"`
+}
+
 // ShardStatus is the observed state of a Shard. Replicas is written by the storenodes, everything else by the operator.
 type ShardStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
@@ -171,6 +186,12 @@ type ShardStatus struct {
 	// +listMapKey=id
 	// +kubebuilder:validation:MaxItems=8
 	LostReplicas []LostReplica `json:"lostReplicas,omitempty"`
+	// Contents say how new what each Replica has is. They matter when all of InSync is lost.
+	//
+	// +listType=map
+	// +listMapKey=id
+	// +kubebuilder:validation:MaxItems=8
+	Contents []ReplicaContent `json:"contents,omitempty"`
 	// PrimaryNode, InSyncNodes (n1,n2,n3) and Rebuild (n3 40% 2m10s) say for people what spec.membership and
 	// status.replicas say by ids. Nothing reads them.
 	//
