@@ -98,6 +98,7 @@ func (m *Machine) goOn() {
 		next = o.next
 		m.progress(o)
 	}
+	m.turnAway()
 }
 
 // stepDown ends the reign: clients are sent to the next Primary, local Ops are left to end by themselves.
@@ -287,6 +288,10 @@ func (m *Machine) sound() {
 		m.powerLost, m.out.Sound = false, true
 	}
 }
+
+// yields reports whether the Device here has failed and another Replica can do better. Without one this Replica goes on
+// as well as it can, and brings another in sync, that can.
+func (m *Machine) yields() bool { return m.broken && m.heir() != nil }
 
 // heir is another member that may be Primary in place of this Replica, nil if there is none.
 func (m *Machine) heir() *member {

@@ -55,7 +55,7 @@ func (m *Machine) mend(o *operation, offset int64, length int) {
 
 // mendable reports whether it may help to heal what an operation could not read.
 func (m *Machine) mendable(o *operation) bool {
-	return o.mends < maxMends && !m.broken && !m.hasLost(o.offset, int64(o.length))
+	return o.mends < maxMends && !m.yields() && !m.hasLost(o.offset, int64(o.length))
 }
 
 // healSlot is a free place for an operation that heals, -1 if there is none.
@@ -79,7 +79,7 @@ func (m *Machine) heal(o *operation) {
 func (m *Machine) probe(o *operation) {
 	h := &o.heal
 	h.retry = false
-	if h.at >= int64(o.length) || m.broken {
+	if h.at >= int64(o.length) || m.yields() {
 		m.finish(o)
 		return
 	}

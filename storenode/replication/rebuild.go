@@ -46,7 +46,7 @@ func (m *Machine) rebuild() {
 		}
 		switch {
 		case b.failed || !b.connected || b.leaving:
-		case b.state == memberOut && m.patience >= b.retry && !m.broken:
+		case b.state == memberOut && m.patience >= b.retry && !m.yields():
 			m.attempts++
 			b.state, b.attempt, b.asked, b.join = memberStarting, m.attempts, m.patience, join{active: true}
 			m.reach(b)
