@@ -17,7 +17,8 @@
 //   - A Backup reports, but the Lease is fresh: the storenode lives and only that link is cut. It will evict the Backup
 //     by itself, as it cannot have its lease. Promoting would stall a Shard that is about to be well: wait until
 //     the Lease says otherwise.
-//   - The Primary's own storenode says that its Replica failed. Promote.
+//   - The Primary's own storenode says that its Replica failed, or a person deleted the object of its Device, and no
+//     storenode made it anew. Promote.
 //   - The membership has no Primary. Promote.
 //
 // Only members of InSync are ever promoted, whoever else reports what: nobody else has every acknowledged write.
@@ -26,6 +27,22 @@
 // all of InSync before it serves, and the former Primary may be the only one that has those writes.
 //
 // If none of them is on a live storenode, the answer is a refusal that names the nodes to bring back.
+//
+// # When are InSync Replicas given up
+//
+// Never by Shale. A person who knows that they will not come back can say so ([GiveUp]); what they are told before is
+// [Losing]. Only then does a Replica become Primary that was not InSync. The invariants:
+//
+//   - The command names exactly the InSync Replicas that cannot serve, and the Epoch: a command that is late, doubled or
+//     meant for another situation is refused, and so is one that is not needed.
+//   - Who is given up shows no sign of life: no Lease, and no host that answers or kubelet that renews unless the
+//     Device failed or its object was deleted. The data plane cannot stop a Primary that is cut off together with its
+//     clients and was alone InSync.
+//   - Who serves instead has content of one moment, as new as there is: how new is what the operator has seen
+//     ([Content]), not the Epoch it reports, which it learns without the data. Incomplete content takes another
+//     word of the person.
+//   - The next Epoch is higher than any that anybody has seen, so who was given up is refused by all when it returns, and
+//     is none of the Replicas, so it can follow nobody and claim nothing.
 //
 // # When is a Replica replaced
 //

@@ -22,6 +22,8 @@ type Node struct {
 	Unreachable []string
 	// Maintenance: somebody works on it, so that it will be back.
 	Maintenance bool
+	// Host says what sign of life its host gives although its storenode is silent; empty if none is known.
+	Host string
 	// Primaries on it, to spread the Primaries that move.
 	Primaries int
 }
@@ -39,6 +41,12 @@ type Replica struct {
 	Gone bool
 	// LostFor is how long it has been failed, gone or on a dead storenode; 0 while it is none of these.
 	LostFor time.Duration
+	// Away since when, if LostFor; for people.
+	Away time.Time
+	// Told: its storenode tells of it.
+	Told bool
+	// Content is how new what it has is.
+	Content Content
 }
 
 // Membership is the record of a Shard.
@@ -54,6 +62,8 @@ type Shard struct {
 	Nodes    map[string]Node
 	// Wanted Replicas.
 	Wanted int
+	// Seen is the highest Epoch that any Replica has reported.
+	Seen int64
 }
 
 // Cause says why a Primary is given up. Causes are labels of a metric.
@@ -107,8 +117,10 @@ func Decide(s *Shard) Decision {
 		return s.promote(CauseLease, why, s.candidates(primary.ID, primary.Node))
 	case primary.Failed:
 		why := fmt.Sprintf("replica %d on node %s failed", primary.ID, primary.Node)
-		d := s.promote(CauseFailed, why, s.candidates(primary.ID, primary.Node))
-		return d
+		return s.promote(CauseFailed, why, s.candidates(primary.ID, primary.Node))
+	case primary.Gone:
+		why := fmt.Sprintf("device %s of replica %d on node %s was deleted", primary.Device, primary.ID, primary.Node)
+		return s.promote(CauseFailed, why, s.candidates(primary.ID, primary.Node))
 	}
 	reporters := slices.DeleteFunc(s.candidates(primary.ID, primary.Node), func(r Replica) bool {
 		return !slices.Contains(s.Nodes[r.Node].Unreachable, primary.Node)

@@ -96,6 +96,9 @@ func TestPrimary(t *testing.T) {
 		"the Primary's device failed": {
 			shard(failed(0)), "promote 2 epoch 8 inSync [2 3]: ReplicaFailed",
 		},
+		"the object of the Primary's device was deleted": {
+			shard(gone(0)), "promote 2 epoch 8 inSync [2 3]: ReplicaFailed",
+		},
 		"a failed Backup is not promoted": {
 			shard(dead("n1"), failed(1)), "promote 3 epoch 8 inSync [2 3]: LeaseExpired",
 		},
