@@ -17,8 +17,10 @@ type Metrics struct {
 	Failovers    *prometheus.CounterVec
 	Replacements prometheus.Counter
 	Removals     prometheus.Counter
-	NoRoom       prometheus.Counter
-	Conflicts    prometheus.Counter
+	// GivenUp are Replicas that people gave up.
+	GivenUp   prometheus.Counter
+	NoRoom    prometheus.Counter
+	Conflicts prometheus.Counter
 	// DeadNodes found, and Ended pods of theirs.
 	DeadNodes, EndedPods prometheus.Counter
 	// Unavailable and Degraded are Shards, Down is storenodes.
@@ -36,6 +38,7 @@ func New(r prometheus.Registerer) *Metrics {
 		}, []string{"cause"}),
 		Replacements: counter("shale_operator_replacements_total", "Replicas placed instead of lost ones."),
 		Removals:     counter("shale_operator_removals_total", "Surplus Replicas taken away."),
+		GivenUp:      counter("shale_operator_given_up_total", "Replicas given up by a person's command."),
 		NoRoom:       counter("shale_operator_no_room_total", "Placements that found no room."),
 		Conflicts:    counter("shale_operator_conflicts_total", "Membership changes that somebody else won."),
 		DeadNodes:    counter("shale_operator_dead_nodes_total", "Nodes found dead and evacuated."),
@@ -44,7 +47,7 @@ func New(r prometheus.Registerer) *Metrics {
 		Degraded:     newSet("shale_operator_degraded_shards", "Shards with fewer InSync Replicas than wanted."),
 		Down:         newSet("shale_operator_down_storenodes", "StoreNodes whose Lease has expired."),
 	}
-	r.MustRegister(m.Failovers, m.Replacements, m.Removals, m.NoRoom, m.Conflicts, m.DeadNodes, m.EndedPods,
+	r.MustRegister(m.Failovers, m.Replacements, m.Removals, m.GivenUp, m.NoRoom, m.Conflicts, m.DeadNodes, m.EndedPods,
 		m.Unavailable, m.Degraded, m.Down)
 	return m
 }

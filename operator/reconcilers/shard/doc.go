@@ -7,6 +7,7 @@
 //   - create.go, while the Epoch is 0: a Replica that a storenode refused, or whose storenode died, is placed
 //     elsewhere; when all are Created, Epoch 1 names the Primary and all of them as InSync.
 //   - shard.go, afterwards: failover.Decide and failover.Repair, carried out.
+//   - giveup.go, when a person asks for it: Replicas that never come back are given up.
 //   - remove.go, when deleted.
 //   - status.go, always at the end.
 //
@@ -22,6 +23,12 @@
 // give it back when it returns. Its entry in the status tells so, but not where it is; the annotation
 // DisplacedAnnotation does, in the same update that takes it off. A deletion waits for such entries too, unless
 // the Device object was deleted: by that a person says that it will not return.
+//
+// # What a Replica that was given up leaves behind
+//
+// It is displaced like any other, and in the annotation v1alpha1.GivenUpAnnotation too: its storenode keeps what it has,
+// because people may want it after all. It is no Replica any more, so it can neither follow nor claim; if it still
+// believes to be the Primary, its proposal loses the compare-and-swap, and it learns the newer record.
 //
 // # Failure
 //

@@ -28,6 +28,9 @@ type scope struct {
 
 	// What came out: the decision that stands, why no Replica could be placed, what a deletion waits for.
 	decision failover.Decision
+	// loss is what it would mean to give up who is away, if losing.
+	loss   failover.Loss
+	losing bool
 	// lostNow are the lost Replicas, to be remembered.
 	lostNow       []v1alpha1.LostReplica
 	noRoom        string
@@ -64,6 +67,7 @@ func (r *Reconciler) gather(ctx context.Context, shard *v1alpha1.Shard) (*scope,
 	}
 	for i := range shard.Status.Replicas {
 		s.reports[shard.Status.Replicas[i].ID] = &shard.Status.Replicas[i]
+		s.seen.Seen = max(s.seen.Seen, shard.Status.Replicas[i].Epoch)
 	}
 	s.seen.Membership = failover.Membership{
 		Epoch: shard.Spec.Membership.Epoch, Primary: shard.Spec.Membership.Primary, InSync: shard.Spec.Membership.InSync,
@@ -78,7 +82,9 @@ func (r *Reconciler) gather(ctx context.Context, shard *v1alpha1.Shard) (*scope,
 }
 
 func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alpha1.ShardReplica) error {
-	seen := failover.Replica{ID: replica.ID, Node: replica.NodeName, Device: replica.DeviceName}
+	seen := failover.Replica{
+		ID: replica.ID, Node: replica.NodeName, Device: replica.DeviceName, Content: s.content(replica.ID),
+	}
 	var device v1alpha1.Device
 	err := r.API.Get(ctx, client.ObjectKey{Name: replica.DeviceName}, &device)
 	switch {
@@ -90,6 +96,7 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 		seen.Node = device.Spec.NodeName // it may have moved since it was placed
 	}
 	if report := s.reports[replica.ID]; report != nil {
+		seen.Told = true
 		seen.Failed, seen.Lossy = report.State == v1alpha1.ReplicaFailed, report.PowerLost
 	}
 	if err := r.gatherNode(ctx, s, seen.Node, replica.DeviceName); err != nil {
@@ -97,7 +104,7 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 	}
 	away := (seen.Failed || !s.alive[seen.Node].Alive) && !s.seen.Nodes[seen.Node].Maintenance
 	if seen.Gone || away {
-		seen.LostFor = s.lost(replica.ID, r.Clock.Now())
+		seen.LostFor, seen.Away = s.lost(replica.ID, r.Clock.Now())
 	}
 	s.seen.Replicas = append(s.seen.Replicas, seen)
 	return nil
@@ -118,14 +125,15 @@ func (r *Reconciler) gatherNode(ctx context.Context, s *scope, name, device stri
 	}
 	node.Unreachable = object.Status.Unreachable
 	node.Maintenance = object.Spec.Maintenance != ""
+	node.Host = hostSign(&object)
 	node.Primaries = r.Inventory.Primaries(device)
 	s.seen.Nodes[name] = node
 	return nil
 }
 
-// lost is how long a Replica that is lost now has been so, at least 1 ns. The status remembers, so that an operator
+// lost is how long a Replica that is lost now has been so, at least 1 ns, and since when. The status remembers, so that an operator
 // that starts anew does not wait anew.
-func (s *scope) lost(id int64, now time.Time) time.Duration {
+func (s *scope) lost(id int64, now time.Time) (time.Duration, time.Time) {
 	since := metav1.NewTime(now).Rfc3339Copy()
 	for _, l := range s.shard.Status.LostReplicas {
 		if l.ID == id && l.Since.Before(&since) {
@@ -133,7 +141,7 @@ func (s *scope) lost(id int64, now time.Time) time.Duration {
 		}
 	}
 	s.lostNow = append(s.lostNow, v1alpha1.LostReplica{ID: id, Since: since})
-	return max(now.Sub(since.Time), 1)
+	return max(now.Sub(since.Time), 1), since.Time
 }
 
 // nodesOf are the nodes of some of the Replicas.

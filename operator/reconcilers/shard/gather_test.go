@@ -11,23 +11,23 @@ func TestDelayOfAReplacementIsCountedOnByAnOperatorThatStartsAnew(t *testing.T) 
 	start := time.Date(2026, 1, 1, 0, 0, 0, 5e8, time.UTC)
 	object := &v1alpha1.Shard{}
 	first := &scope{shard: object}
-	if got := first.lost(2, start); got < 1 || got >= time.Second {
+	if got, _ := first.lost(2, start); got < 1 || got >= time.Second {
 		t.Errorf("a replica lost just now has been lost for %s", got)
 	}
 	object.Status.LostReplicas = first.lostNow // what tell writes
 
 	second := &scope{shard: object}
-	if got := second.lost(2, start.Add(time.Hour)); got < time.Hour || got > time.Hour+time.Second {
+	if got, _ := second.lost(2, start.Add(time.Hour)); got < time.Hour || got > time.Hour+time.Second {
 		t.Errorf("after an hour it has been lost for %s", got)
 	}
-	if got := second.lost(3, start.Add(time.Hour)); got >= time.Second {
+	if got, _ := second.lost(3, start.Add(time.Hour)); got >= time.Second {
 		t.Errorf("another one, lost just now, has been lost for %s", got)
 	}
 	if len(second.lostNow) != 2 || !second.lostNow[0].Since.Equal(&first.lostNow[0].Since) {
 		t.Errorf("got %+v, want both, the first since then", second.lostNow)
 	}
 	// A clock set back does not make the delay longer than it is from now on.
-	if got := second.lost(2, start.Add(-time.Hour)); got < 1 || got >= time.Second {
+	if got, _ := second.lost(2, start.Add(-time.Hour)); got < 1 || got >= time.Second {
 		t.Errorf("by a clock set back it has been lost for %s", got)
 	}
 }

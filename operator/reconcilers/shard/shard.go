@@ -64,8 +64,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	switch {
 	case !shard.DeletionTimestamp.IsZero():
 		done = r.remove(ctx, s)
+	case isAsked(shard):
+		done = r.giveUp(ctx, s)
 	case s.stale() != "":
-		s.decision = failover.Decide(&s.seen) // for people: what would be done
+		s.consider() // for people: what would be done
 	case shard.Spec.Membership.Epoch == 0:
 		done = r.create(ctx, s)
 	default:
@@ -92,8 +94,8 @@ func (r *Reconciler) forget(name string) {
 
 // serve keeps a Shard that has an Epoch in service, and whole.
 func (r *Reconciler) serve(ctx context.Context, s *scope) error {
-	d := failover.Decide(&s.seen)
-	s.decision = d
+	s.consider()
+	d := s.decision
 	switch d.Action {
 	case failover.Promote:
 		return r.promote(ctx, s, d)
@@ -210,7 +212,7 @@ func (r *Reconciler) write(ctx context.Context, s *scope, next *v1alpha1.Shard, 
 		return fmt.Errorf("%s shard %s: %w", what, next.Name, err)
 	}
 	s.shard = next
-	s.decision = failover.Decision{Action: failover.Keep}
+	s.decision, s.losing = failover.Decision{Action: failover.Keep}, false
 	return nil
 }
 

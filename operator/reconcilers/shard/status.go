@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/failover"
 	"github.com/shale-storage/shale/operator/reconcilers"
@@ -23,6 +25,7 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	shard.Status.LostReplicas = slices.DeleteFunc(s.lostNow, func(l v1alpha1.LostReplica) bool {
 		return !slices.ContainsFunc(shard.Spec.Replicas, func(r v1alpha1.ShardReplica) bool { return r.ID == l.ID })
 	})
+	shard.Status.Contents = s.contents(metav1.NewTime(r.Clock.Now()).Rfc3339Copy())
 	shard.Status.PrimaryNode, shard.Status.InSyncNodes, shard.Status.Rebuild = "", "", ""
 	var inSync, rebuild []string
 	for _, replica := range shard.Spec.Replicas {
@@ -38,7 +41,8 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	}
 	shard.Status.InSyncNodes, shard.Status.Rebuild = strings.Join(inSync, ","), strings.Join(rebuild, ",")
 	served := shard.Spec.Membership.Epoch > 0
-	r.Metrics.Unavailable.Put(shard.Name, served && !ready.OK && ready.Reason == v1alpha1.ReasonNoPrimary)
+	waits := ready.Reason == v1alpha1.ReasonNoPrimary || ready.Reason == v1alpha1.ReasonWaitsForReplicas
+	r.Metrics.Unavailable.Put(shard.Name, served && !ready.OK && waits)
 	r.Metrics.Degraded.Put(shard.Name, served && !healthy.OK)
 	return reconcilers.Patch(ctx, r.API, base, shard)
 }
@@ -57,12 +61,23 @@ func ready(s *scope) reconcilers.Verdict {
 			Reason: v1alpha1.ReasonCreating, Message: "waiting for " + strings.Join(s.uncreated(), ", "),
 		}
 	case s.decision.Action == failover.Refuse:
-		return reconcilers.Verdict{Reason: v1alpha1.ReasonNoPrimary, Message: s.decision.Message}
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonNoPrimary, Message: s.lossText(s.decision.Message)}
+	case s.losing:
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonWaitsForReplicas, Message: s.lossText(
+			fmt.Sprintf("replica %d is primary and lost power, so it waits for who may have more", m.Primary))}
 	}
 	return reconcilers.Verdict{
 		OK: true, Reason: v1alpha1.ReasonServing,
 		Message: fmt.Sprintf("Replica %d is primary in epoch %d", m.Primary, m.Epoch),
 	}
+}
+
+// lossText says after what is wrong what people can do about it.
+func (s *scope) lossText(wrong string) string {
+	if !s.losing {
+		return wrong
+	}
+	return wrong + "; " + s.loss.Text(s.shard.Name, s.seen.Epoch)
 }
 
 // uncreated names the storenodes that have not reported their Replica.

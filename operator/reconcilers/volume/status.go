@@ -43,7 +43,7 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 // severity orders the reasons why a Shard, and so the Volume, is not Ready: the worst is told.
 func severity(reason string) int {
 	switch reason {
-	case v1alpha1.ReasonNoPrimary:
+	case v1alpha1.ReasonNoPrimary, v1alpha1.ReasonWaitsForReplicas:
 		return 3
 	case v1alpha1.ReasonNoRoom:
 		return 2
