@@ -22,6 +22,10 @@ const (
 	defaultReplaceAfter = 10 * time.Minute
 )
 
+// ErrEnded says that the operator ended though nobody asked it to: it does not lead any more, or cannot reach the API
+// server. It is to start over.
+var ErrEnded = errors.New("the operator ended")
+
 // New is the command operator.
 func New(version string) *cobra.Command {
 	var o Options
@@ -61,9 +65,12 @@ func run(ctx context.Context, o Options, version string) error {
 	rest.QPS, rest.Burst = apiQPS, apiBurst
 	o.Registry = metrics.Registry
 	m, err := Manager(ctx, rest, o)
-	if err != nil {
-		return err
+	if err == nil {
+		o.Log.Info("Operator is up", "version", version, "namespace", o.Namespace)
+		err = m.Start(ctx)
 	}
-	o.Log.Info("Operator is up", "version", version, "namespace", o.Namespace)
-	return m.Start(ctx)
+	if err != nil && ctx.Err() == nil {
+		return errors.Join(ErrEnded, err)
+	}
+	return err
 }
