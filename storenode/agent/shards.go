@@ -54,7 +54,7 @@ func (r *shards) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	if err := r.apply(ctx, id, &object); err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{}, r.remove(id, func(s shard.Status) bool { return displaced(&object.Spec, s) })
+	return reconcile.Result{}, r.remove(id, func(s shard.Status) bool { return displaced(&object, s) })
 }
 
 // apply hands the Shard to the Host when one of its Replicas belongs on a Device of this node.
@@ -95,12 +95,13 @@ func (r *shards) desired(ctx context.Context, id ident.ShardID, object *v1alpha1
 	return desired, nil
 }
 
-// displaced reports whether a local Replica lost its place by a decision at least as new as all it has seen.
-func displaced(spec *v1alpha1.ShardSpec, s shard.Status) bool {
-	listed := slices.ContainsFunc(spec.Replicas, func(c v1alpha1.ShardReplica) bool {
-		return c.ID == int64(s.Key.Replica)
-	})
-	return !listed && spec.Membership.Epoch >= int64(s.Epoch)
+// displaced reports whether a local Replica lost its place by a decision at least as new as all it has seen. One that a
+// person gave up, and that came back, is kept until the person takes it off that list: it has acknowledged writes that
+// nobody else has.
+func displaced(object *v1alpha1.Shard, s shard.Status) bool {
+	id := int64(s.Key.Replica)
+	listed := slices.ContainsFunc(object.Spec.Replicas, func(c v1alpha1.ShardReplica) bool { return c.ID == id })
+	return !listed && !object.IsGivenUp(id) && object.Spec.Membership.Epoch >= int64(s.Epoch)
 }
 
 // remove deletes the local Replicas of a Shard that match.
