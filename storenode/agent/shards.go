@@ -54,6 +54,9 @@ func (r *shards) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	if err := r.apply(ctx, id, &object); err != nil {
 		return reconcile.Result{}, err
 	}
+	if err := r.tellGivenUp(id, &object); err != nil {
+		return reconcile.Result{}, err
+	}
 	return reconcile.Result{}, r.remove(id, func(s shard.Status) bool { return displaced(&object, s) })
 }
 
@@ -102,6 +105,24 @@ func displaced(object *v1alpha1.Shard, s shard.Status) bool {
 	id := int64(s.Key.Replica)
 	listed := slices.ContainsFunc(object.Spec.Replicas, func(c v1alpha1.ShardReplica) bool { return c.ID == id })
 	return !listed && !object.IsGivenUp(id) && object.Spec.Membership.Epoch >= int64(s.Epoch)
+}
+
+// tellGivenUp lets a local Replica that a person gave up know of it: a Primary whose Device failed may serve yet, and one
+// that was away believes what it remembers.
+func (r *shards) tellGivenUp(id ident.ShardID, object *v1alpha1.Shard) error {
+	for _, s := range r.host.Statuses() {
+		late := int64(s.Epoch) < object.Spec.Membership.Epoch
+		if s.Key.Shard != id || !late || !object.IsGivenUp(int64(s.Key.Replica)) {
+			continue
+		}
+		rec, err := record(&object.Spec, r.places.address)
+		if err != nil {
+			return reconcile.TerminalError(fmt.Errorf("read shard %s: %w", object.Name, err))
+		}
+		r.host.Decided(id, rec)
+		return nil
+	}
+	return nil
 }
 
 // remove deletes the local Replicas of a Shard that match.

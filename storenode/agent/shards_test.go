@@ -5,6 +5,7 @@ import (
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/shard"
 )
 
@@ -33,5 +34,36 @@ func TestReplicaThatLostItsPlaceIsDeletedUnlessAPersonGaveItUp(t *testing.T) {
 	delete(object.Annotations, v1alpha1.GivenUpAnnotation)
 	if !displaced(object, shard.Status{Key: ident.ReplicaKey{Replica: 3}, Epoch: 7}) {
 		t.Error("it is kept after the person has taken it off the list")
+	}
+}
+
+// fakeHost has the Replicas given, and hears of decisions.
+type fakeHost struct {
+	shard.Manager
+	statuses []shard.Status
+	heard    []membership.Record
+}
+
+func (h *fakeHost) Statuses() []shard.Status                     { return h.statuses }
+func (h *fakeHost) Decided(_ ident.ShardID, r membership.Record) { h.heard = append(h.heard, r) }
+
+func TestReplicaThatWasGivenUpIsToldSo(t *testing.T) {
+	object := &v1alpha1.Shard{}
+	object.Spec.Membership = v1alpha1.ShardMembership{Epoch: 8}
+	if err := object.AddGivenUp(v1alpha1.GivenUpReplica{ID: 3}); err != nil {
+		t.Fatal(err)
+	}
+	host := &fakeHost{}
+	r := &shards{host: host, places: &places{}}
+	for _, c := range []struct {
+		id    ident.ReplicaID
+		epoch ident.Epoch
+		want  int
+	}{{2, 7, 0}, {3, 8, 0}, {3, 7, 1}} {
+		host.heard = nil
+		host.statuses = []shard.Status{{Key: ident.ReplicaKey{Replica: c.id}, Epoch: c.epoch}}
+		if err := r.tellGivenUp(ident.ShardID{}, object); err != nil || len(host.heard) != c.want {
+			t.Errorf("replica %d at epoch %d heard %+v, %v", c.id, c.epoch, host.heard, err)
+		}
 	}
 }
