@@ -35,6 +35,8 @@ type Loss struct {
 	Survivors []Replica
 	// Newer are Replicas that are away too, not InSync, and newer than the best of Survivors.
 	Newer []Replica
+	// Working: one of Away failed on a storenode that is alive; it does what it can.
+	Working bool
 }
 
 // Request of a person to give Replicas up.
@@ -88,6 +90,7 @@ func Losing(s *Shard) (Loss, bool) {
 		}
 		if !found || !s.able(r) {
 			l.Away = append(l.Away, r)
+			l.Working = l.Working || found && r.Failed && !r.Gone && s.Nodes[r.Node].Alive
 			continue
 		}
 		l.Kept = append(l.Kept, id)
@@ -300,6 +303,10 @@ func (l *Loss) cost(survivor Replica) string {
 func (l *Loss) Text(shard string, epoch int64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "missing: %s. ", describe(l.Away))
+	if l.Working {
+		b.WriteString("One of them failed on a storenode that is alive, and may yet bring another in sync: wait while a rebuild " +
+			"goes on. ")
+	}
 	if len(l.Newer) > 0 {
 		fmt.Fprintf(&b, "Not in sync, but newer than what is left: %s; bring it back first. ", describe(l.Newer))
 	}

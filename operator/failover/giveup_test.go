@@ -187,6 +187,11 @@ func TestWhatPeopleAreToldIsWhatTheyCanDo(t *testing.T) {
 				"missing: replica 2 on node n2", "not flushed", "shale.dev/give-up-replicas=2@7",
 			},
 		},
+		"failed on a storenode that is alive": {
+			shard(inSync(1), failed(0), told, content(3, 5)), []string{
+				"device dev-n1, failed", "may yet bring another in sync", "shale.dev/give-up-replicas=1@7",
+			},
+		},
 		"a newer one is away": {
 			lost3(add(4, "n4"), content(4, 6), dead("n4")), []string{
 				"newer than what is left: replica 4 on node n4", "shale.dev/give-up-replicas=1,2@7",
