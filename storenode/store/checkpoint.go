@@ -66,7 +66,7 @@ func (c *checkpointer) init(s *Store, r *Recovered) error {
 	c.area, c.generation = r.Area, r.Checkpoint.Generation
 	c.frame, c.previous = r.Checkpoint.Frame, r.Checkpoint.Frame
 	for i := range c.memory {
-		b, err := aligned(layout.Unit)
+		b, err := s.o.memory().Map(layout.Unit)
 		if err != nil {
 			return err
 		}
@@ -198,9 +198,9 @@ func (c *checkpointer) writeArea() {
 	state.Boot, state.Clean = c.s.o.Boot, c.clean
 	encoded := state.Encode(nil, c.s.super.Salt)
 	if len(c.encoded) < len(encoded) {
-		unmap(c.encoded)
+		c.s.o.memory().Unmap(c.encoded)
 		var err error
-		if c.encoded, err = aligned(len(encoded)); err != nil {
+		if c.encoded, err = c.s.o.memory().Map(len(encoded)); err != nil {
 			c.s.fail(err)
 			return
 		}

@@ -78,11 +78,11 @@ func (d direct) each(b []byte, offset int64, f func(memory, part []byte, at int6
 	if len(b)%layout.Unit != 0 || offset%layout.Unit != 0 {
 		return errors.New("not a multiple of the unit")
 	}
-	memory, err := aligned(min(bounce, max(len(b), layout.Unit)))
+	memory, err := d.o.memory().Map(min(bounce, max(len(b), layout.Unit)))
 	if err != nil {
 		return err
 	}
-	defer unmap(memory)
+	defer d.o.memory().Unmap(memory)
 	for len(b) > 0 {
 		n := min(len(b), bounce)
 		if err := f(memory[:n], b[:n], offset); err != nil {

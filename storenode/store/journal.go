@@ -39,7 +39,7 @@ func (l *log) init(s *Store, r *Recovered) error {
 	l.next = r.NextFrame + maxBatchFrames
 	l.keep, l.flushed = r.Checkpoint.Frame, 0
 	for _, b := range []**batch{&l.open, &l.sent} {
-		memory, err := aligned(maxBatchFrames * journal.FrameSize)
+		memory, err := s.o.memory().Map(maxBatchFrames * journal.FrameSize)
 		if err != nil {
 			return err
 		}

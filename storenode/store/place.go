@@ -71,7 +71,7 @@ func (p *placer) init(s *Store) error {
 	p.s = s
 	n := int(min(max(s.super.Frames()/8, minPages), maxPages))
 	var err error
-	if p.memory, err = aligned(n * block); err != nil {
+	if p.memory, err = s.o.memory().Map(n * block); err != nil {
 		return err
 	}
 	p.pages = make([]page, n)

@@ -8,8 +8,6 @@ import (
 	"maps"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/shale-storage/shale/storenode/checksum"
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/journal"
@@ -459,10 +457,4 @@ func (d *doubts) holds(h *history, whole uint64) int {
 		}
 	}
 	return -1
-}
-
-func unmap(b []byte) {
-	if len(b) > 0 {
-		_ = unix.Munmap(b) // memory of our own: it cannot fail
-	}
 }

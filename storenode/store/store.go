@@ -6,8 +6,6 @@ import (
 	"io"
 	"log/slog"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/ident"
@@ -21,6 +19,8 @@ type Options struct {
 	Owner engine.Owner
 	// Settle moves a Device that does not move by itself (a simulated one) until it has nothing to do; nil otherwise.
 	Settle func()
+	// Memory is where the Store's own buffers come from; nil for the kernel.
+	Memory Memory
 	Log    *slog.Logger
 	// Boot names this run of the machine, so that recovery knows the end of a process from the loss of power.
 	Boot uint64
@@ -158,15 +158,6 @@ func newStore(device engine.Device, o Options, super layout.Superblock, r *Recov
 		return nil, err
 	}
 	return s, nil
-}
-
-// aligned is memory for the Device that is never given back: a Store lives as long as its process.
-func aligned(n int) ([]byte, error) {
-	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return nil, fmt.Errorf("map %d bytes: %w", n, err)
-	}
-	return b, nil
 }
 
 // Device is the identity in the Superblock; Pool the name of the Pool it was formatted for; Path where it is.

@@ -5,14 +5,19 @@
 // cache. Two ways to run it: with an Owner a goroutine completes requests as they come; without one nothing moves
 // until the test says Step, which is how a simulation stays deterministic.
 //
-// Concurrency: as engine.Device. Without an Owner everything happens on the caller's goroutine.
+// Contents are pages that never change: a write makes new ones, and a Device left by a crash shares those of the one
+// before. So a copy of a Device costs a table, and a flush a pointer for each page.
+//
+// Concurrency: as engine.Device. Without an Owner everything happens on the caller's goroutine. Kill and Crash of a
+// Device at rest only read it, so several goroutines may take copies of one.
 package mem
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
-	"slices"
 	"sync"
 
 	"github.com/shale-storage/shale/storenode/engine"
@@ -22,8 +27,9 @@ import (
 // sector is the unit in which a write is torn, in bytes.
 const sector = 512
 
-// page is the unit in which memory is taken, in bytes, so that a large Device costs what is written.
-const page = 64 << 10
+// pageSize is the unit of contents, in bytes; chunkPages are the pages of a part of the table, which is taken when
+// something is written there, so that a large Device costs what is written.
+const pageSize, chunkPages = 4096, 256
 
 // errAlignment completes a request that a real Device would refuse.
 var errAlignment = errors.New("not aligned or out of bounds")
@@ -36,10 +42,13 @@ type Options struct {
 	Owner engine.Owner
 }
 
-// write is one that a crash may lose.
-type write struct {
-	offset int64
-	data   []byte
+// part is what a write does to a page, and what a crash may lose: bytes from..to of it.
+type part struct {
+	number   int64
+	from, to int
+	page     page
+	// more: the next part is of the same write.
+	more bool
 }
 
 // Device is a Device in memory.
@@ -50,7 +59,7 @@ type Device struct {
 	// content is what reads see, durable what was flushed.
 	content, durable sparse
 	// unflushed are the writes between the two, oldest first.
-	unflushed []write
+	unflushed []part
 
 	queued  []*engine.Request
 	closed  bool
@@ -66,7 +75,7 @@ func New(o Options) *Device {
 	invariant.Check(o.Size > 0 && o.Size%int64(o.BlockSize) == 0, "memory device of %d bytes", o.Size)
 	d := &Device{
 		info:  engine.Info{Path: "memory", Size: o.Size, BlockSize: o.BlockSize, Discard: true},
-		owner: o.Owner, content: sparse{}, durable: sparse{}, wake: make(chan struct{}, 1),
+		owner: o.Owner, wake: make(chan struct{}, 1),
 	}
 	if o.Owner != nil {
 		d.stopped.Go(d.run)
@@ -135,14 +144,18 @@ func (d *Device) Close() error {
 func (d *Device) Crash(chance *rand.Rand, owner engine.Owner) *Device {
 	after := New(Options{Size: d.info.Size, BlockSize: d.info.BlockSize, Owner: owner})
 	after.durable = d.durable.copied()
-	unflushed := d.unflushed
 	for _, r := range d.queued {
 		if r.Op == engine.OpWrite {
-			unflushed = append(unflushed, write{r.Offset, r.Buf})
+			d.write(r.Buf, r.Offset)
 		}
 	}
-	for _, w := range unflushed {
-		after.durable.survive(w, chance)
+	for left := d.unflushed; len(left) > 0; {
+		n := 1
+		for left[n-1].more {
+			n++
+		}
+		after.durable.survive(left[:n], chance)
+		left = left[n:]
 	}
 	after.content = after.durable.copied()
 	return after
@@ -160,16 +173,12 @@ func (d *Device) Kill(chance *rand.Rand, owner engine.Owner) *Device {
 		}
 		data := make([]byte, len(r.Buf))
 		after.content.read(data, r.Offset)
-		mixed := sparse{}
-		mixed.write(data, r.Offset)
-		for at := 0; at < len(r.Buf); at += 4096 { // what the kernel was given it finishes block by block
-			if part := r.Buf[at:min(at+4096, len(r.Buf))]; chance.IntN(2) == 0 {
-				mixed.write(part, r.Offset+int64(at))
+		for at := 0; at < len(r.Buf); at += pageSize { // what the kernel was given it finishes block by block
+			if part := r.Buf[at:min(at+pageSize, len(r.Buf))]; chance.IntN(2) == 0 {
+				copy(data[at:], part)
 			}
 		}
-		mixed.read(data, r.Offset)
-		after.content.write(data, r.Offset)
-		after.unflushed = append(after.unflushed, write{r.Offset, data})
+		after.write(data, r.Offset)
 	}
 	return after
 }
@@ -179,12 +188,12 @@ func (d *Device) Corrupt(offset int64, bit int) {
 	var b [1]byte
 	d.content.read(b[:], offset)
 	b[0] ^= 1 << bit
-	d.content.write(b[:], offset)
-	d.durable.write(b[:], offset)
+	for _, s := range []*sparse{&d.content, &d.durable} {
+		for p := range split(b[:], offset) {
+			s.put(p)
+		}
+	}
 }
-
-// Allocated is the memory the contents take, in bytes.
-func (d *Device) Allocated() int64 { return int64(len(d.content)) * page }
 
 func (d *Device) run() {
 	for range d.wake {
@@ -217,11 +226,10 @@ func (d *Device) execute(r *engine.Request) error {
 	case engine.OpRead:
 		d.content.read(r.Buf, r.Offset)
 	case engine.OpWrite:
-		d.content.write(r.Buf, r.Offset)
-		d.unflushed = append(d.unflushed, write{r.Offset, append([]byte(nil), r.Buf...)})
+		d.write(r.Buf, r.Offset)
 	case engine.OpFlush:
-		for _, w := range d.unflushed {
-			d.durable.write(w.data, w.offset)
+		for _, p := range d.unflushed {
+			d.durable.put(p)
 		}
 		clear(d.unflushed)
 		d.unflushed = d.unflushed[:0]
@@ -233,63 +241,149 @@ func (d *Device) execute(r *engine.Request) error {
 	return nil
 }
 
+func (d *Device) write(data []byte, offset int64) {
+	for p := range split(data, offset) {
+		d.content.put(p)
+		d.unflushed = append(d.unflushed, p)
+	}
+}
+
+// split are the parts of a write.
+func split(data []byte, offset int64) iter.Seq[part] {
+	return func(yield func(part) bool) {
+		for len(data) > 0 {
+			from := int(offset % pageSize)
+			n := min(len(data), pageSize-from)
+			p := part{number: offset / pageSize, from: from, to: from + n, more: n < len(data)}
+			if n == pageSize {
+				p.page = pack(data[:n])
+			} else {
+				var whole [pageSize]byte
+				copy(whole[from:], data[:n])
+				p.page = pack(whole[:])
+			}
+			if !yield(p) {
+				return
+			}
+			data, offset = data[n:], offset+int64(n)
+		}
+	}
+}
+
+// page is how contents of pageSize bytes are kept: what they begin with, and as their end the last tail bytes; all
+// between is zero. Without a byte it is zeros altogether. It never changes.
+type page []byte
+
+// tail is how much of a page's end is always kept; heads are how much of its beginning may be enough. Tests write
+// mostly zeros, and what they take costs time.
+const tail = 64
+
+var (
+	heads = [...]int{64, 512}
+	zeros [pageSize]byte
+)
+
+func pack(b []byte) page {
+	if bytes.Equal(b, zeros[:]) {
+		return nil
+	}
+	for _, head := range heads {
+		if bytes.Equal(b[head:pageSize-tail], zeros[head:pageSize-tail]) {
+			p := make(page, head+tail)
+			copy(p, b[:head])
+			copy(p[head:], b[pageSize-tail:])
+			return p
+		}
+	}
+	return append(page(nil), b...)
+}
+
+// unpack writes all of the page.
+func (p page) unpack(into []byte) {
+	if len(p) == 0 {
+		clear(into)
+		return
+	}
+	head := len(p) - tail
+	copy(into, p[:head])
+	clear(into[head : pageSize-tail])
+	copy(into[pageSize-tail:], p[head:])
+}
+
+type chunk [chunkPages]page
+
 // sparse is contents by page.
-type sparse map[int64]*[page]byte
+type sparse []*chunk
 
 func (s sparse) copied() sparse {
 	c := make(sparse, len(s))
-	for at, p := range s {
-		clone := *p
-		c[at] = &clone
+	for i, from := range s {
+		if from != nil {
+			clone := *from
+			c[i] = &clone
+		}
 	}
 	return c
 }
 
+func (s sparse) page(number int64) page {
+	if i := number / chunkPages; i < int64(len(s)) && s[i] != nil {
+		return s[i][number%chunkPages]
+	}
+	return nil
+}
+
+// put makes a part the contents.
+func (s *sparse) put(p part) {
+	i, now := p.number/chunkPages, s.page(p.number)
+	if p.to-p.from < pageSize {
+		var mixed, changed [pageSize]byte
+		now.unpack(mixed[:])
+		p.page.unpack(changed[:])
+		copy(mixed[p.from:p.to], changed[p.from:])
+		p.page = pack(mixed[:])
+	}
+	if len(p.page) == 0 && len(now) == 0 {
+		return
+	}
+	for int64(len(*s)) <= i {
+		*s = append(*s, nil)
+	}
+	if (*s)[i] == nil {
+		(*s)[i] = new(chunk)
+	}
+	(*s)[i][p.number%chunkPages] = p.page
+}
+
 func (s sparse) read(into []byte, offset int64) {
 	for len(into) > 0 {
-		at, from := offset/page, offset%page
-		n := min(len(into), int(page-from))
-		if p := s[at]; p != nil {
-			copy(into[:n], p[from:])
+		from := offset % pageSize
+		n := min(len(into), int(pageSize-from))
+		if p := s.page(offset / pageSize); n == pageSize {
+			p.unpack(into[:n])
 		} else {
-			clear(into[:n])
+			var whole [pageSize]byte
+			p.unpack(whole[:])
+			copy(into[:n], whole[from:])
 		}
 		into, offset = into[n:], offset+int64(n)
 	}
 }
 
-func (s sparse) write(data []byte, offset int64) {
-	for len(data) > 0 {
-		at, from := offset/page, offset%page
-		n := min(len(data), int(page-from))
-		p := s[at]
-		if p == nil {
-			if isZero(data[:n]) {
-				data, offset = data[n:], offset+int64(n)
-				continue
-			}
-			p = new([page]byte)
-			s[at] = p
-		}
-		copy(p[from:], data[:n])
-		data, offset = data[n:], offset+int64(n)
-	}
-}
-
-func isZero(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }
-
 // survive lets chance decide: all of a write, nothing, or some of its sectors.
-func (s sparse) survive(w write, chance *rand.Rand) {
-	switch chance.IntN(3) {
-	case 0:
-		return
-	case 1:
-		s.write(w.data, w.offset)
-		return
-	}
-	for at := 0; at < len(w.data); at += sector {
-		if chance.IntN(2) == 0 {
-			s.write(w.data[at:min(at+sector, len(w.data))], w.offset+int64(at))
+func (s *sparse) survive(write []part, chance *rand.Rand) {
+	fate := chance.IntN(3)
+	for _, p := range write {
+		switch fate {
+		case 0:
+		case 1:
+			s.put(p)
+		default:
+			for from := p.from; from < p.to; from += sector {
+				if chance.IntN(2) == 0 {
+					s.put(part{number: p.number, from: from, to: min(from+sector, p.to), page: p.page})
+				}
+			}
 		}
 	}
 }
