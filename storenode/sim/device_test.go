@@ -22,6 +22,8 @@ type device struct {
 	life    int
 	monitor *shard.Monitor
 	opening bool
+	// stepped is step, in this process's life.
+	stepped func()
 	// failed are requests that never reach the medium.
 	failed []*engine.Request
 }
@@ -43,6 +45,14 @@ func (i *ill) fails(w *world, r *engine.Request) bool {
 	return i.writes > 0 && w.chance(i.writes)
 }
 
+// newDevice is what a process sees of a node's Device.
+func newDevice(n *node, medium *mem.Device, monitor *shard.Monitor) *device {
+	d := &device{Device: medium, n: n, life: n.life, monitor: monitor, opening: true}
+	step := d.step
+	d.stepped = func() { n.deliver(d.life, step) }
+	return d
+}
+
 // Submit implements engine.Device.
 func (d *device) Submit(r *engine.Request) {
 	if d.opening {
@@ -58,7 +68,7 @@ func (d *device) Submit(r *engine.Request) {
 	if d.n.w.faulty && d.n.w.chance(0.3) {
 		latency = d.n.w.between(0, 80*time.Millisecond)
 	}
-	d.n.w.after(latency, func() { d.n.deliver(d.life, d.step) })
+	d.n.w.after(latency, d.stepped)
 }
 
 // Pending is the number of requests that have not ended.
@@ -67,7 +77,7 @@ func (d *device) Pending() int { return d.Device.Pending() + len(d.failed) }
 func (d *device) step() {
 	w := d.n.w
 	if wait := d.n.ill.stuck - w.t; wait > 0 {
-		w.after(time.Duration(wait), func() { d.n.deliver(d.life, d.step) })
+		w.after(time.Duration(wait), d.stepped)
 		return
 	}
 	d.complete(w.r.IntN(max(d.Device.Pending(), 1)))

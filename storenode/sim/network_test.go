@@ -38,6 +38,8 @@ type end struct {
 	reading bool
 	last    int64
 	closed  bool
+	// gathered is read, in this end's life.
+	gathered func()
 }
 
 func (e *end) index() int {
@@ -51,12 +53,15 @@ func (e *end) alive() bool { return e.n == nil || !e.n.dead && e.n.life == e.lif
 
 // run calls f on this end after a while, in its life.
 func (e *end) run(d time.Duration, f func()) {
+	e.p.w.after(d, e.inLife(f))
+}
+
+// inLife is f, unless this end's process is gone by then.
+func (e *end) inLife(f func()) func() {
 	if e.n == nil {
-		e.p.w.after(d, f)
-		return
+		return f
 	}
-	life := e.life
-	e.p.w.after(d, func() { e.n.deliver(life, f) })
+	return func() { e.n.deliver(e.life, f) }
 }
 
 func (w *world) newPipe(from, to *node) *pipe {
@@ -67,6 +72,7 @@ func (w *world) newPipe(from, to *node) *pipe {
 			p.ends[i].life = n.life
 			n.pipes = append(n.pipes, p)
 		}
+		p.ends[i].gathered = p.ends[i].inLife(p.ends[i].read)
 	}
 	p.ends[0].other, p.ends[1].other = p.ends[1], p.ends[0]
 	return p
@@ -177,7 +183,7 @@ func (e *end) arrives(f transport.Frame) {
 	if e.p.w.chance(20) {
 		gather = e.p.w.between(0, 100*time.Microsecond)
 	}
-	e.run(gather, e.read)
+	e.p.w.after(gather, e.gathered)
 }
 
 // read hands over a batch, as a reader does that finds several frames in its buffer.

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/shale-storage/shale/storenode/engine/mem"
 	"github.com/shale-storage/shale/storenode/ident"
-	"github.com/shale-storage/shale/storenode/layout"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/replication"
 	"github.com/shale-storage/shale/storenode/shard"
@@ -31,6 +29,7 @@ type node struct {
 	host *shard.Host
 
 	store  *store.Store
+	heap   *heap
 	device *device
 	paused bool
 	// held is what happens as soon as the process goes on.
@@ -50,13 +49,13 @@ type node struct {
 
 func newNode(w *world, index int) *node {
 	return &node{
-		w: w, index: index, dead: true, boot: uint64(index)<<32 + 1,
+		w: w, index: index, dead: true, boot: firstBoot(index),
 		rate: 0.955 + 0.09*w.r.Float64(), offset: 1 + w.r.Int64N(1<<40),
 	}
 }
 
 func (n *node) id() ident.ReplicaID { return ident.ReplicaID(n.index + 1) }
-func (n *node) uuid() ident.UUID    { return ident.UUID{0xd0, byte(n.index)} }
+func (n *node) uuid() ident.UUID    { return uuidOf(n.index) }
 func (n *node) address() string     { return fmt.Sprintf("n%d:7800", n.index+1) }
 func (n *node) up() bool            { return !n.dead }
 
@@ -94,18 +93,17 @@ func (n *node) start() {
 	monitor := n.host.Monitor()
 	fresh := n.device == nil
 	if fresh {
-		n.device = &device{Device: mem.New(mem.Options{Size: deviceSize})}
-	}
-	n.device = &device{Device: n.device.Device, n: n, life: n.life, monitor: monitor, opening: true}
-	options := store.Options{
-		Owner: monitor, Settle: n.device.settle, Log: n.w.logger(name), Boot: n.boot, Overcommit: 4,
-	}
-	if fresh {
-		super := layout.Superblock{UUID: n.uuid(), Pool: "sim", Salt: uint64(n.index) + 77}
-		if err := store.Format(n.device, options, super); err != nil {
+		images, err := formatted()
+		if err != nil {
 			n.w.failf("%v", err)
 			return
 		}
+		n.device = &device{Device: images[n.index].Kill(nil, nil)}
+	}
+	n.device = newDevice(n, n.device.Device, monitor)
+	n.heap = &heap{m: n.w.memory}
+	options := store.Options{
+		Owner: monitor, Settle: n.device.settle, Memory: n.heap, Log: n.w.logger(name), Boot: n.boot, Overcommit: 4,
 	}
 	var err error
 	if n.store, err = store.Open(n.device, options); err != nil {
@@ -159,6 +157,7 @@ func (n *node) kill(power bool, silence time.Duration) {
 	n.host.Close()
 	n.host.RemoveDeviceAsync(n.uuid(), func() {})
 	old.settle()
+	n.heap.release()
 	n.device = &device{Device: survivor}
 	n.host, n.store = nil, nil
 }

@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/shale-storage/shale/storenode/buffer"
 )
 
 const (
@@ -19,7 +18,14 @@ const (
 	faults = 10 * time.Second
 	// seedsByDefault and seedsWhenShort are how many runs a test makes without being told.
 	seedsByDefault, seedsWhenShort = 2000, 20
+	// garbage is how much may gather, in percent of what lives, which is little.
+	garbage = 800
 )
+
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(garbage)
+	m.Run()
+}
 
 func number(t *testing.T, name string, otherwise uint64) uint64 {
 	t.Helper()
@@ -35,8 +41,8 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 }
 
 // runSeed is one run; a panic is a failure like others, and tells where it happened.
-func runSeed(seed uint64, pool *buffer.Pool) (w *world, err error) {
-	w = newWorld(seed, pool)
+func runSeed(seed uint64, m *memory) (w *world, err error) {
+	w = newWorld(seed, m)
 	defer func() {
 		if r := recover(); r != nil {
 			stack := make([]byte, 8<<10)
@@ -68,7 +74,7 @@ func search(first, seeds uint64) failure {
 	)
 	for range min(runtime.GOMAXPROCS(0), int(seeds)) {
 		workers.Go(func() {
-			pool := buffer.New(poolSize)
+			m := newMemory()
 			for {
 				seed := first + next.Add(1) - 1
 				mu.Lock()
@@ -77,7 +83,7 @@ func search(first, seeds uint64) failure {
 				if over {
 					return
 				}
-				if _, err := runSeed(seed, pool); err != nil {
+				if _, err := runSeed(seed, m); err != nil {
 					mu.Lock()
 					if found.seed == 0 || seed < found.seed {
 						found = failure{seed, err}
@@ -129,12 +135,12 @@ func TestSeedsThatFoundSomething(t *testing.T) {
 }
 
 func TestASeedAlwaysTellsTheSameStory(t *testing.T) {
-	pool := buffer.New(poolSize)
-	a, err := runSeed(1, pool)
+	m := newMemory()
+	a, err := runSeed(1, m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, _ := runSeed(1, pool)
+	b, _ := runSeed(1, m)
 	if a.digest != b.digest || a.t != b.t {
 		t.Errorf("two runs of one seed differ: %x at %d, %x at %d", a.digest, a.t, b.digest, b.t)
 	}

@@ -1,7 +1,6 @@
 package sim_test
 
 import (
-	"container/heap"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -25,12 +24,12 @@ var tracing = os.Getenv("SIM_TRACE") != ""
 
 // world is one run.
 type world struct {
-	// pool is used by one run after the other: its memory is mapped and never unmapped.
-	pool *buffer.Pool
+	memory *memory
+	pool   *buffer.Pool
 	// t is the time, in nanoseconds since the run began.
 	t     int64
 	r     *rand.Rand
-	heap  events
+	queue events
 	count int
 	fail  error
 	log   strings.Builder
@@ -74,23 +73,49 @@ type event struct {
 	f     func()
 }
 
+// events are a heap: the next is the first.
 type events []event
 
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].count < e[j].count
-}
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
-func (e *events) Pop() any {
-	last := (*e)[len(*e)-1]
-	(*e)[len(*e)-1] = event{}
-	*e = (*e)[:len(*e)-1]
-	return last
+func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.count < o.count }
+
+func (e *events) push(x event) {
+	*e = append(*e, x)
+	q := *e
+	i := len(q) - 1
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !x.before(&q[parent]) {
+			break
+		}
+		q[i], i = q[parent], parent
+	}
+	q[i] = x
 }
 
-func newWorld(seed uint64, pool *buffer.Pool) *world {
-	w := &world{pool: pool, r: rand.New(rand.NewPCG(seed, 2)), faulty: true, session: 1, generation: 1}
+func (e *events) pop() event {
+	q := *e
+	first, last := q[0], q[len(q)-1]
+	q[len(q)-1] = event{}
+	q = q[:len(q)-1]
+	*e = q
+	i := 0
+	for child := 1; child < len(q); child = 2*i + 1 {
+		if child+1 < len(q) && q[child+1].before(&q[child]) {
+			child++
+		}
+		if last.before(&q[child]) {
+			break
+		}
+		q[i], i = q[child], child
+	}
+	if len(q) > 0 {
+		q[i] = last
+	}
+	return first
+}
+
+func newWorld(seed uint64, m *memory) *world {
+	w := &world{memory: m, pool: m.pool, r: rand.New(rand.NewPCG(seed, 2)), faulty: true, session: 1, generation: 1}
 	w.inUse, _ = w.pool.Use()
 	w.register = newRegister(w)
 	for i := range nodes {
@@ -104,7 +129,7 @@ func newWorld(seed uint64, pool *buffer.Pool) *world {
 
 func (w *world) after(d time.Duration, f func()) {
 	w.count++
-	heap.Push(&w.heap, event{at: w.t + int64(d), count: w.count, f: f})
+	w.queue.push(event{at: w.t + int64(d), count: w.count, f: f})
 }
 
 func (w *world) between(a, b time.Duration) time.Duration {
@@ -150,8 +175,8 @@ func (w *world) failf(format string, args ...any) {
 }
 
 func (w *world) until(d time.Duration, done func() bool) bool {
-	for end := w.t + int64(d); w.fail == nil && len(w.heap) > 0 && w.heap[0].at <= end; {
-		e := heap.Pop(&w.heap).(event)
+	for end := w.t + int64(d); w.fail == nil && len(w.queue) > 0 && w.queue[0].at <= end; {
+		e := w.queue.pop()
 		w.t = e.at
 		e.f()
 		if done() {

@@ -15,6 +15,8 @@ import (
 // Oracle is the history of a Shard. Make it with New.
 type Oracle struct {
 	blocks map[int64]*History
+	// order are the keys of blocks, ascending.
+	order  []int64
 	serial uint64
 }
 
@@ -38,19 +40,14 @@ func (o *Oracle) Block(b int64) *History {
 	if h == nil {
 		h = &History{begun: []uint64{0}}
 		o.blocks[b] = h
+		at, _ := slices.BinarySearch(o.order, b)
+		o.order = slices.Insert(o.order, at, b)
 	}
 	return h
 }
 
 // Blocks are those with a history, in order.
-func (o *Oracle) Blocks() []int64 {
-	all := make([]int64, 0, len(o.blocks))
-	for b := range o.blocks {
-		all = append(all, b)
-	}
-	slices.Sort(all)
-	return all
-}
+func (o *Oracle) Blocks() []int64 { return slices.Clone(o.order) }
 
 // Unique is a value never used before.
 func (o *Oracle) Unique() uint64 {
