@@ -56,6 +56,8 @@ func registerVolumes(r prometheus.Registerer, m *client.Metrics) {
 	count("redirects_total", "Answers that named another primary or epoch.",
 		func() float64 { return float64(m.Redirects.Load()) })
 	count("busy_total", "Answers that asked to try again.", func() float64 { return float64(m.Busy.Load()) })
+	count("too_few_in_sync_total", "Answers that too few replicas are in sync for a change.",
+		func() float64 { return float64(m.TooFew.Load()) })
 	count("map_questions_total", "Questions for the map of an attached volume.",
 		func() float64 { return float64(m.Asked.Load()) })
 	count("stalled_seconds_total", "Time in which volumes with requests in flight made no progress.", m.StalledSeconds)

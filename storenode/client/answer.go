@@ -32,6 +32,8 @@ func (v *Volume) answered(l *link, f *transport.Frame) error {
 		if p.link == l {
 			s.later(p, "the primary is busy or not ready")
 		}
+	case wire.StatusTooFew:
+		v.tooFew(l, p, f)
 	case wire.StatusFenced:
 		v.o.Log.Warn("Fenced by a newer attachment", "volume", v.o.Volume, "generation", v.o.Generation)
 		v.end(ErrFenced)
@@ -63,8 +65,36 @@ func (v *Volume) succeeded(p *part, f *transport.Frame) error {
 			copy(r.Buffer.Bytes()[p.at:p.at+p.length], f.Payload.Bytes())
 		}
 	}
+	s := p.shard
 	v.finish(p, nil)
+	if s.short && r.Op.changes() {
+		s.enough()
+	}
 	return nil
+}
+
+// tooFew has a change wait for which too few Replicas are in sync, and fails it after tooFewTicks. Its last try ended
+// with this answer, so whatever it was sent by before has been judged, or will be told that it is too late.
+func (v *Volume) tooFew(l *link, p *part, f *transport.Frame) {
+	s := p.shard
+	v.o.Metrics.TooFew.Add(1)
+	if p.link != l {
+		return
+	}
+	if p.refused == 0 {
+		p.refused = v.now
+	}
+	err := fmt.Errorf("shard %d: %d replicas are in sync, minInSync is %d: %w", s.index, f.Seq, f.Committed, ErrTooFew)
+	if !s.short {
+		s.short = true
+		v.o.Log.Warn("Changes wait", "volume", v.o.Volume, "error", err)
+	}
+	if v.now-p.refused < tooFewTicks {
+		s.pause(p, p.pause+tooFewStep, tooFewPause, "too few replicas are in sync")
+		return
+	}
+	v.o.Log.Warn("A change failed", "volume", v.o.Volume, "waited", tooFewTicks*tick, "error", err)
+	v.finish(p, err)
 }
 
 // redirected sends p to whom the answer names; if that is no news, a little later.

@@ -13,7 +13,8 @@
 //	                        └─ unsent ┴────┘ connection lost, redirected, busy
 //
 // A Request ends by its outcome, by Close, or because the attachment is fenced; never by time alone: a block device
-// must not report an error for a failover. FLUSH goes to each Shard that has acknowledged a change since the last
+// must not report an error for a failover. The one exception are changes of a Shard whose Primary answers that fewer
+// Replicas are in sync than the Volume asks for (minInSync): they wait for two minutes of such answers. FLUSH goes to each Shard that has acknowledged a change since the last
 // acknowledged FLUSH began, and the first one to all Shards, because an earlier session may have left something.
 //
 // # Finding the Primary
@@ -45,5 +46,5 @@
 // # Failure
 //
 // Nothing survives the process. Open fails with ErrUnknownVolume, ErrFenced or ErrUnreachable. A Request fails with
-// ErrNoSpace, ErrIO, ErrCorruption, ErrInvalid, ErrFenced or ErrClosed.
+// ErrNoSpace, ErrIO, ErrCorruption, ErrInvalid, ErrTooFew, ErrFenced or ErrClosed.
 package client

@@ -68,6 +68,8 @@ type node struct {
 	// answer, if not nil, is the status of every I/O.
 	answer wire.Status
 	asked  int
+	// short: too few Replicas are in sync for changes.
+	short bool
 }
 
 func newCluster(tb testing.TB, nodes, shards int, shardSize int64) *cluster {
@@ -236,6 +238,10 @@ func (n *node) io(c transport.Conn, f *transport.Frame) error {
 	switch {
 	case n.answer != 0:
 		return c.Send(reply(f, n.answer, nil))
+	case n.short && f.Opcode != wire.OpRead && f.Opcode != wire.OpFlush:
+		a := reply(f, wire.StatusTooFew, nil)
+		a.Seq, a.Committed = 1, 2
+		return c.Send(a)
 	case r.Primary != ident.ReplicaID(n.index+1):
 		return c.Send(reply(f, wire.StatusNotPrimary, wire.AppendRecord(nil, r)))
 	case r.Epoch != f.Epoch:

@@ -30,6 +30,9 @@ var (
 	ErrCorruption = errors.New("data is corrupt")
 	// ErrInvalid: out of bounds, not aligned, or refused by the storenode as such.
 	ErrInvalid = errors.New("invalid request")
+	// ErrTooFew: fewer Replicas were in sync than the Volume asks for, for a long time. The change may have been made, and
+	// has not been acknowledged.
+	ErrTooFew = errors.New("too few replicas in sync")
 	// ErrTooMany: more than MaxRequests are in flight.
 	ErrTooMany = errors.New("too many requests in flight")
 )
@@ -66,6 +69,12 @@ const (
 	stallTicks = 50
 	// busyTicks bounds the pause after a busy answer; it grows up to that.
 	busyTicks = 5
+	// tooFewTicks is how long a change waits for Replicas to be in sync before it fails, two minutes: longer than a
+	// storenode takes to return, and no longer than applications bear to know nothing. It is sent again after a pause that
+	// grows by tooFewStep up to tooFewPause: what is sent has its data with it, and nothing changes within less.
+	tooFewTicks = 6000
+	tooFewStep  = 5
+	tooFewPause = 25
 	// greetTicks is how long a storenode may take to say hello.
 	greetTicks = 100
 	// dialTicks bounds the pause between failed dials; it grows up to that.
@@ -135,6 +144,8 @@ type Metrics struct {
 	InFlight atomic.Int64
 	// Resends counts parts that were sent again, Redirects and Busy the answers that made them.
 	Resends, Redirects, Busy atomic.Int64
+	// TooFew counts answers that too few Replicas are in sync for a change.
+	TooFew atomic.Int64
 	// Asked counts the questions for a map after Open.
 	Asked atomic.Int64
 	// StalledTicks counts ticks in which a Volume made no progress, see StalledSeconds.

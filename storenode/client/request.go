@@ -69,8 +69,9 @@ type part struct {
 	link *link
 	// sent is the tick of that, 0 before the first; retry the tick before which it is not sent again.
 	sent, retry int64
-	// busy counts the busy answers in a row.
-	busy int64
+	// pause was the last one after a refusal, in ticks; it grows. refused is the tick of the first answer that too few
+	// Replicas are in sync, 0 before.
+	pause, refused int64
 	// mark is Shard.written when a flush began.
 	mark uint64
 	// next in the Shard's queue or the free list.

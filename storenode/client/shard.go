@@ -33,6 +33,8 @@ type shard struct {
 
 	// progress is the tick of the last outcome, or of the first part after idleness. asked: of the last question.
 	progress, asked int64
+	// short: the last change that was answered was refused because too few Replicas are in sync.
+	short bool
 	// reason why parts wait, for the log.
 	reason string
 }
@@ -172,10 +174,30 @@ func (s *shard) lost(l *link) {
 }
 
 // later makes p wait after it was refused for now.
-func (s *shard) later(p *part, reason string) {
-	p.busy = min(p.busy+1, busyTicks)
-	p.link, p.retry = nil, s.volume.now+p.busy
+func (s *shard) later(p *part, reason string) { s.pause(p, p.pause+1, busyTicks, reason) }
+
+// pause makes p wait for so many ticks, or the limit of them.
+func (s *shard) pause(p *part, ticks, limit int64, reason string) {
+	p.pause = min(ticks, limit)
+	p.link, p.retry = nil, s.volume.now+p.pause
 	s.reason = reason
+}
+
+// enough Replicas are in sync again: what waited for that goes on at once, in order.
+func (s *shard) enough() {
+	s.short = false
+	s.volume.o.Log.Info("Changes go on", "volume", s.volume.o.Volume, "shard", s.index)
+	s.hasten()
+	s.resume()
+}
+
+// hasten ends all pauses.
+func (s *shard) hasten() {
+	for id := s.lowest; id < s.next; id++ {
+		if p := s.find(id); p != nil {
+			p.retry, p.pause = 0, 0
+		}
+	}
 }
 
 // adopt takes a record that somebody told. A lower Epoch is ignored; the same one may only move Replicas, and is
@@ -193,7 +215,7 @@ func (s *shard) adopt(r membership.Record, tellsMaps bool) bool {
 		if p == nil {
 			continue
 		}
-		p.retry, p.busy = 0, 0
+		p.retry, p.pause = 0, 0
 		if p.link != nil && p.link.peer != s.primary {
 			p.link = nil
 		}

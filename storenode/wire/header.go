@@ -132,4 +132,7 @@ const (
 	StatusNotFound
 	// StatusBusy: a limit was reached or the Shard is not ready; try again.
 	StatusBusy
+	// StatusTooFew: fewer Replicas are in sync than the Volume asks for, so changes are not acknowledged; try again. Seq
+	// is how many are in sync, Committed how many are asked for.
+	StatusTooFew
 )
