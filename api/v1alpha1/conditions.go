@@ -30,9 +30,11 @@ const (
 	ReasonCreating = "Creating"
 	// ReasonNoPrimary: no InSync Replica is on a storenode that is alive; the message names the nodes to bring back.
 	ReasonNoPrimary = "NoPrimary"
-	// ReasonWaitsForReplicas: the Primary's machine lost power, and another InSync Replica, which may have more, is away; the
-	// message names it.
+	// ReasonWaitsForReplicas: the Primary's machine lost power, and another InSync Replica, which may have more, is away;
+	// the message names it.
 	ReasonWaitsForReplicas = "WaitsForReplicas"
+	// ReasonTooFewInSync: fewer Replicas are InSync than the Volume asks for (minInSync), so changes are not acknowledged.
+	ReasonTooFewInSync = "TooFewInSync"
 	// ReasonAllInSync: all Replicas wanted are InSync.
 	ReasonAllInSync = "AllInSync"
 	// ReasonDegraded: fewer Replicas are InSync than wanted, and no Rebuild is under way.

@@ -54,6 +54,20 @@ type ShardSpec struct {
 	// +kubebuilder:validation:Maximum=4294967295
 	// +kubebuilder:validation:XValidation:rule="self >= oldSelf",message="nextReplicaID only grows"
 	NextReplicaID int64 `json:"nextReplicaID"`
+	// MinInSync is how many Replicas must be in sync for changes to be acknowledged, as the Volume says. Written by the
+	// operator.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=5
+	MinInSync int32 `json:"minInSync,omitempty"`
+}
+
+// NeededInSync is MinInSync, or, until the operator has written it, what holds for as many Replicas.
+func (s *ShardSpec) NeededInSync() int32 {
+	if s.MinInSync > 0 {
+		return s.MinInSync
+	}
+	return DefaultMinInSync(len(s.Replicas))
 }
 
 // ShardReplica is one copy and its place.

@@ -12,6 +12,7 @@ const AttachGenerationStep = 1 << 32
 // +kubebuilder:validation:XValidation:rule="self.sizeBytes <= self.shardSizeBytes * 65536",message="sizeBytes must not need more than 65536 Shards of shardSizeBytes",fieldPath=".sizeBytes"
 // +kubebuilder:validation:XValidation:rule="self.?attachGeneration.orValue(0) >= oldSelf.?attachGeneration.orValue(0)",message="attachGeneration only grows",fieldPath=".attachGeneration"
 // +kubebuilder:validation:XValidation:rule="!has(self.attachments) || self.attachments.all(a, a.generation <= self.?attachGeneration.orValue(0))",message="attachments cannot have a generation above attachGeneration",fieldPath=".attachments"
+// +kubebuilder:validation:XValidation:rule="self.?minInSync.orValue(1) <= self.replicas",message="minInSync cannot be more than replicas",fieldPath=".minInSync"
 type VolumeSpec struct {
 	// ID is the UUID of the Volume on the wire and on Devices; drawn by whoever creates the Volume, immutable.
 	//
@@ -37,6 +38,12 @@ type VolumeSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=5
 	Replicas int32 `json:"replicas"`
+	// MinInSync is how many Replicas of a Shard must be in sync for it to acknowledge changes. With fewer, changes wait,
+	// and fail after a while; reads and flushes go on. If it is not given, 1 of up to 2 Replicas, 2 of more.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=5
+	MinInSync int32 `json:"minInSync,omitempty"`
 	// ShardSizeBytes, a multiple of 1 MiB.
 	//
 	// +kubebuilder:validation:Minimum=1048576
@@ -54,6 +61,24 @@ type VolumeSpec struct {
 	//
 	// +kubebuilder:validation:Minimum=0
 	AttachGeneration int64 `json:"attachGeneration,omitempty"`
+}
+
+// NeededInSync is MinInSync, or what holds if it is not given.
+func (s *VolumeSpec) NeededInSync() int32 {
+	if s.MinInSync > 0 {
+		return s.MinInSync
+	}
+	return DefaultMinInSync(int(s.Replicas))
+}
+
+// DefaultMinInSync is what holds if nobody says how many of so many Replicas must be in sync. With three or more, what
+// is acknowledged is never on a single Device. Of two, either may be away without a pause of writes.
+func DefaultMinInSync(replicas int) int32 {
+	const many = 3
+	if replicas >= many {
+		return 2
+	}
+	return 1
 }
 
 // VolumeAttachment lets one node use the Volume.

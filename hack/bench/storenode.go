@@ -111,7 +111,7 @@ func (o *order) apply(h *shard.Host) error {
 		}
 		m.Shards = append(m.Shards, r)
 		d := shard.Desired{
-			Shard: ident.ShardID{Volume: o.Volume, Index: uint32(i)}, Record: r, Generation: 1,
+			Shard: ident.ShardID{Volume: o.Volume, Index: uint32(i)}, Record: r, Generation: 1, MinInSync: 1,
 			Size: min(o.ShardSize, o.Size-int64(i)*o.ShardSize),
 		}
 		if err := h.Apply(d); err != nil {

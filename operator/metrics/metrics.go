@@ -23,8 +23,8 @@ type Metrics struct {
 	Conflicts prometheus.Counter
 	// DeadNodes found, and Ended pods of theirs.
 	DeadNodes, EndedPods prometheus.Counter
-	// Unavailable and Degraded are Shards, Down is storenodes.
-	Unavailable, Degraded, Down *Set
+	// Unavailable, Degraded and TooFew are Shards, Down is storenodes.
+	Unavailable, Degraded, TooFew, Down *Set
 }
 
 // New registers the metrics.
@@ -45,10 +45,12 @@ func New(r prometheus.Registerer) *Metrics {
 		EndedPods:    counter("shale_operator_ended_pods_total", "Pods of dead nodes ended so that they run elsewhere."),
 		Unavailable:  newSet("shale_operator_unavailable_shards", "Shards without a Primary that can serve."),
 		Degraded:     newSet("shale_operator_degraded_shards", "Shards with fewer InSync Replicas than wanted."),
-		Down:         newSet("shale_operator_down_storenodes", "StoreNodes whose Lease has expired."),
+		TooFew: newSet("shale_operator_too_few_in_sync_shards",
+			"Shards with fewer InSync Replicas than minInSync: changes wait or fail."),
+		Down: newSet("shale_operator_down_storenodes", "StoreNodes whose Lease has expired."),
 	}
 	r.MustRegister(m.Failovers, m.Replacements, m.Removals, m.GivenUp, m.NoRoom, m.Conflicts, m.DeadNodes, m.EndedPods,
-		m.Unavailable, m.Degraded, m.Down)
+		m.Unavailable, m.Degraded, m.TooFew, m.Down)
 	return m
 }
 

@@ -90,7 +90,9 @@ func (r *shards) desired(ctx context.Context, id ident.ShardID, object *v1alpha1
 	if err != nil {
 		return shard.Desired{}, err
 	}
-	desired := shard.Desired{Shard: id, Size: object.Spec.SizeBytes, Record: rec}
+	desired := shard.Desired{
+		Shard: id, Size: object.Spec.SizeBytes, Record: rec, MinInSync: int(object.Spec.NeededInSync()),
+	}
 	var volume v1alpha1.Volume
 	if err := r.api.Get(ctx, client.ObjectKey{Name: object.Spec.VolumeName}, &volume); err == nil {
 		desired.Generation = ident.Generation(volume.Spec.AttachGeneration)
@@ -107,8 +109,8 @@ func displaced(object *v1alpha1.Shard, s shard.Status) bool {
 	return !listed && !object.IsGivenUp(id) && object.Spec.Membership.Epoch >= int64(s.Epoch)
 }
 
-// tellGivenUp lets a local Replica that a person gave up know of it: a Primary whose Device failed may serve yet, and one
-// that was away believes what it remembers.
+// tellGivenUp lets a local Replica that a person gave up know of it: a Primary whose Device failed may serve yet, and
+// one that was away believes what it remembers.
 func (r *shards) tellGivenUp(id ident.ShardID, object *v1alpha1.Shard) error {
 	for _, s := range r.host.Statuses() {
 		late := int64(s.Epoch) < object.Spec.Membership.Epoch

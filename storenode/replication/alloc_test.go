@@ -50,6 +50,7 @@ func newPair(tb testing.TB) *pair {
 		p.machines[id] = New(Config{
 			Self: ident.ReplicaKey{Replica: id}, Size: 1 << 30, Environment: still{}, Timing: DefaultTiming(),
 		})
+		p.machines[id].Require(0, 2)
 	}
 	for id := ident.ReplicaID(1); id <= 2; id++ {
 		if err := p.machines[id].Adopt(0, r); err != nil {

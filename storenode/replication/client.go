@@ -102,11 +102,15 @@ func (m *Machine) remembered(message *Message, kind opKind) *session {
 	verdict, sl := s.judge(h.Request, ident.RequestID(h.Committed))
 	switch verdict {
 	case fresh:
+		if kind != kindFlush && m.lacks() {
+			m.reject(message, m.shortage())
+			return nil
+		}
 		return s
 	case running:
 		sl.operation.route = message.Route
 	case repeated:
-		m.reject(message, sl.status)
+		m.reject(message, m.outcome(sl))
 		return nil
 	case passed:
 	}
@@ -134,6 +138,9 @@ func (m *Machine) respond(request *wire.Header, route any, status wire.Status, p
 		Request: request.Request, Session: request.Session, Shard: m.c.Self.Shard,
 		Epoch: m.record.Epoch, Generation: m.generation, From: m.self,
 	}
+	if status == wire.StatusTooFew {
+		h.Seq, h.Committed = ident.Seq(m.held), ident.Seq(m.minInSync)
+	}
 	if p != nil {
 		h.PayloadLength = uint32(len(m.env.Bytes(p)))
 	}
@@ -150,7 +157,73 @@ func (m *Machine) answer(o *operation, status wire.Status, p Payload) {
 		m.env.Observe(time.Duration(m.now - o.arrived))
 	}
 	if o.session != nil {
-		o.session.end(o.header.Request, status, status != wire.StatusNotPrimary && status != wire.StatusBusy)
+		begun := status != wire.StatusTooFew || o.seq != 0
+		o.session.end(o.header.Request, status, begun && status != wire.StatusNotPrimary && status != wire.StatusBusy)
 	}
 	m.respond(&o.header, o.route, status, p)
+}
+
+// Require says how many Replicas must be in sync for a change to be acknowledged, this one included; at least 1. Until
+// it is said for the first time none is; reads and flushes go on.
+func (m *Machine) Require(now Instant, minInSync int) {
+	m.at(now)
+	m.minInSync = max(minInSync, 1)
+	m.turnAway()
+	m.advance()
+}
+
+// lacks reports whether too few Replicas are in sync for a change to be acknowledged, or it is not known how many must.
+func (m *Machine) lacks() bool { return m.minInSync == 0 || m.held < m.minInSync }
+
+// shortage is what a change is refused with meanwhile. Who has not been told is not ready: that says nothing of Replicas.
+func (m *Machine) shortage() wire.Status {
+	if m.minInSync == 0 {
+		return wire.StatusBusy
+	}
+	return wire.StatusTooFew
+}
+
+// turnAway refuses the changes that have not begun while too few are in sync: nothing of them is anywhere, so they are
+// judged anew when they are asked for again. Reads behind them go on, and no range stays locked for somebody who can
+// only be brought in sync by a copy under that lock.
+func (m *Machine) turnAway() {
+	if !m.lacks() {
+		return
+	}
+	var next *operation
+	for o := m.order.first; o != nil; o = next {
+		next = o.next
+		if o.internal || !o.changes() || o.seq != 0 {
+			continue
+		}
+		o.status = wire.StatusTooFew
+		m.order.unqueue(o)
+		m.answer(o, o.status, nil)
+		m.finish(o)
+	}
+}
+
+// acknowledge answers a change or flush that all who are needed have. If too few are left by then, it says so once
+// everybody who follows has it: whoever is brought in sync later gets it with the copy, so nothing is missing but the
+// number of Replicas, see outcome.
+func (m *Machine) acknowledge(o *operation) {
+	switch {
+	case mutant.Now == mutant.AckEarly:
+		m.answer(o, wire.StatusOK, nil)
+	case o.pending&m.need != 0:
+	case !o.changes() || !m.lacks():
+		m.answer(o, wire.StatusOK, nil)
+	case o.pending == 0:
+		m.answer(o, wire.StatusTooFew, nil)
+	}
+}
+
+// outcome is what a request that was carried out in this reign is told when it is repeated. A change for which too few
+// Replicas were left is on all that are in sync, whoever they are by now. It is not done a second time, as others may
+// have read it and overwritten it since.
+func (m *Machine) outcome(sl *slot) wire.Status {
+	if sl.status == wire.StatusTooFew && !m.lacks() {
+		sl.status = wire.StatusOK
+	}
+	return sl.status
 }

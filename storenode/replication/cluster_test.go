@@ -53,6 +53,15 @@ type cluster struct {
 	live int
 	// rotten Blocks so far, and those that Machines say they healed.
 	rotten, healed, differ int
+	// min is minInSync; acknowledged are the changes that the client was, or would have been, told to be done.
+	min          int
+	acknowledged map[acknowledged]bool
+}
+
+// acknowledged names a change.
+type acknowledged struct {
+	session ident.SessionID
+	request ident.RequestID
 }
 
 type event struct {
@@ -195,6 +204,8 @@ func (n *node) watch() {
 	n.run(n.c.between(5*time.Millisecond, 400*time.Millisecond), func() {
 		if !n.c.away && !n.isolated {
 			n.adopt(n.c.record)
+			n.m.Require(n.now(), n.c.min)
+			n.drive()
 		}
 		n.watch()
 	})
@@ -608,7 +619,11 @@ func (c *cluster) answered(n *node, message *Message) {
 	if message.Opcode == wire.OpRead && (message.Status == wire.StatusCorruption || message.Status == wire.StatusIO) {
 		c.refusedRead(n, message)
 	}
-	if message.Opcode != wire.OpRead || message.Status != wire.StatusOK {
+	if message.Status != wire.StatusOK {
+		return
+	}
+	if message.Opcode != wire.OpRead {
+		c.counted(n, message)
 		return
 	}
 	for _, other := range c.nodes {
@@ -623,10 +638,22 @@ func (c *cluster) answered(n *node, message *Message) {
 	}
 }
 
+// counted looks whether enough Replicas have a change when it is acknowledged; later it is only repeated.
+func (c *cluster) counted(n *node, message *Message) {
+	key := acknowledged{message.Session, message.Request}
+	if message.Opcode == wire.OpFlush || c.acknowledged[key] {
+		return
+	}
+	c.acknowledged[key] = true
+	if inSync := n.m.Record().InSync; len(inSync) < c.min {
+		c.failf("%d acknowledges request %d with %v in sync, %d are asked for", n.id, message.Request, inSync, c.min)
+	}
+}
+
 // newCluster makes three nodes with an empty Shard each.
 func newCluster(seed uint64) *cluster {
 	c := &cluster{r: rand.New(rand.NewPCG(seed, 1)), cut: map[[2]ident.ReplicaID]bool{}, faulty: true}
-	c.wild = seed%3 == 0
+	c.wild, c.min, c.acknowledged = seed%3 == 0, 1+int(seed%2), map[acknowledged]bool{}
 	c.record = membership.Record{Epoch: 1, Primary: 1}
 	for i := range ident.ReplicaID(3) {
 		n := &node{

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/shale-storage/shale/storenode/ident"
@@ -73,6 +74,8 @@ type Machine struct {
 	members [membership.MaxReplicas]member
 	// need must have what is acknowledged; targets get what is written.
 	need, targets mask
+	// held is how many Replicas are in sync, minInSync how many must be for a change to be acknowledged; 0 until Require.
+	held, minInSync int
 	// doomed are joining members to be dropped when the event at hand is dealt with.
 	doomed mask
 	// joinable: some Replica is not InSync.
@@ -328,9 +331,19 @@ func (m *Machine) Status() Status {
 			s.Role, s.Message = RoleClaiming, "Waits for the leases of the other Replicas"
 		case m.proposal.open:
 			s.Message = "Waits for the decision about a new Record"
+		case m.lacks():
+			s.Message = m.shortageText()
 		case m.leaving:
 			s.Message = "The storenode ends, and no other Replica can take over"
 		}
 	}
 	return s
+}
+
+// shortageText says why changes are not acknowledged.
+func (m *Machine) shortageText() string {
+	if m.minInSync == 0 {
+		return "Has not been told how many Replicas must be in sync; changes wait"
+	}
+	return fmt.Sprintf("%d Replicas are in sync, and the Volume asks for %d (minInSync); changes wait", m.held, m.minInSync)
 }

@@ -107,7 +107,7 @@ func (m *Machine) seat(r membership.Record) {
 
 // count works out the sets again after a member changed.
 func (m *Machine) count() {
-	m.need, m.targets, m.joinable = 0, 0, false
+	m.need, m.targets, m.joinable, m.held = 0, 0, false, 1
 	for i := range m.members {
 		b := &m.members[i]
 		if b.id == 0 {
@@ -119,6 +119,9 @@ func (m *Machine) count() {
 		m.joinable = m.joinable || !b.inSync
 		if b.state == memberFollowing {
 			m.targets |= b.bit
+			if b.inSync {
+				m.held++
+			}
 		}
 	}
 	m.servesUntil = 0

@@ -196,6 +196,25 @@ func (l *order) push(o *operation) {
 	l.tail = o
 }
 
+// unqueue takes an operation out of the queue, if it is there.
+func (l *order) unqueue(o *operation) {
+	if o.state != opQueued {
+		return
+	}
+	var before *operation
+	for p := l.head; p != o; p = p.queued {
+		before = p
+	}
+	if before == nil {
+		l.pop()
+		return
+	}
+	if before.queued = o.queued; o.queued == nil {
+		l.tail = before
+	}
+	o.queued = nil
+}
+
 func (l *order) pop() {
 	o := l.head
 	if l.head = o.queued; l.head == nil {

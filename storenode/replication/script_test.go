@@ -70,6 +70,7 @@ var opcodes = map[string]wire.Opcode{
 
 var statuses = []string{
 	"ok", "stale-epoch", "not-primary", "fenced", "no-space", "io", "corruption", "invalid", "not-found", "busy",
+	"too-few",
 }
 
 func nameOf(o wire.Opcode) string {
@@ -136,6 +137,11 @@ func (s *script) run(d *datadriven.TestData) string {
 			Self: ident.ReplicaKey{Replica: arg[ident.ReplicaID](d, "self", 1)}, Size: extentSize, Record: record(d),
 			Life: arg[uint64](d, "life", 0), Environment: s, Timing: DefaultTiming(),
 		})
+		if !d.HasArg("untold") {
+			s.m.Require(s.now, arg(d, "min", 1))
+		}
+	case "require":
+		s.m.Require(s.now, arg(d, "min", 1))
 	case "adopt":
 		if err := s.m.Adopt(s.now, record(d)); err != nil {
 			return err.Error() + "\n" + s.ready()

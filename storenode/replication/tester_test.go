@@ -201,7 +201,7 @@ func (x *tester) answer(n *node, message *Message) {
 		}
 	case wire.StatusCorruption, wire.StatusIO: // the cluster has checked that no Replica has it
 		x.pending = slices.Delete(x.pending, i, i+1)
-	case wire.StatusBusy:
+	case wire.StatusBusy, wire.StatusTooFew:
 		x.c.after(20*time.Millisecond, func() {
 			if slices.Contains(x.pending, q) {
 				x.send(q)

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/shale-storage/shale/storenode/ident"
-	"github.com/shale-storage/shale/storenode/replication/mutant"
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
@@ -233,9 +232,7 @@ func (m *Machine) progressWrite(o *operation) {
 	switch o.status {
 	case wire.StatusOK:
 		m.each(o.refused, m.fail)
-		if o.pending&m.need == 0 || mutant.Now == mutant.AckEarly {
-			m.answer(o, wire.StatusOK, nil)
-		}
+		m.acknowledge(o)
 	case wire.StatusNoSpace:
 		o.pending &^= o.refused
 		if o.pending == 0 {

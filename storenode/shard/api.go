@@ -37,6 +37,9 @@ type Desired struct {
 	Record membership.Record
 	// Generation of the newest attachment of the Volume.
 	Generation ident.Generation
+	// MinInSync is how many Replicas must be in sync for a change to be acknowledged. The Primary acknowledges none until
+	// it has been told; 0 tells nothing.
+	MinInSync int
 }
 
 // State of a local Replica.

@@ -133,7 +133,15 @@ func (r *replica) apply(d *Desired) error {
 		return fmt.Errorf("apply replica %s at epoch %d: %w", r.key, d.Record.Epoch, err)
 	}
 	r.fence(d.Generation)
+	r.require(d.MinInSync)
 	return nil
+}
+
+func (r *replica) require(minInSync int) {
+	if minInSync > 0 && !r.closed {
+		r.machine.Require(r.host.o.Clock(), minInSync)
+		r.touch()
+	}
 }
 
 func (r *replica) fence(g ident.Generation) {

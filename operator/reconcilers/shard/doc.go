@@ -26,8 +26,8 @@
 //
 // # What a Replica that was given up leaves behind
 //
-// It is displaced like any other, and in the annotation v1alpha1.GivenUpAnnotation too: its storenode keeps what it has,
-// because people may want it after all. It is no Replica any more, so it can neither follow nor claim; if it still
+// It is displaced like any other, and in the annotation v1alpha1.GivenUpAnnotation too: its storenode keeps what it
+// has, because people may want it after all. It is no Replica any more, so it can neither follow nor claim; if it still
 // believes to be the Primary, its proposal loses the compare-and-swap, and it learns the newer record.
 //
 // # Failure

@@ -131,8 +131,8 @@ func (r *Reconciler) gatherNode(ctx context.Context, s *scope, name, device stri
 	return nil
 }
 
-// lost is how long a Replica that is lost now has been so, at least 1 ns, and since when. The status remembers, so that an operator
-// that starts anew does not wait anew.
+// lost is how long a Replica that is lost now has been so, at least 1 ns, and since when. The status remembers, so that
+// an operator that starts anew does not wait anew.
 func (s *scope) lost(id int64, now time.Time) (time.Duration, time.Time) {
 	since := metav1.NewTime(now).Rfc3339Copy()
 	for _, l := range s.shard.Status.LostReplicas {

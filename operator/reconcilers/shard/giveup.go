@@ -53,7 +53,7 @@ func (r *Reconciler) giveUp(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// refuse takes the request off and says why it is not done. What else there is to do is done in the pass that this wakes.
+// refuse takes the request off and says why it is not done. What else there is to do is done in the pass this wakes.
 func (r *Reconciler) refuse(ctx context.Context, s *scope, next *v1alpha1.Shard, why string) error {
 	asked := s.shard.Annotations[v1alpha1.GiveUpAnnotation]
 	if err := r.write(ctx, s, next, "refuse to give up replicas of"); err != nil {
@@ -72,7 +72,8 @@ func (r *Reconciler) letGo(next *v1alpha1.Shard, id, epoch int64) error {
 			continue
 		}
 		err := next.AddGivenUp(v1alpha1.GivenUpReplica{
-			ID: id, DeviceName: replica.DeviceName, NodeName: replica.NodeName, Epoch: epoch, Since: metav1.NewTime(r.Clock.Now()),
+			ID: id, DeviceName: replica.DeviceName, NodeName: replica.NodeName,
+			Epoch: epoch, Since: metav1.NewTime(r.Clock.Now()),
 		})
 		if err != nil {
 			return fmt.Errorf("note replica %d of shard %s as given up: %w", id, next.Name, err)

@@ -90,6 +90,7 @@ func (r *Reconciler) forget(name string) {
 	r.since.forget(name)
 	r.Metrics.Unavailable.Put(name, false)
 	r.Metrics.Degraded.Put(name, false)
+	r.Metrics.TooFew.Put(name, false)
 }
 
 // serve keeps a Shard that has an Epoch in service, and whole.
@@ -107,6 +108,9 @@ func (r *Reconciler) serve(ctx context.Context, s *scope) error {
 	}
 	if s.volume == nil || !s.volume.DeletionTimestamp.IsZero() {
 		return nil // nobody says how many Replicas are wanted
+	}
+	if err := r.require(ctx, s); err != nil {
+		return err
 	}
 	repair := failover.Repair(&s.seen, r.ReplaceAfter)
 	if repair.Again > 0 {
@@ -131,6 +135,21 @@ func (r *Reconciler) promote(ctx context.Context, s *scope, d failover.Decision)
 	r.Metrics.Failovers.WithLabelValues(string(d.Cause)).Inc()
 	r.Log.Info("Promoted", "shard", next.Name, "epoch", d.Next.Epoch, "primary", d.Next.Primary, "cause", d.Message)
 	r.Events.Eventf(next, nil, corev1.EventTypeWarning, string(d.Cause), "Promote", "%s", d.Message)
+	return nil
+}
+
+// require passes on how many Replicas the Volume wants in sync. That is no membership: the Epoch stays.
+func (r *Reconciler) require(ctx context.Context, s *scope) error {
+	needed := s.volume.Spec.NeededInSync()
+	if s.shard.Spec.MinInSync == needed {
+		return nil
+	}
+	next := s.shard.DeepCopy()
+	next.Spec.MinInSync = needed
+	if err := r.API.Update(ctx, next); err != nil {
+		return fmt.Errorf("set minInSync of shard %s: %w", next.Name, err)
+	}
+	s.shard = next
 	return nil
 }
 

@@ -35,8 +35,8 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 		if slices.Contains(shard.Spec.Membership.InSync, replica.ID) {
 			inSync = append(inSync, replica.NodeName)
 		}
-		if report := s.reports[replica.ID]; report != nil && report.State == v1alpha1.ReplicaRebuilding {
-			rebuild = append(rebuild, progress(replica.NodeName, report))
+		if s.rebuilds(replica.ID) {
+			rebuild = append(rebuild, progress(replica.NodeName, s.reports[replica.ID]))
 		}
 	}
 	shard.Status.InSyncNodes, shard.Status.Rebuild = strings.Join(inSync, ","), strings.Join(rebuild, ",")
@@ -44,6 +44,7 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	waits := ready.Reason == v1alpha1.ReasonNoPrimary || ready.Reason == v1alpha1.ReasonWaitsForReplicas
 	r.Metrics.Unavailable.Put(shard.Name, served && !ready.OK && waits)
 	r.Metrics.Degraded.Put(shard.Name, served && !healthy.OK)
+	r.Metrics.TooFew.Put(shard.Name, served && len(shard.Spec.Membership.InSync) < s.needed())
 	return reconcilers.Patch(ctx, r.API, base, shard)
 }
 
@@ -65,11 +66,26 @@ func ready(s *scope) reconcilers.Verdict {
 	case s.losing:
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonWaitsForReplicas, Message: s.lossText(
 			fmt.Sprintf("replica %d is primary and lost power, so it waits for who may have more", m.Primary))}
+	case len(m.InSync) < s.needed():
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonTooFewInSync, Message: s.tooFew()}
 	}
 	return reconcilers.Verdict{
 		OK: true, Reason: v1alpha1.ReasonServing,
 		Message: fmt.Sprintf("Replica %d is primary in epoch %d", m.Primary, m.Epoch),
 	}
+}
+
+// needed is how many Replicas must be InSync for changes to be acknowledged.
+func (s *scope) needed() int { return int(s.shard.Spec.NeededInSync()) }
+
+// tooFew says why changes are not acknowledged, and who has to come back.
+func (s *scope) tooFew() string {
+	text := fmt.Sprintf("%d replicas are in sync and minInSync is %d, so writes wait and then fail; reads go on",
+		len(s.shard.Spec.Membership.InSync), s.needed())
+	if out := s.outOfSync(); len(out) > 0 {
+		text += "; to be in sync again: " + strings.Join(out, ", ")
+	}
+	return text
 }
 
 // lossText says after what is wrong what people can do about it.
@@ -112,7 +128,7 @@ func healthy(s *scope) reconcilers.Verdict {
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonNoReplacement, Message: text + "; " + s.noReplacement}
 	}
 	for _, replica := range s.shard.Spec.Replicas {
-		if report := s.reports[replica.ID]; report != nil && report.State == v1alpha1.ReplicaRebuilding {
+		if s.rebuilds(replica.ID) {
 			return reconcilers.Verdict{Reason: v1alpha1.ReasonRebuilding, Message: text}
 		}
 	}
@@ -154,6 +170,8 @@ func (s *scope) outOfSync() []string {
 			text += " (its storenode is down)"
 		case replica.Failed:
 			text += " (failed: " + s.reports[replica.ID].Message + ")"
+		case s.rebuilds(replica.ID):
+			text += fmt.Sprintf(" (rebuilding, %d%%)", s.reports[replica.ID].RebuildPercent)
 		}
 		out = append(out, text)
 	}

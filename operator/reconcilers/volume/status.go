@@ -44,6 +44,8 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 func severity(reason string) int {
 	switch reason {
 	case v1alpha1.ReasonNoPrimary, v1alpha1.ReasonWaitsForReplicas:
+		return 4
+	case v1alpha1.ReasonTooFewInSync:
 		return 3
 	case v1alpha1.ReasonNoRoom:
 		return 2

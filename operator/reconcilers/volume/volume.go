@@ -165,7 +165,7 @@ func missingShards(v *v1alpha1.Volume, have []v1alpha1.Shard) []*v1alpha1.Shard 
 		shard.Spec = v1alpha1.ShardSpec{
 			VolumeName: v.Name, VolumeID: v.Spec.ID, Index: int32(index),
 			SizeBytes:     min(v.Spec.ShardSizeBytes, v.Spec.SizeBytes-index*v.Spec.ShardSizeBytes),
-			NextReplicaID: 1,
+			NextReplicaID: 1, MinInSync: v.Spec.NeededInSync(),
 		}
 		missing = append(missing, shard)
 	}

@@ -218,7 +218,7 @@ func (r *Register) apply(a *Authority, id ident.ShardID) error {
 	if e.gone {
 		return nil
 	}
-	return a.host.Apply(shard.Desired{Shard: id, Size: e.size, Record: e.record, Generation: generation})
+	return a.host.Apply(shard.Desired{Shard: id, Size: e.size, Record: e.record, Generation: generation, MinInSync: 1})
 }
 
 func (r *Register) tellAll(a *Authority) {
