@@ -34,6 +34,7 @@ func newRegister(w *world) *register { return &register{w: w} }
 func (g *register) desired(i int) shard.Desired {
 	return shard.Desired{
 		Shard: shardID(uint32(i)), Size: shardSize, Record: g.records[i], Generation: ident.Generation(g.w.generation),
+		MinInSync: 1,
 	}
 }
 
