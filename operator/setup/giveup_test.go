@@ -101,8 +101,7 @@ func (w *world) event(s *v1alpha1.Shard, reason, text string) {
 	})
 }
 
-// evicted makes a Shard whose Primary is alone InSync, and returns the Primary, another Replica, and the one on the node
-// that is neither's.
+// evicted makes a Shard's Primary alone InSync, and returns it and the other Replicas.
 func (w *world) evicted(name string) (primary, left, other v1alpha1.ShardReplica) {
 	w.t.Helper()
 	w.shard(name+" to be served", name, func(s *v1alpha1.Shard) bool { return served(s) && len(s.Status.Contents) == 3 })
@@ -160,10 +159,12 @@ func TestDestroyedReplicasAreGivenUpByAPersonsWordOnly(t *testing.T) {
 	}
 	up := s.GivenUp()
 	if len(up) != 1 || up[0].ID != primary.ID || up[0].NodeName != primary.NodeName || up[0].Epoch != 2 || isAsked(s) {
-		t.Errorf("got annotations %v, want replica %d on the list of those given up, and no command", s.Annotations, primary.ID)
+		t.Errorf("got annotations %v, want replica %d given up, and no command", s.Annotations, primary.ID)
 	}
 	w.event(s, "ReplicasGivenUp", "all that was written to the shard since is lost")
-	w.condition("v", v1alpha1.ReasonServing, metav1.ConditionTrue)
+	w.shard("v-0 to have a primary", "v-0", func(s *v1alpha1.Shard) bool {
+		return meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReady).Reason != v1alpha1.ReasonNoPrimary
+	})
 }
 
 func isAsked(s *v1alpha1.Shard) bool {
