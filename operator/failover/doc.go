@@ -33,16 +33,16 @@
 // Never by Shale. A person who knows that they will not come back can say so ([GiveUp]); what they are told before is
 // [Losing]. Only then does a Replica become Primary that was not InSync. The invariants:
 //
-//   - The command names exactly the InSync Replicas that cannot serve, and the Epoch: a command that is late, doubled or
-//     meant for another situation is refused, and so is one that is not needed.
+//   - The command names exactly the InSync Replicas that cannot serve, and the Epoch: one that is late, doubled, meant
+//     for another situation or not needed is refused.
 //   - Who is given up shows no sign of life: no Lease, and no host that answers or kubelet that renews unless the
 //     Device failed or its object was deleted. The data plane cannot stop a Primary that is cut off together with its
 //     clients and was alone InSync.
 //   - Who serves instead has content of one moment, as new as there is: how new is what the operator has seen
 //     ([Content]), not the Epoch it reports, which it learns without the data. Incomplete content takes another
 //     word of the person.
-//   - The next Epoch is higher than any that anybody has seen, so who was given up is refused by all when it returns, and
-//     is none of the Replicas, so it can follow nobody and claim nothing.
+//   - The next Epoch is higher than any that anybody has seen, so who was given up is refused by all when it returns,
+//     and is none of the Replicas, so it can follow nobody and claim nothing.
 //
 // # When is a Replica replaced
 //

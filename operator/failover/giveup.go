@@ -251,8 +251,8 @@ func (s *Shard) checkMissing(q Request, loss *Loss, lost bool) string {
 func (s *Shard) checkHosts(loss *Loss) string {
 	for _, r := range loss.Away {
 		if host := s.Nodes[r.Node].Host; host != "" && !r.Gone && !r.Failed {
-			return fmt.Sprintf("node %s is not known to be dead (%s), so replica %d may be serving yet: switch the node off, or, "+
-				"if only the device is destroyed, delete its object %s", r.Node, host, r.ID, r.Device)
+			return fmt.Sprintf("node %s is not known to be dead (%s), so replica %d may be serving yet: switch the node "+
+				"off, or, if only the device is destroyed, delete its object %s", r.Node, host, r.ID, r.Device)
 		}
 	}
 	return ""
@@ -266,15 +266,16 @@ func (l *Loss) choose(q Request) (Replica, string) {
 				return r, ""
 			}
 		}
-		return Replica{}, fmt.Sprintf("replica %d cannot serve instead: those that can are %s", q.Incomplete, names(l.Survivors))
+		return Replica{}, fmt.Sprintf("replica %d cannot serve instead: those that can are %s",
+			q.Incomplete, names(l.Survivors))
 	}
 	if len(l.Survivors) == 0 {
 		return Replica{}, "no other replica is alive: bring back any node that had one"
 	}
 	best := l.Survivors[0]
 	if best.Content.Incomplete && len(l.Kept) == 0 {
-		return Replica{}, fmt.Sprintf("the best that is left, replica %d on node %s, is incomplete: what it has is of no one "+
-			"moment, a filesystem in it is damaged. Bring back another replica, however old, or say that you want it: "+
+		return Replica{}, fmt.Sprintf("the best that is left, replica %d on node %s, is incomplete: what it has is of no "+
+			"one moment, a filesystem in it is damaged. Bring back another replica, however old, or say that you want it: "+
 			"annotation %s=%d", best.ID, best.Node, v1alpha1.ServeIncompleteAnnotation, best.ID)
 	}
 	return best, ""
@@ -304,8 +305,8 @@ func (l *Loss) Text(shard string, epoch int64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "missing: %s. ", describe(l.Away))
 	if l.Working {
-		b.WriteString("One of them failed on a storenode that is alive, and may yet bring another in sync: wait while a rebuild " +
-			"goes on. ")
+		b.WriteString("One of them failed on a storenode that is alive, and may yet bring another in sync: wait while a " +
+			"rebuild goes on. ")
 	}
 	if len(l.Newer) > 0 {
 		fmt.Fprintf(&b, "Not in sync, but newer than what is left: %s; bring it back first. ", describe(l.Newer))
@@ -323,8 +324,8 @@ func (l *Loss) Text(shard string, epoch int64) string {
 	for _, r := range l.Away {
 		ids = append(ids, strconv.FormatInt(r.ID, 10))
 	}
-	fmt.Fprintf(&b, "If they never come back, they can be given up (docs/operate/lost-replicas.md): replica %d on node %s "+
-		"serves then; %s. If you accept that: %s %s=%s@%d", survivor.ID, survivor.Node, l.cost(survivor), command,
+	fmt.Fprintf(&b, "If they never come back, they can be given up (docs/operate/lost-replicas.md): replica %d on node "+
+		"%s serves then; %s. If you accept that: %s %s=%s@%d", survivor.ID, survivor.Node, l.cost(survivor), command,
 		v1alpha1.GiveUpAnnotation, strings.Join(ids, ","), epoch)
 	return b.String()
 }

@@ -11,7 +11,7 @@ import (
 
 var fell = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// lost3 is a Shard whose InSync Replicas 1 and 2 are dead; 3 was last InSync in Epoch 5 and is alive. Then it is changed.
+// lost3 is a Shard whose InSync Replicas 1 and 2 are dead; 3 was last InSync in Epoch 5 and is alive; then changed.
 func lost3(change ...func(*Shard)) *Shard {
 	s := shard(dead("n1", "n2"), inSync(1, 2), content(3, 5), told)
 	for _, c := range change {
