@@ -119,8 +119,11 @@ func record(d *datadriven.TestData) membership.Record {
 			}
 		}
 	}
+	without := arg[ident.ReplicaID](d, "without", 0)
 	for id := ident.ReplicaID(1); id <= 3 && r.Epoch > 0; id++ {
-		r.Replicas = append(r.Replicas, membership.Replica{ID: id})
+		if id != without {
+			r.Replicas = append(r.Replicas, membership.Replica{ID: id})
+		}
 	}
 	return r
 }
