@@ -25,7 +25,7 @@ func helm(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	program := os.Getenv("HELM")
 	if program == "" {
-		t.Skip("HELM names no helm; `make unit` builds one")
+		t.Skip("HELM names no helm: try HELM=$(go run ./hack/toolbox/build helm), or make unit")
 	}
 	var out, errs bytes.Buffer
 	c := exec.CommandContext(t.Context(), program, args...)
