@@ -84,7 +84,7 @@ func (c creation) object() *v1alpha1.Volume {
 		ObjectMeta: metav1.ObjectMeta{Name: c.id, Annotations: map[string]string{annotationName: c.name}},
 		Spec: v1alpha1.VolumeSpec{
 			ID: uuid.NewString(), SizeBytes: c.size, PoolName: c.volume.Pool, Replicas: c.volume.Replicas,
-			ShardSizeBytes: c.volume.ShardSizeBytes,
+			MinInSync: c.volume.MinInSync, ShardSizeBytes: c.volume.ShardSizeBytes,
 		},
 	}
 	if claim.Name != "" {
@@ -106,6 +106,8 @@ func (c creation) matches(v *v1alpha1.Volume) error {
 		return fmt.Errorf("volume %s exists in pool %s", c.id, s.PoolName)
 	case s.Replicas != c.volume.Replicas:
 		return fmt.Errorf("volume %s exists with %d replicas", c.id, s.Replicas)
+	case s.MinInSync != c.volume.MinInSync:
+		return fmt.Errorf("volume %s exists with minInSync %d", c.id, s.MinInSync)
 	case s.ShardSizeBytes != c.volume.ShardSizeBytes:
 		return fmt.Errorf("volume %s exists with shards of %d bytes", c.id, s.ShardSizeBytes)
 	}

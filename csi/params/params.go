@@ -4,6 +4,8 @@
 //
 //	pool        name of the Pool; required
 //	replicas    of each Shard, 1 to 5; 3 if it is not given
+//	minInSync   Replicas that must be in sync for changes to be acknowledged, 1 to replicas; if it is not given, 1 of up
+//	            to two replicas, 2 of more
 //	shardSize   64Mi to 1Ti, a multiple of 1Mi; 32Gi if it is not given
 //	csi.storage.k8s.io/fstype   ext4 or xfs
 //	csi.storage.k8s.io/pvc/name, …/pvc/namespace, …/pv/name   whom the volume is for, told by the provisioner
@@ -27,6 +29,7 @@ import (
 const (
 	KeyPool         = "pool"
 	KeyReplicas     = "replicas"
+	KeyMinInSync    = "minInSync"
 	KeyShardSize    = "shardSize"
 	KeyFilesystem   = "csi.storage.k8s.io/fstype"
 	KeyPVCName      = "csi.storage.k8s.io/pvc/name"
@@ -59,8 +62,10 @@ const (
 
 // Volume is what a StorageClass says of its volumes.
 type Volume struct {
-	Pool           string
-	Replicas       int32
+	Pool     string
+	Replicas int32
+	// MinInSync is 0 if it is not given.
+	MinInSync      int32
 	ShardSizeBytes int64
 	// Filesystem is empty if the StorageClass leaves it to the claim.
 	Filesystem string
@@ -76,6 +81,7 @@ type Claim struct {
 var readers = map[string]func(v *Volume, value string) error{
 	KeyPool:         readPool,
 	KeyReplicas:     readReplicas,
+	KeyMinInSync:    readMinInSync,
 	KeyShardSize:    readShardSize,
 	KeyFilesystem:   readFilesystem,
 	KeyPVCName:      func(v *Volume, value string) error { v.Claim.Name = value; return nil },
@@ -101,12 +107,15 @@ func Parse(m map[string]string) (Volume, error) {
 	if v.Pool == "" {
 		return Volume{}, fmt.Errorf("parameter %s is missing: name the Pool that gives the Devices", KeyPool)
 	}
+	if v.MinInSync > v.Replicas {
+		return Volume{}, fmt.Errorf("parameter %s: %d of %d replicas can never be in sync", KeyMinInSync, v.MinInSync, v.Replicas)
+	}
 	return v, nil
 }
 
 // written are the keys that people write.
 func written() string {
-	return strings.Join([]string{KeyPool, KeyReplicas, KeyShardSize, KeyFilesystem}, ", ")
+	return strings.Join([]string{KeyPool, KeyReplicas, KeyMinInSync, KeyShardSize, KeyFilesystem}, ", ")
 }
 
 func readPool(v *Volume, value string) error {
@@ -120,12 +129,17 @@ func readPool(v *Volume, value string) error {
 	return nil
 }
 
-func readReplicas(v *Volume, value string) error {
+func readReplicas(v *Volume, value string) error { return readCount(&v.Replicas, value) }
+
+func readMinInSync(v *Volume, value string) error { return readCount(&v.MinInSync, value) }
+
+// readCount reads a number of Replicas.
+func readCount(into *int32, value string) error {
 	n, err := strconv.ParseInt(value, 10, 32)
 	if err != nil || n < 1 || n > maxReplicas {
 		return fmt.Errorf("%q is not a number from 1 to %d", value, maxReplicas)
 	}
-	v.Replicas = int32(n)
+	*into = int32(n)
 	return nil
 }
 

@@ -9,11 +9,11 @@ import (
 
 func TestParametersAreRead(t *testing.T) {
 	got, err := Parse(map[string]string{
-		KeyPool: "fast", KeyReplicas: "2", KeyShardSize: "1Gi", KeyFilesystem: "xfs",
+		KeyPool: "fast", KeyReplicas: "2", KeyMinInSync: "2", KeyShardSize: "1Gi", KeyFilesystem: "xfs",
 		KeyPVCName: "data-0", KeyPVCNamespace: "shop", KeyPVName: "pvc-1",
 	})
 	want := Volume{
-		Pool: "fast", Replicas: 2, ShardSizeBytes: 1 << 30, Filesystem: "xfs",
+		Pool: "fast", Replicas: 2, MinInSync: 2, ShardSizeBytes: 1 << 30, Filesystem: "xfs",
 		Claim: Claim{Namespace: "shop", Name: "data-0", PersistentVolume: "pvc-1"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -43,6 +43,9 @@ func TestARefusalNamesTheKeyAndTheValue(t *testing.T) {
 		"replicas overflow":     {KeyReplicas, "4294967297", []string{"replicas"}},
 		"replicas in words":     {KeyReplicas, "three", []string{"replicas", `"three"`}},
 		"negative replicas":     {KeyReplicas, "-1", []string{"replicas"}},
+		"none in sync":          {KeyMinInSync, "0", []string{"minInSync", `"0"`, "1 to 5"}},
+		"more in sync than are": {KeyMinInSync, "4", []string{"minInSync", "4 of 3"}},
+		"in sync in words":      {KeyMinInSync, "all", []string{"minInSync", `"all"`}},
 		"small shards":          {KeyShardSize, "32Mi", []string{"shardSize", `"32Mi"`, "64Mi"}},
 		"large shards":          {KeyShardSize, "2Ti", []string{"shardSize", "1Ti"}},
 		"odd shards":            {KeyShardSize, "67108865", []string{"shardSize", "multiple"}},
@@ -117,7 +120,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if v.Pool == "" || v.Replicas < 1 || v.Replicas > maxReplicas || v.ShardSizeBytes%shardSizeUnit != 0 {
+		if v.Pool == "" || v.Replicas < 1 || v.Replicas > maxReplicas || v.MinInSync > v.Replicas || v.ShardSizeBytes%shardSizeUnit != 0 {
 			t.Fatalf("%q=%q gave %+v", key, value, v)
 		}
 		size, err := v.Size(required, limit)

@@ -51,6 +51,21 @@ func TestAVolumeSaysWhatIsWrongWithIt(t *testing.T) {
 		{name: "five Replicas", from: spec(func(s *v1alpha1.VolumeSpec) { s.Replicas = 5 })},
 		{name: "six Replicas", refusal: "spec.replicas", from: spec(func(s *v1alpha1.VolumeSpec) { s.Replicas = 6 })},
 		{name: "more Replicas later", to: spec(func(s *v1alpha1.VolumeSpec) { s.Replicas = 4 })},
+		{name: "all Replicas in sync asked for", from: spec(func(s *v1alpha1.VolumeSpec) { s.MinInSync = 3 })},
+		{
+			name: "more in sync than there are Replicas", refusal: "spec.minInSync",
+			from: spec(func(s *v1alpha1.VolumeSpec) { s.MinInSync = 4 }),
+		},
+		{
+			name: "less than none in sync", refusal: "spec.minInSync",
+			from: spec(func(s *v1alpha1.VolumeSpec) { s.MinInSync = -1 }),
+		},
+		{name: "another number in sync later", to: spec(func(s *v1alpha1.VolumeSpec) { s.MinInSync = 1 })},
+		{
+			name: "fewer Replicas than asked for in sync", refusal: "spec.minInSync",
+			from: spec(func(s *v1alpha1.VolumeSpec) { s.MinInSync = 3 }),
+			to:   spec(func(s *v1alpha1.VolumeSpec) { s.Replicas = 2 }),
+		},
 		{
 			name: "a Shard size of no whole MiB", refusal: "spec.shardSizeBytes",
 			from: spec(func(s *v1alpha1.VolumeSpec) { s.ShardSizeBytes += 4096 }),
