@@ -18,8 +18,10 @@ func (w *world) harm() {
 		defer w.harm()
 		n, other := w.nodes[w.r.IntN(nodes)], w.nodes[w.r.IntN(nodes)]
 		switch kind := w.r.IntN(100); {
-		case kind < 22:
+		case kind < 16:
 			w.crash(n, false)
+		case kind < 22:
+			w.leave(n)
 		case kind < 32:
 			w.crash(n, true)
 		case kind < 35:
@@ -112,12 +114,38 @@ func (w *world) crash(n *node, power bool) {
 		quiet = silence
 	}
 	n.kill(power, quiet)
-	if power {
-		for i := range n.lossy {
-			n.lossy[i] = true
-		}
-	}
 	w.startLater(n, 5*time.Second)
+}
+
+// leave ends a process in order: it hands over, and ends when nothing here is held any more, or when it was waited long
+// enough.
+func (w *world) leave(n *node) {
+	if n.dead || n.left {
+		return
+	}
+	n.left = true
+	most := w.t + int64(w.between(0, 4*time.Second))
+	n.run(0, func() {
+		w.logf("n%d leaves", n.index+1)
+		n.host.Leave()
+		n.end(most)
+	})
+}
+
+// end ends a process that leaves.
+func (n *node) end(most int64) {
+	n.run(20*time.Millisecond, func() {
+		if n.w.t < most && n.host.Held() > 0 {
+			n.end(most)
+			return
+		}
+		n.kill(false, 0)
+		if n.w.faulty {
+			n.w.startLater(n, 5*time.Second)
+		} else {
+			n.start()
+		}
+	})
 }
 
 func (w *world) startLater(n *node, most time.Duration) {
@@ -136,7 +164,7 @@ func (w *world) mayLosePower(n *node) bool {
 	for i, r := range w.register.records {
 		kept := !r.IsInSync(n.id())
 		for _, o := range w.nodes {
-			kept = kept || o != n && r.IsInSync(o.id()) && !o.lossy[i]
+			kept = kept || o != n && r.IsInSync(o.id()) && !o.isLossy(i)
 		}
 		if !kept {
 			return false

@@ -38,8 +38,10 @@ type node struct {
 	isolated bool
 	rate     float64
 	offset   int64
-	// lossy: what was not flushed may be missing, by Shard, until it is brought in sync again.
+	// lossy: what was not flushed may be missing, by Shard, as it was when the last process ended.
 	lossy [shards]bool
+	// left: the process hands over, and ends soon.
+	left  bool
 	pipes []*pipe
 	// ill is what is wrong with the Device.
 	ill ill
@@ -82,7 +84,7 @@ func (n *node) deliver(life int, f func()) {
 // start begins a process.
 func (n *node) start() {
 	n.life++
-	n.dead, n.paused, n.held = false, false, nil
+	n.dead, n.paused, n.left, n.held = false, false, false, nil
 	n.epochs = [shards]ident.Epoch{}
 	name := fmt.Sprintf("n%d", n.index+1)
 	n.host = shard.New(shard.Options{
@@ -140,11 +142,9 @@ func (n *node) kill(power bool, silence time.Duration) {
 	if power {
 		after = old.Crash
 		n.boot++
-	} else if n.store.PowerLost() {
-		// The Store says so for the rest of this run of the machine, also of Replicas that were brought in sync since.
-		for i := range n.lossy {
-			n.lossy[i] = true
-		}
+	}
+	for i := range n.lossy {
+		n.lossy[i] = power || n.isLossy(i)
 	}
 	survivor := after(w.r, nil)
 	for _, p := range n.pipes {
@@ -160,6 +160,20 @@ func (n *node) kill(power bool, silence time.Duration) {
 	n.heap.release()
 	n.device = &device{Device: survivor}
 	n.host, n.store = nil, nil
+}
+
+// isLossy reports whether the Replica may miss what was not flushed, as far as the product knows: each remembers it,
+// until it was made equal to others.
+func (n *node) isLossy(index int) bool {
+	if n.dead {
+		return n.lossy[index]
+	}
+	for _, info := range n.store.Replicas() {
+		if info.Key.Shard == shardID(uint32(index)) {
+			return info.Lossy
+		}
+	}
+	return false
 }
 
 func (n *node) pause(d time.Duration) {

@@ -133,11 +133,6 @@ func (g *register) swap(index uint32, next membership.Record) {
 	if !next.IsInSync(next.Primary) || len(next.Replicas) != nodes {
 		g.w.failf("proposed: %+v", next)
 	}
-	for _, n := range g.w.nodes {
-		if !next.IsInSync(n.id()) || len(next.InSync) == 1 {
-			n.lossy[index] = false // it is brought in sync again, or is all there is
-		}
-	}
 	*r = next
 	if len(r.InSync) == 1 && g.w.rotten != nil && r.IsInSync(g.w.rotten.id()) {
 		g.w.torn = true
@@ -183,7 +178,7 @@ func (g *register) operate() {
 			switch {
 			case mutant.Now == mutant.PromoteStale:
 				next.InSync = []ident.ReplicaID{next.Primary}
-			case !w.nodes[next.Primary-1].lossy[i] && w.chance(50):
+			case !w.nodes[next.Primary-1].isLossy(i) && w.chance(50):
 				next.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(id ident.ReplicaID) bool { return id == r.Primary })
 			}
 			for range 2 {
