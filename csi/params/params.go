@@ -108,7 +108,8 @@ func Parse(m map[string]string) (Volume, error) {
 		return Volume{}, fmt.Errorf("parameter %s is missing: name the Pool that gives the Devices", KeyPool)
 	}
 	if v.MinInSync > v.Replicas {
-		return Volume{}, fmt.Errorf("parameter %s: %d of %d replicas can never be in sync", KeyMinInSync, v.MinInSync, v.Replicas)
+		return Volume{}, fmt.Errorf("parameter %s: %d of %d replicas can never be in sync",
+			KeyMinInSync, v.MinInSync, v.Replicas)
 	}
 	return v, nil
 }

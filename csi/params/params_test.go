@@ -120,7 +120,8 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if v.Pool == "" || v.Replicas < 1 || v.Replicas > maxReplicas || v.MinInSync > v.Replicas || v.ShardSizeBytes%shardSizeUnit != 0 {
+		if v.Pool == "" || v.Replicas < 1 || v.Replicas > maxReplicas || v.MinInSync > v.Replicas ||
+			v.ShardSizeBytes%shardSizeUnit != 0 {
 			t.Fatalf("%q=%q gave %+v", key, value, v)
 		}
 		size, err := v.Size(required, limit)

@@ -14,8 +14,10 @@
 //
 // A Request ends by its outcome, by Close, or because the attachment is fenced; never by time alone: a block device
 // must not report an error for a failover. The one exception are changes of a Shard whose Primary answers that fewer
-// Replicas are in sync than the Volume asks for (minInSync): they wait for two minutes of such answers. FLUSH goes to each Shard that has acknowledged a change since the last
-// acknowledged FLUSH began, and the first one to all Shards, because an earlier session may have left something.
+// Replicas are in sync than the Volume asks for (minInSync): after two minutes of such answers they fail.
+//
+// FLUSH goes to each Shard that has acknowledged a change since the last acknowledged FLUSH began, and the first one to
+// all Shards, because an earlier session may have left something.
 //
 // # Finding the Primary
 //

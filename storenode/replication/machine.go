@@ -345,5 +345,6 @@ func (m *Machine) shortageText() string {
 	if m.minInSync == 0 {
 		return "Has not been told how many Replicas must be in sync; changes wait"
 	}
-	return fmt.Sprintf("%d Replicas are in sync, and the Volume asks for %d (minInSync); changes wait", m.held, m.minInSync)
+	const text = "%d Replicas are in sync, and the Volume asks for %d (minInSync); changes wait"
+	return fmt.Sprintf(text, m.held, m.minInSync)
 }
