@@ -42,8 +42,8 @@ fuzz: ## a short run of every fuzz target (FUZZ=1m for longer)
 
 ##—— the simulator: whole storenodes in one goroutine, from one seed
 .PHONY: sim sim-replay sim-mutants
-SEEDS ?= 1000
-sim: ## SEEDS=1000 seeds, from 1 on
+SEEDS ?= 2000
+sim: ## SEEDS=2000 seeds, from 1 on
 	SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -v -timeout 10h ./storenode/sim
 
 sim-replay: ## one seed: SEED=42 (TRACE=file keeps what happened)
