@@ -30,9 +30,7 @@ func content(id, epoch int64) func(*Shard) {
 	return func(s *Shard) { s.Replicas[id-1].Content = Content{Epoch: epoch, Until: fell} }
 }
 
-func incomplete(id int64) func(*Shard) {
-	return func(s *Shard) { s.Replicas[id-1].Content.Incomplete = true }
-}
+func incomplete3(s *Shard) { s.Replicas[2].Content.Incomplete = true }
 
 func host(node, sign string) func(*Shard) {
 	return func(s *Shard) { n := s.Nodes[node]; n.Host = sign; s.Nodes[node] = n }
@@ -95,13 +93,13 @@ func TestGivingUp(t *testing.T) {
 			lost3(func(s *Shard) { s.Replicas[2].Told = false }), all, "", "refused: no other replica is alive",
 		},
 		"only an incomplete one is left": {
-			lost3(incomplete(3)), all, "", "refused: the best that is left, replica 3 on node n3, is incomplete",
+			lost3(incomplete3), all, "", "refused: the best that is left, replica 3 on node n3, is incomplete",
 		},
 		"only an incomplete one is left, and is wanted": {
-			lost3(incomplete(3)), all, "3", "primary 3 epoch 8 inSync [3]: its content is incomplete",
+			lost3(incomplete3), all, "3", "primary 3 epoch 8 inSync [3]: its content is incomplete",
 		},
 		"an older one is whole": {
-			lost3(incomplete(3), add(4, "n4"), told, content(4, 2)), all, "", "primary 4 epoch 8 inSync [4]: " +
+			lost3(incomplete3, add(4, "n4"), told, content(4, 2)), all, "", "primary 4 epoch 8 inSync [4]: " +
 				"it was last in sync in epoch 2",
 		},
 		"a dead one is wanted": {
@@ -147,8 +145,10 @@ func TestGivingUp(t *testing.T) {
 }
 
 func TestARequestThatCannotBeReadIsRefused(t *testing.T) {
-	for _, text := range []string{"", "1,2", "1,2@", "@7", "1,,2@7", "0@7", "-1@7", "1,1@7", "1 2@7", "all@7", "1@x",
-		"1,2,3,4,5,6,7,8,9@7", "99999999999999999999@7"} {
+	for _, text := range []string{
+		"", "1,2", "1,2@", "@7", "1,,2@7", "0@7", "-1@7", "1,1@7", "1 2@7", "all@7", "1@x",
+		"1,2,3,4,5,6,7,8,9@7", "99999999999999999999@7",
+	} {
 		if q, err := ParseRequest(text, ""); err == nil {
 			t.Errorf("%q was read as %+v", text, q)
 		}
@@ -178,7 +178,7 @@ func TestWhatPeopleAreToldIsWhatTheyCanDo(t *testing.T) {
 			},
 		},
 		"incomplete": {
-			lost3(incomplete(3)), []string{
+			lost3(incomplete3), []string{
 				"kubectl annotate shard v-0 shale.dev/serve-incomplete-replica=3 shale.dev/give-up-replicas=1,2@7",
 			},
 		},

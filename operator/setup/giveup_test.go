@@ -25,11 +25,11 @@ func (w *world) change(name string, change func(*v1alpha1.Shard)) {
 	}))
 }
 
-// tells changes what the storenode of a Replica says of it.
-func (w *world) tells(name string, id int64, change func(*v1alpha1.ShardReplicaStatus)) {
+// tells changes what the storenode of a Replica of v-0 says of it.
+func (w *world) tells(id int64, change func(*v1alpha1.ShardReplicaStatus)) {
 	w.t.Helper()
 	w.must(retry(func() error {
-		s := w.shard(name, name, func(*v1alpha1.Shard) bool { return true })
+		s := w.shard("v-0", "v-0", func(*v1alpha1.Shard) bool { return true })
 		for i := range s.Status.Replicas {
 			if s.Status.Replicas[i].ID == id {
 				change(&s.Status.Replicas[i])
@@ -58,10 +58,10 @@ func (w *world) unready(name, reason string) string {
 	return command
 }
 
-// annotate does what kubectl annotate does.
-func (w *world) annotate(name, command string) {
+// annotate does what kubectl annotate shard v-0 does.
+func (w *world) annotate(command string) {
 	w.t.Helper()
-	w.change(name, func(s *v1alpha1.Shard) {
+	w.change("v-0", func(s *v1alpha1.Shard) {
 		if s.Annotations == nil {
 			s.Annotations = map[string]string{}
 		}
@@ -73,9 +73,9 @@ func (w *world) annotate(name, command string) {
 }
 
 // refused waits for the command to be taken off, and for an event of the Shard that says why.
-func (w *world) refused(name, why string) {
+func (w *world) refused(why string) {
 	w.t.Helper()
-	s := w.shard("the command to be taken off", name, func(s *v1alpha1.Shard) bool {
+	s := w.shard("the command to be taken off", "v-0", func(s *v1alpha1.Shard) bool {
 		_, asked := s.Annotations[v1alpha1.GiveUpAnnotation]
 		_, token := s.Annotations[v1alpha1.ServeIncompleteAnnotation]
 		return !asked && !token
@@ -131,27 +131,27 @@ func TestDestroyedReplicasAreGivenUpByAPersonsWordOnly(t *testing.T) {
 	w.volume("v", gib, 3)
 	primary, left, other := w.evicted("v-0")
 	w.kubernetes(primary.NodeName)
-	w.annotate("v-0", fmt.Sprintf("%s=%d@2", v1alpha1.GiveUpAnnotation, primary.ID))
-	w.refused("v-0", fmt.Sprintf("replica %d is alive", primary.ID))
+	w.annotate(fmt.Sprintf("%s=%d@2", v1alpha1.GiveUpAnnotation, primary.ID))
+	w.refused(fmt.Sprintf("replica %d is alive", primary.ID))
 
 	// The other one is being rebuilt when the Primary dies, so that what it has is of no one moment.
-	w.tells("v-0", other.ID, func(s *v1alpha1.ShardReplicaStatus) { s.State = v1alpha1.ReplicaRebuilding })
+	w.tells(other.ID, func(s *v1alpha1.ShardReplicaStatus) { s.State = v1alpha1.ReplicaRebuilding })
 	w.shard("the rebuild to be noted", "v-0", func(s *v1alpha1.Shard) bool { return incompletes(s) == 1 })
-	w.tells("v-0", other.ID, func(s *v1alpha1.ShardReplicaStatus) { s.State = v1alpha1.ReplicaStale })
+	w.tells(other.ID, func(s *v1alpha1.ShardReplicaStatus) { s.State = v1alpha1.ReplicaStale })
 	alive := without(nodes, primary.NodeName)
 	w.pass(5*time.Second, alive...)
 	w.verdict(primary.NodeName, v1alpha1.ReasonHostAnswers)
 	command := w.unready("v-0", v1alpha1.ReasonNoPrimary)
-	w.annotate("v-0", command)
-	w.refused("v-0", "node "+primary.NodeName+" is not known to be dead (HostAnswers)")
+	w.annotate(command)
+	w.refused("node " + primary.NodeName + " is not known to be dead (HostAnswers)")
 
 	w.still(primary.NodeName)
 	w.verdict(primary.NodeName, v1alpha1.ReasonNodeDead)
-	w.annotate("v-0", strings.Replace(command, "@2", "@1", 1))
-	w.refused("v-0", "the command is of epoch 1, now it is epoch 2")
-	w.annotate("v-0", v1alpha1.GiveUpAnnotation+"=all")
-	w.refused("v-0", "cannot be read")
-	w.annotate("v-0", command)
+	w.annotate(strings.Replace(command, "@2", "@1", 1))
+	w.refused("the command is of epoch 1, now it is epoch 2")
+	w.annotate(v1alpha1.GiveUpAnnotation + "=all")
+	w.refused("cannot be read")
+	w.annotate(command)
 	s := w.shard("the replica to be given up", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch >= 3 })
 	m := s.Spec.Membership
 	if m.Primary != left.ID || !slices.Equal(m.InSync, []int64{left.ID}) || node(s, primary.ID) != "" {
@@ -191,18 +191,18 @@ func TestIncompleteReplicaServesOnlyByASecondWord(t *testing.T) {
 		m.Epoch, m.InSync, gone = 2, []int64{m.Primary}, m.Primary
 		id = s.Spec.Replicas[0].ID + s.Spec.Replicas[1].ID - m.Primary
 	})
-	w.tells("v-0", id, func(s *v1alpha1.ShardReplicaStatus) { s.State = v1alpha1.ReplicaRebuilding })
+	w.tells(id, func(s *v1alpha1.ShardReplicaStatus) { s.State = v1alpha1.ReplicaRebuilding })
 	s := w.shard("the rebuild to be noted", "v-0", func(s *v1alpha1.Shard) bool { return incompletes(s) == 1 })
 	dead := node(s, gone)
-	w.tells("v-0", gone, func(s *v1alpha1.ShardReplicaStatus) { s.State, s.Message = v1alpha1.ReplicaFailed, "worn out" })
+	w.tells(gone, func(s *v1alpha1.ShardReplicaStatus) { s.State, s.Message = v1alpha1.ReplicaFailed, "worn out" })
 	command := w.unready("v-0", v1alpha1.ReasonNoPrimary)
 	giveUp := fmt.Sprintf("%s=%d@2", v1alpha1.GiveUpAnnotation, gone)
-	w.annotate("v-0", giveUp)
-	w.refused("v-0", fmt.Sprintf("replica %d on node %s, is incomplete", id, node(s, id)))
+	w.annotate(giveUp)
+	w.refused(fmt.Sprintf("replica %d on node %s, is incomplete", id, node(s, id)))
 	if want := fmt.Sprintf("%s=%d %s", v1alpha1.ServeIncompleteAnnotation, id, giveUp); command != want {
 		t.Errorf("people are told %q, want %q", command, want)
 	}
-	w.annotate("v-0", command)
+	w.annotate(command)
 	w.shard("the failed replica to be given up", "v-0", func(s *v1alpha1.Shard) bool {
 		return s.Spec.Membership.Primary == id && s.IsGivenUp(gone)
 	})
@@ -219,7 +219,7 @@ func TestPrimaryThatLostPowerAndWaitsGoesOnByAPersonsWordOnly(t *testing.T) {
 	s := w.shard("v-0 to be served", "v-0", served)
 	m := s.Spec.Membership
 	away := m.InSync[0] + m.InSync[1] - m.Primary
-	w.tells("v-0", m.Primary, func(s *v1alpha1.ShardReplicaStatus) { s.PowerLost = true })
+	w.tells(m.Primary, func(s *v1alpha1.ShardReplicaStatus) { s.PowerLost = true })
 	w.pass(5*time.Second, node(s, m.Primary))
 	command := w.unready("v-0", v1alpha1.ReasonWaitsForReplicas)
 	w.must(w.api.Delete(t.Context(), &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: device(node(s, away))}},
@@ -227,7 +227,7 @@ func TestPrimaryThatLostPowerAndWaitsGoesOnByAPersonsWordOnly(t *testing.T) {
 	w.shard("the device to be missed", "v-0", func(s *v1alpha1.Shard) bool {
 		return strings.Contains(meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReady).Message, "deleted")
 	})
-	w.annotate("v-0", command)
+	w.annotate(command)
 	s = w.shard("the replica to be given up", "v-0", func(s *v1alpha1.Shard) bool { return s.IsGivenUp(away) })
 	got := s.Spec.Membership
 	if got.Epoch != 2 || got.Primary != m.Primary || !slices.Equal(got.InSync, []int64{m.Primary}) {
