@@ -138,9 +138,9 @@ func (z *former) trespass() {
 // send passes a request to the Primary, whom it knows as well as its successor does, or to any node.
 func (z *former) send(q *request) {
 	w := z.c.w
-	to := int(z.c.record.Primary) - 1
+	to := w.home(&z.c.record, z.c.record.Primary)
 	q.header.Epoch = z.c.record.Epoch
-	if w.chance(20) {
+	if to < 0 || w.chance(20) {
 		to = w.r.IntN(nodes)
 		q.header.Epoch = z.c.seen[to]
 	}

@@ -208,7 +208,7 @@ func (c *client) change(q *request, blocks int) {
 func (c *client) send(q *request) {
 	w := c.w
 	q.sent = w.t
-	to := int(c.record.Primary) - 1
+	to := w.home(&c.record, c.record.Primary)
 	q.header.Epoch = c.record.Epoch
 	switch {
 	case q.tries%3 == 2 || to < 0:
@@ -290,7 +290,7 @@ func (c *client) lost(k *clientConn) {
 // greeted sends what waits for a connection to the Primary.
 func (c *client) greeted(k *clientConn) {
 	for _, q := range c.pending {
-		if c.conns[k.to] == k && int(c.record.Primary)-1 == k.to {
+		if c.conns[k.to] == k && c.w.home(&c.record, c.record.Primary) == k.to {
 			c.send(q)
 		}
 	}

@@ -1,13 +1,16 @@
 // Package sim runs whole storenodes, Host, Machines and Store as they are in the product, in one goroutine from one
 // seed: over memory Devices that lose power, rot, hang, fail and get full; connections that break, delay, double and
-// are cut one way; clocks that drift up to the bound; attachments that are replaced and go on; and a keeper of records
-// that is slow, away, and told to promote the wrong Replica, late and twice.
+// are cut one way; clocks that drift up to the bound; processes that hand over before they end; attachments that are
+// replaced and go on; and a keeper of records that is slow, away, and told to promote the wrong Replica, late and twice.
+// Under the build tag `spares` each Shard has Replicas on three of four nodes: one that is lost is replaced on the
+// fourth, and may come back after. It is not the default until seed 310 passes: a Block that rots before the Journal
+// says that it was flushed, and then loses its process, is taken for a write that never ended.
 //
 // What is simulated is only what surrounds a Host: its Device (engine/mem), its Dialer and connections, its clock, and
 // its Authority. Everything is an event in one queue; chance comes from the seed alone. So a failure is replayed by its
 // seed:
 //
-//	make sim SEEDS=1000
+//	make sim SEEDS=2000
 //	make sim-replay SEED=42
 //
 // Seeds are independent, and run on all cores. A seed tells its story only as long as the simulator draws the same
@@ -22,13 +25,15 @@
 //   - When an attachment has opened a Shard, none of an older generation is acknowledged there or seen any more.
 //   - A Replica's Epoch never goes back in the life of a process, nor Committed in a reign.
 //   - After loss of power everywhere all that was flushed is there.
-//   - After healing all requests are answered, all Replicas are InSync again, hold the same Blocks, and can read them.
+//   - After healing all requests are answered, the Replicas that the record names are InSync again, hold the same
+//     Blocks, and can read them; those that were replaced are gone.
 //   - Memory of the pool is given back.
 //
 // # What limits the damage
 //
 // Nothing that the fault model lists under "not survived" is done, or else it is remembered that it was: power is not
-// lost where only unflushed copies would be left, unless everywhere at once; Blocks rot on one node in a run, and while
+// lost where only unflushed copies would be left, as far as the Replicas themselves remember, unless everywhere at once;
+// Blocks rot on one node in a run, and while
 // that one is alone in sync reads may fail, though never lie.
 //
 // Under the build tag `mutants` the test breaks one rule at a time (package mutant) and expects to see it within 2000

@@ -74,7 +74,7 @@ func (w *world) rot(n *node) {
 		n.device.Corrupt(at+w.r.Int64N(ident.BlockSize), w.r.IntN(8))
 	}
 	for _, r := range w.register.records {
-		w.torn = w.torn || len(r.InSync) == 1 && r.IsInSync(n.id())
+		w.torn = w.torn || len(r.InSync) == 1 && n.inSync(&r)
 	}
 }
 
@@ -162,9 +162,9 @@ func (w *world) mayLosePower(n *node) bool {
 		return false
 	}
 	for i, r := range w.register.records {
-		kept := !r.IsInSync(n.id())
+		kept := !n.inSync(&r)
 		for _, o := range w.nodes {
-			kept = kept || o != n && r.IsInSync(o.id()) && !o.isLossy(i)
+			kept = kept || o != n && o.inSync(&r) && !o.isLossy(i)
 		}
 		if !kept {
 			return false
@@ -205,14 +205,14 @@ func (w *world) atRest() {
 		if b, ok := c.history.check(); !ok {
 			w.failf("shard %d block %d: no order of its reads and writes explains them", i, b)
 		}
-		first := ""
-		for _, n := range w.nodes {
-			text := n.extents(uint32(i))
+		var first string
+		for _, n := range w.holders(c.index) {
+			text := n.extents(c.index)
 			if first == "" {
 				first = text
 			}
 			if text != first {
-				w.failf("replicas of shard %d differ at rest:\nn1: %s\nn%d: %s", i, first, n.index+1, text)
+				w.failf("replicas of shard %d differ at rest:\nfirst: %s\nn%d: %s", i, first, n.index+1, text)
 			}
 		}
 		w.readAll(c)
@@ -224,11 +224,7 @@ func (n *node) extents(index uint32) string {
 	text := "extents"
 	n.device.monitor.Enter()
 	defer n.device.monitor.Leave()
-	for _, info := range n.store.Replicas() {
-		if info.Key == ballast || info.Key.Shard.Index != index {
-			continue
-		}
-		handle, _ := n.store.Lookup(info.Key)
+	if handle, ok := n.store.Lookup(n.key(index)); ok {
 		n.store.Extents(handle, 0, func(x store.ExtentInfo) bool {
 			text += fmt.Sprintf(" %d:%x", x.Index, x.Digest)
 			return true
@@ -239,7 +235,7 @@ func (n *node) extents(index uint32) string {
 
 // readAll checks every Block on every Replica, past replication.
 func (w *world) readAll(c *client) {
-	for _, n := range w.nodes {
+	for _, n := range w.holders(c.index) {
 		for _, b := range c.oracle.Blocks() {
 			value, err := n.readBlock(c.index, b)
 			if err == nil {
@@ -264,11 +260,7 @@ func (n *node) readBlock(index uint32, b int64) (uint64, error) {
 	x := &waiter{}
 	var io store.IO
 	n.device.monitor.Enter()
-	for _, info := range n.store.Replicas() {
-		if info.Key.Shard.Index == index {
-			io.Replica, _ = n.store.Lookup(info.Key)
-		}
-	}
+	io.Replica, _ = n.store.Lookup(n.key(index))
 	io.Op, io.Offset, io.Length, io.Buf, io.Done = store.OpRead, b*4096, 4096, buf, x
 	n.store.Submit(&io)
 	n.store.Kick()

@@ -45,8 +45,10 @@ type node struct {
 	pipes []*pipe
 	// ill is what is wrong with the Device.
 	ill ill
-	// epochs that this process was seen at, by Shard.
-	epochs [shards]ident.Epoch
+	// epochs that this process's Replicas were seen at.
+	epochs map[ident.ReplicaKey]ident.Epoch
+	// applying: the process is making what the record wants, by Shard.
+	applying [shards]bool
 }
 
 func newNode(w *world, index int) *node {
@@ -56,10 +58,9 @@ func newNode(w *world, index int) *node {
 	}
 }
 
-func (n *node) id() ident.ReplicaID { return ident.ReplicaID(n.index + 1) }
-func (n *node) uuid() ident.UUID    { return uuidOf(n.index) }
-func (n *node) address() string     { return fmt.Sprintf("n%d:7800", n.index+1) }
-func (n *node) up() bool            { return !n.dead }
+func (n *node) uuid() ident.UUID { return uuidOf(n.index) }
+func (n *node) address() string  { return fmt.Sprintf("n%d:7800", n.index+1) }
+func (n *node) up() bool         { return !n.dead }
 
 func (n *node) now() replication.Instant {
 	return replication.Instant(float64(n.w.t)*n.rate) + replication.Instant(n.offset)
@@ -85,7 +86,7 @@ func (n *node) deliver(life int, f func()) {
 func (n *node) start() {
 	n.life++
 	n.dead, n.paused, n.left, n.held = false, false, false, nil
-	n.epochs = [shards]ident.Epoch{}
+	n.epochs, n.applying = map[ident.ReplicaKey]ident.Epoch{}, [shards]bool{}
 	name := fmt.Sprintf("n%d", n.index+1)
 	n.host = shard.New(shard.Options{
 		Name: name, Address: n.address(), Incarnation: uint64(n.life),
@@ -168,12 +169,12 @@ func (n *node) isLossy(index int) bool {
 	if n.dead {
 		return n.lossy[index]
 	}
-	for _, info := range n.store.Replicas() {
-		if info.Key.Shard == shardID(uint32(index)) {
-			return info.Lossy
-		}
+	handle, ok := n.store.Lookup(n.key(uint32(index)))
+	if !ok {
+		return false
 	}
-	return false
+	info, err := n.store.Info(handle)
+	return err == nil && info.Lossy
 }
 
 func (n *node) pause(d time.Duration) {
@@ -203,13 +204,14 @@ func (n *node) resume() {
 	}
 }
 
-// settled reports whether all Replicas are at the Epoch in force and in sync.
+// settled reports whether all Replicas are at the Epoch in force and in sync, and none is left that was replaced.
 func (n *node) settled() bool {
 	for _, s := range n.host.Statuses() {
 		if s.Key.Shard.Volume != volume {
 			continue
 		}
-		if s.State != shard.StateInSync || s.Epoch != n.w.register.records[s.Key.Shard.Index].Epoch {
+		if s.State != shard.StateInSync || s.Epoch != n.w.register.records[s.Key.Shard.Index].Epoch ||
+			s.Key != n.key(s.Key.Shard.Index) {
 			return false
 		}
 	}

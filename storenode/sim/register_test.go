@@ -27,6 +27,8 @@ type register struct {
 	created  int
 	// silent[a][b]: a has told that it does not hear from b.
 	silent [nodes][nodes]bool
+	// last is the newest Replica's number, by Shard.
+	last [shards]ident.ReplicaID
 }
 
 func newRegister(w *world) *register { return &register{w: w} }
@@ -43,20 +45,23 @@ func (g *register) begin() {
 	for i := range g.records {
 		r := &g.records[i]
 		for _, n := range g.w.nodes {
-			r.Replicas = append(r.Replicas, membership.Replica{ID: n.id(), Device: n.uuid(), Address: n.address()})
-			r.InSync = append(r.InSync, n.id())
+			if nodes == replicas || n.index != nodes-1-i {
+				r.Replicas = append(r.Replicas, n.replica(ident.ReplicaID(len(r.Replicas)+1)))
+				r.InSync = append(r.InSync, ident.ReplicaID(len(r.Replicas)))
+			}
 		}
-		for _, n := range g.w.nodes {
-			n.host.ApplyAsync(shard.Desired{
+		g.last[i] = replicas
+		for _, c := range r.Replicas {
+			g.w.nodes[g.w.home(r, c.ID)].host.ApplyAsync(shard.Desired{
 				Shard: shardID(uint32(i)), Size: shardSize, Record: membership.Record{Replicas: r.Replicas},
 			}, func(err error) {
 				if err != nil {
 					g.w.failf("create: %v", err)
 				}
 				g.created++
-				if g.created == nodes*shards {
+				if g.created == replicas*shards {
 					for i := range g.records {
-						g.records[i].Epoch, g.records[i].Primary = 1, ident.ReplicaID(1+i%nodes)
+						g.records[i].Epoch, g.records[i].Primary = 1, ident.ReplicaID(1+i%replicas)
 					}
 				}
 			})
@@ -64,7 +69,7 @@ func (g *register) begin() {
 	}
 }
 
-func (g *register) begun() bool { return g.created == nodes*shards }
+func (g *register) begun() bool { return g.created == replicas*shards }
 
 // watch is a node's look at the records, now and then.
 func (g *register) watch(n *node) {
@@ -87,14 +92,34 @@ func (g *register) publish(n *node) {
 	})
 }
 
+// tell has a node make what the record wants, one after the other, and delete a Replica that was replaced.
 func (g *register) tell(n *node, i int) {
+	if n.applying[i] {
+		return
+	}
+	n.applying[i] = true
 	life := n.life
 	d := g.desired(i)
 	n.host.ApplyAsync(d, func(err error) {
-		if err != nil && n.life == life && !errors.Is(err, shard.ErrStaleRecord) {
+		if n.life != life {
+			return
+		}
+		n.applying[i] = false
+		if err != nil && !errors.Is(err, shard.ErrStaleRecord) && !g.w.sick {
 			g.w.failf("n%d: %v", n.index+1, err)
 		}
 	})
+	for _, s := range n.host.Statuses() {
+		if s.Key.Shard != d.Shard || g.w.home(&d.Record, s.Key.Replica) >= 0 || d.Record.Epoch < s.Epoch {
+			continue
+		}
+		g.w.logf("n%d deletes %s", n.index+1, s.Key)
+		n.host.DeleteAsync(s.Key, func(err error) {
+			if err != nil && n.life == life && !g.w.sick {
+				g.w.failf("n%d: %v", n.index+1, err)
+			}
+		})
+	}
 }
 
 // propose is the way of a proposal to the keeper and of the decision back.
@@ -130,11 +155,11 @@ func (g *register) swap(index uint32, next membership.Record) {
 	if next.Epoch != r.Epoch+1 {
 		return
 	}
-	if !next.IsInSync(next.Primary) || len(next.Replicas) != nodes {
+	if !next.IsInSync(next.Primary) || len(next.Replicas) < replicas {
 		g.w.failf("proposed: %+v", next)
 	}
 	*r = next
-	if len(r.InSync) == 1 && g.w.rotten != nil && r.IsInSync(g.w.rotten.id()) {
+	if len(r.InSync) == 1 && g.w.rotten != nil && g.w.rotten.inSync(r) {
 		g.w.torn = true
 	}
 	g.w.logf("in force for %d: epoch %d primary %d of %v", index, next.Epoch, next.Primary, next.InSync)
@@ -147,13 +172,13 @@ func (g *register) unreachable(n *node, addresses []string) {
 }
 
 // suspects reports whether a Primary seems dead: it is, or the others do not hear from it, or for no reason at all.
-func (g *register) suspects(p *node) bool {
+func (g *register) suspects(r *membership.Record, p *node) bool {
 	if p.dead || p.paused {
 		return true
 	}
 	heard := 0
 	for _, n := range g.w.nodes {
-		if n != p && n.up() && !g.silent[n.index][p.index] {
+		if n != p && n.idIn(r) > 0 && n.up() && !g.silent[n.index][p.index] {
 			heard++
 		}
 	}
@@ -166,8 +191,11 @@ func (g *register) operate() {
 	w.after(w.between(200*time.Millisecond, 800*time.Millisecond), func() {
 		defer g.operate()
 		for i, r := range g.records {
-			p := w.nodes[r.Primary-1]
-			if g.away || !g.suspects(p) {
+			if g.away {
+				continue
+			}
+			if p := w.nodes[w.home(&r, r.Primary)]; !g.suspects(&r, p) {
+				g.repair(i, &r)
 				continue
 			}
 			next := membership.Record{Epoch: r.Epoch + 1, InSync: r.InSync, Replicas: r.Replicas}
@@ -178,18 +206,22 @@ func (g *register) operate() {
 			switch {
 			case mutant.Now == mutant.PromoteStale:
 				next.InSync = []ident.ReplicaID{next.Primary}
-			case !w.nodes[next.Primary-1].isLossy(i) && w.chance(50):
+			case !w.nodes[w.home(&r, next.Primary)].isLossy(i) && w.chance(50):
 				next.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(id ident.ReplicaID) bool { return id == r.Primary })
 			}
-			for range 2 {
-				g.deciding++
-				w.after(w.between(0, 900*time.Millisecond), func() {
-					g.deciding--
-					if !g.away {
-						g.swap(uint32(i), next)
-					}
-				})
-			}
+			g.decide(i, next)
+			g.decide(i, next)
+		}
+	})
+}
+
+// decide is the way of the operator's decision to the keeper.
+func (g *register) decide(i int, next membership.Record) {
+	g.deciding++
+	g.w.after(g.w.between(0, 900*time.Millisecond), func() {
+		g.deciding--
+		if !g.away {
+			g.swap(uint32(i), next)
 		}
 	})
 }
@@ -206,7 +238,7 @@ func (g *register) heir(r membership.Record) (heir ident.ReplicaID) {
 		}
 	}
 	for _, k := range g.w.r.Perm(len(candidates)) {
-		if id := candidates[k]; id != r.Primary && g.w.nodes[id-1].up() {
+		if id := candidates[k]; id != r.Primary && g.w.nodes[g.w.home(&r, id)].up() {
 			heir = id
 		}
 	}

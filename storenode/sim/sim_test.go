@@ -119,7 +119,8 @@ func TestStorenodesLoseNothingWhateverHappens(t *testing.T) {
 	}
 }
 
-// TestSeedsThatFoundSomething keeps what the simulator has found from coming back.
+// TestSeedsThatFoundSomething keeps the seeds by which something was found. They tell other stories whenever the
+// simulator learns a fault; tests of package store keep what they found from coming back.
 func TestSeedsThatFoundSomething(t *testing.T) {
 	for name, seed := range map[string]uint64{
 		"a damaged Block had a good one's checksum, so a Rebuild passed it over":  2235,

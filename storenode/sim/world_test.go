@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	nodes  = 3
-	shards = 2
+	// replicas of each Shard, on as many nodes; on others one that is lost is replaced.
+	replicas = 3
+	shards   = 2
 	// poolSize bounds the payloads of all nodes of a run together.
 	poolSize = 256 << 20
 )
@@ -246,11 +247,10 @@ func (w *world) inspect() {
 				if s.Key.Shard.Volume != volume {
 					continue
 				}
-				known := &n.epochs[s.Key.Shard.Index]
-				if s.Epoch < *known {
-					w.failf("%s is at epoch %d after %d", s.Key, s.Epoch, *known)
+				if known := n.epochs[s.Key]; s.Epoch < known {
+					w.failf("%s is at epoch %d after %d", s.Key, s.Epoch, known)
 				}
-				*known = s.Epoch
+				n.epochs[s.Key] = s.Epoch
 			}
 		}
 		w.inspect()
@@ -278,7 +278,8 @@ func (w *world) heal() {
 // quiet reports whether everything is as it should be in the end.
 func (w *world) quiet() bool {
 	for i, c := range w.clients {
-		if len(c.pending) > 0 || !c.opened || len(w.register.records[i].InSync) < nodes {
+		r := &w.register.records[i]
+		if len(c.pending) > 0 || !c.opened || len(r.InSync) < replicas || len(r.Replicas) > replicas {
 			return false
 		}
 	}

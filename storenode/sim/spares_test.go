@@ -1,0 +1,6 @@
+//go:build spares
+
+package sim_test
+
+// nodes, one of which each Shard has no Replica on.
+const nodes = replicas + 1
