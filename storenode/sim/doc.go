@@ -1,7 +1,8 @@
 // Package sim runs whole storenodes, Host, Machines and Store as they are in the product, in one goroutine from one
 // seed: over memory Devices that lose power, rot, hang, fail and get full; connections that break, delay, double and
 // are cut one way; clocks that drift up to the bound; processes that hand over before they end; attachments that are
-// replaced and go on; and a keeper of records that is slow, away, and told to promote the wrong Replica, late and twice.
+// replaced and go on; and a keeper of records that is slow, away, and told to promote the wrong Replica, late and
+// twice.
 // Under the build tag `spares` each Shard has Replicas on three of four nodes: one that is lost is replaced on the
 // fourth, and may come back after. It is not the default until seed 310 passes: a Block that rots before the Journal
 // says that it was flushed, and then loses its process, is taken for a write that never ended.
@@ -32,9 +33,8 @@
 // # What limits the damage
 //
 // Nothing that the fault model lists under "not survived" is done, or else it is remembered that it was: power is not
-// lost where only unflushed copies would be left, as far as the Replicas themselves remember, unless everywhere at once;
-// Blocks rot on one node in a run, and while
-// that one is alone in sync reads may fail, though never lie.
+// lost where only unflushed copies would be left, as far as the Replicas themselves remember, unless everywhere at
+// once; Blocks rot on one node in a run, and while that one is alone in sync reads may fail, though never lie.
 //
 // Under the build tag `mutants` the test breaks one rule at a time (package mutant) and expects to see it within 2000
 // seeds; make sim-mutants prints by which seed.

@@ -59,7 +59,8 @@ func (g *register) repair(i int, r *membership.Record) {
 	next := membership.Record{Epoch: r.Epoch + 1, Primary: r.Primary, InSync: slices.Clone(r.InSync)}
 	if surplus := g.surplus(r); surplus > 0 {
 		next.InSync = slices.DeleteFunc(next.InSync, func(id ident.ReplicaID) bool { return id == surplus })
-		next.Replicas = slices.DeleteFunc(slices.Clone(r.Replicas), func(c membership.Replica) bool { return c.ID == surplus })
+		isIt := func(c membership.Replica) bool { return c.ID == surplus }
+		next.Replicas = slices.DeleteFunc(slices.Clone(r.Replicas), isIt)
 		w.logf("replica %d of %d is to be taken off", surplus, i)
 		g.decide(i, next)
 		return
