@@ -27,6 +27,7 @@ type options struct {
 	last                 time.Duration
 	rounds, replicas     int
 	profile              string
+	alone                bool
 	memory               *buffer.Pool
 }
 
@@ -40,6 +41,7 @@ func main() {
 	flag.DurationVar(&o.last, "time", 1500*time.Millisecond, "how long each measurement lasts")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each load is measured")
 	flag.IntVar(&o.replicas, "replicas", 3, "replicas of the volume")
+	flag.BoolVar(&o.alone, "alone", false, "leave out the raw file, to profile Shale or to count its system calls")
 	flag.StringVar(&o.profile, "profile", "", "directory for CPU profiles of all processes")
 	flag.Parse()
 	o.size, o.shardSize = mib<<20, (mib<<20)/2
@@ -89,7 +91,11 @@ func (o *options) compare(ctx context.Context, dir string) error {
 
 func (o *options) measure(ctx context.Context, s *shale, disk *raw) error {
 	fill := workload{name: "fill", write: true, block: 1 << 20, depth: 4}
-	for _, on := range []target{disk, s} {
+	filled := []target{disk, s}
+	if o.alone {
+		filled = filled[1:]
+	}
+	for _, on := range filled {
 		if _, err := o.drive(on, fill, whole); err != nil {
 			return fmt.Errorf("fill: %w", err)
 		}
@@ -105,9 +111,12 @@ func (o *options) measure(ctx context.Context, s *shale, disk *raw) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			x, err := o.one(disk, nil, w)
-			if err != nil {
-				return fmt.Errorf("%s on the raw file: %w", w.name, err)
+			var x result
+			if !o.alone {
+				var err error
+				if x, err = o.one(disk, nil, w); err != nil {
+					return fmt.Errorf("%s on the raw file: %w", w.name, err)
+				}
 			}
 			y, err := o.one(s, s, w)
 			if err != nil {
