@@ -3,6 +3,7 @@ package checksum
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -27,15 +28,24 @@ func Blocks(b []byte, sums []uint32) {
 // Payload is the checksum of a frame's payload of whole Blocks, from those of its Blocks: their CRC32C, little endian.
 // So the bytes are summed once on each node, for the frame that came, the Store, and the frames that go on.
 func Payload(sums []uint32) uint32 {
-	var crc uint32
-	var encoded [64 * 4]byte
-	for len(sums) > 0 {
-		n := min(len(sums), len(encoded)/4)
-		for i, sum := range sums[:n] {
-			binary.LittleEndian.PutUint32(encoded[4*i:], sum)
-		}
-		crc = crc32.Update(crc, castagnoli, encoded[:4*n])
-		sums = sums[n:]
+	if len(sums) == 0 {
+		return 0
 	}
-	return crc
+	if littleEndian {
+		// As they lie in memory. A copy would be allocated each time: the table's function is known only at run time.
+		encoded := unsafe.Slice((*byte)(unsafe.Pointer(&sums[0])), 4*len(sums))
+		return crc32.Update(0, castagnoli, encoded)
+	}
+	return payloadElsewhere(sums)
+}
+
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
+// payloadElsewhere is Payload on a machine that is not little endian.
+func payloadElsewhere(sums []uint32) uint32 {
+	encoded := make([]byte, 0, 4*len(sums))
+	for _, sum := range sums {
+		encoded = binary.LittleEndian.AppendUint32(encoded, sum)
+	}
+	return crc32.Update(0, castagnoli, encoded)
 }

@@ -43,6 +43,25 @@ func TestThePayloadsChecksumKnowsEachBlockAndTheirOrder(t *testing.T) {
 	}
 }
 
+func TestThePayloadsChecksumIsTheSameOnAllMachines(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 63, 64, 65, 256} {
+		sums := make([]uint32, n)
+		for i := range sums {
+			sums[i] = 0x01020304 * uint32(i+1)
+		}
+		if got, want := Payload(sums), payloadElsewhere(sums); got != want {
+			t.Errorf("%d blocks: %08x, elsewhere %08x", n, got, want)
+		}
+	}
+}
+
+func TestThePayloadsChecksumAllocatesNothing(t *testing.T) {
+	sums := make([]uint32, 256)
+	if n := testing.AllocsPerRun(100, func() { Payload(sums) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func BenchmarkBlock(b *testing.B) {
 	data := make([]byte, ident.BlockSize)
 	b.SetBytes(ident.BlockSize)

@@ -68,8 +68,10 @@ type cqe struct {
 type ring struct {
 	fd int
 	// file is fd as the runtime's poller knows it, raw the way to wait for it.
-	file    *os.File
-	raw     syscall.RawConn
+	file *os.File
+	raw  syscall.RawConn
+	// there is isThere as a func, made once so that wait allocates nothing.
+	there   func(uintptr) bool
 	memory  []byte
 	entries []byte
 
@@ -91,6 +93,7 @@ func newRing(size uint32) (*ring, error) {
 		return nil, fmt.Errorf("set up io_uring: %w", errno)
 	}
 	r := &ring{fd: int(fd)}
+	r.there = r.isThere
 	if err := r.watch(); err != nil {
 		r.close()
 		return nil, err
@@ -176,11 +179,14 @@ func (r *ring) submit() error {
 
 // wait sleeps until a completion is there. It may be called outside the monitor.
 func (r *ring) wait() error {
-	err := r.raw.Read(func(uintptr) bool { return atomic.LoadUint32(r.cqHead) != atomic.LoadUint32(r.cqTail) })
-	if err != nil {
+	if err := r.raw.Read(r.there); err != nil {
 		return fmt.Errorf("wait for io_uring: %w", err)
 	}
 	return nil
+}
+
+func (r *ring) isThere(uintptr) bool {
+	return atomic.LoadUint32(r.cqHead) != atomic.LoadUint32(r.cqTail)
 }
 
 // completion takes the oldest completion.
