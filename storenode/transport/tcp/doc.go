@@ -6,6 +6,9 @@
 // Flush is at work others return at once, and what they queued goes with its next call. So batches grow with load and
 // a single frame is never delayed.
 //
+// Connections within one machine control congestion in the plainest way, whatever the host's default is: a client on
+// the node of its Primary meets no congestion, but would meet the timers by which BBR paces. Others keep the default.
+//
 // # Limits
 //
 // A payload is copied once, from the read buffer into a Buffer of the Pool; while the Pool is exhausted the reader

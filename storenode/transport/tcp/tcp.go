@@ -173,12 +173,23 @@ func tune(c *net.TCPConn, raw syscall.RawConn) error {
 		c.SetNoDelay(true),
 		c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: 2}),
 	)
+	local := isLocal(c.LocalAddr(), c.RemoteAddr())
 	var option error
 	control := raw.Control(func(fd uintptr) {
+		if local {
+			_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, localCongestion) // only speed
+		}
 		option = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(stallTimeout/time.Millisecond))
 	})
 	if err := errors.Join(err, control, option); err != nil {
 		return fmt.Errorf("set up connection: %w", err)
 	}
 	return nil
+}
+
+// isLocal reports whether both ends are on this machine, as far as addresses tell.
+func isLocal(local, remote net.Addr) bool {
+	l, okL := local.(*net.TCPAddr)
+	r, okR := remote.(*net.TCPAddr)
+	return okL && okR && (l.IP.Equal(r.IP) || l.IP.IsLoopback())
 }
