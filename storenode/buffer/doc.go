@@ -4,6 +4,9 @@
 // back when its last reference is released. The Pool never grows past its limit: Get then answers nil, and the caller
 // stops taking work until memory returns (back-pressure), instead of failing later.
 //
+// Large Buffers lie in huge pages where the kernel has some (transparent_hugepage/enabled not "never"): what is written
+// from them is pinned, mapped and sent to the Device as one piece.
+//
 // Whoever brings the bytes may leave the checksums of their 4 KiB parts with them, so that each hop and the Store need
 // not sum them again; and what memory breaks on the way does not get a good checksum at the next hop.
 //

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -22,10 +23,18 @@ const MaxSize = 1 << 20
 // slabSize is what is mapped at a time, in bytes of address space; memory follows only when it is touched.
 const slabSize = 4 << 20
 
+// hugePage is how much memory one entry of the processor's tables can speak of, in bytes; hugeFrom is the smallest size
+// of Buffers made of such: what is written from them is one piece for the kernel and the Device, not one for each 4 KiB.
+const (
+	hugePage = 2 << 20
+	hugeFrom = 64 << 10
+)
+
 // Pool hands out Buffers. Its memory is mapped outside the Go heap and never moves.
 //
 // The limit bounds what is handed out and, together with what lies free, what is resident: memory that lies free in one
-// size is returned to the kernel before another size grows past the limit.
+// size is returned to the kernel before another size grows past the limit. Of huge pages the kernel gives a whole one when
+// its first byte is touched, so a part of one for each of the large sizes may be resident before it is counted.
 type Pool struct {
 	mu sync.Mutex
 	// limit, inUse and resident in bytes: inUse <= resident <= limit.
@@ -102,6 +111,10 @@ func (p *Pool) growLocked(class int) *Buffer {
 	b := p.cold[class]
 	p.cold[class] = b.next
 	p.resident += size
+	if b.chilled {
+		b.chilled = false
+		advise(b.memory, unix.MADV_HUGEPAGE)
+	}
 	return b
 }
 
@@ -116,19 +129,25 @@ func (p *Pool) chillLocked() {
 		b.next = p.cold[class]
 		p.cold[class] = b
 		p.resident -= classes[class]
-		_ = unix.Madvise(b.memory, unix.MADV_DONTNEED) // only the accounting depends on it
+		if classes[class] >= hugeFrom {
+			b.chilled = true
+			advise(b.memory, unix.MADV_NOHUGEPAGE) // else the kernel may make it whole again, out of memory
+		}
+		advise(b.memory, unix.MADV_DONTNEED)
 		return
 	}
 	invariant.Check(false, "resident %d bytes, in use %d, and nothing is free", p.resident, p.inUse)
 }
 
 func (p *Pool) mapLocked(class int) error {
-	memory, err := unix.Mmap(-1, 0, slabSize, unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	memory, err := mapSlab()
 	if err != nil {
-		return fmt.Errorf("map %d bytes: %w", slabSize, err)
+		return err
 	}
 	size := classes[class]
+	if size >= hugeFrom {
+		advise(memory, unix.MADV_HUGEPAGE)
+	}
 	buffers := make([]Buffer, slabSize/size)
 	sums := make([]uint32, slabSize/Alignment)
 	for i := range buffers {
@@ -141,6 +160,20 @@ func (p *Pool) mapLocked(class int) error {
 	}
 	return nil
 }
+
+// mapSlab is slabSize of address space that begins with a huge page. What is mapped beside it is never touched.
+func mapSlab() ([]byte, error) {
+	memory, err := unix.Mmap(-1, 0, slabSize+hugePage, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes: %w", slabSize+hugePage, err)
+	}
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(memory))) % hugePage
+	return memory[skip : skip+slabSize], nil
+}
+
+// advise tells the kernel what is meant with memory. One that does not know it costs speed, or our figures' truth.
+func advise(memory []byte, advice int) { _ = unix.Madvise(memory, advice) }
 
 func (p *Pool) put(b *Buffer) {
 	p.mu.Lock()
@@ -170,6 +203,8 @@ type Buffer struct {
 	// sums are checksums of its 4 KiB parts, if summed.
 	sums   []uint32
 	summed bool
+	// chilled: its memory was returned to the kernel, and is no part of a huge page.
+	chilled bool
 }
 
 // Bytes are the Buffer's contents, as long as was asked for.
@@ -195,7 +230,7 @@ func (b *Buffer) DropSums() { b.summed = false }
 // SumsRoom is where the checksums of the 4 KiB parts of Bytes go.
 func (b *Buffer) SumsRoom() []uint32 { return b.sums[:b.length/Alignment] }
 
-// Sums are the checksums of the 4 KiB parts of Bytes, CRC32C, or nil if nobody has summed them.
+// Sums are the checksums of the 4 KiB parts of Bytes, or nil if nobody has summed them.
 func (b *Buffer) Sums() []uint32 {
 	if !b.summed {
 		return nil

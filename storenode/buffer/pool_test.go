@@ -94,3 +94,45 @@ func BenchmarkGetRelease(b *testing.B) {
 		p.Get(4096).Release()
 	}
 }
+
+// TestLargeBuffersLieInOneHugePage: else each would be two pieces for the kernel, where it has huge pages.
+func TestLargeBuffersLieInOneHugePage(t *testing.T) {
+	const hugePage = 2 << 20
+	p := buffer.New(32 << 20)
+	for _, n := range []int{64 << 10, 256 << 10, buffer.MaxSize} {
+		for b := p.Get(n); b != nil && p.Stats().InUse <= 10<<20; b = p.Get(n) {
+			at := uintptr(unsafe.Pointer(&b.Bytes()[0]))
+			if at/hugePage != (at+uintptr(n)-1)/hugePage {
+				t.Fatalf("buffer of %d bytes at %#x", n, at)
+			}
+			defer b.Release()
+		}
+	}
+}
+
+// TestMemoryGoesFromSizeToSizeAndBack: what large Buffers gave up they take again, and nobody's bytes change.
+func TestMemoryGoesFromSizeToSizeAndBack(t *testing.T) {
+	const limit = 4 << 20
+	p := buffer.New(limit)
+	for round := range 3 {
+		for _, n := range []int{256 << 10, 4 << 10, 64 << 10, 1 << 20} {
+			var held []*buffer.Buffer
+			for b := p.Get(n); b != nil; b = p.Get(n) {
+				b.Bytes()[0], b.Bytes()[n-1] = byte(len(held)), byte(round)
+				held = append(held, b)
+			}
+			if len(held) != limit/n {
+				t.Fatalf("round %d: %d buffers of %d bytes, want %d", round, len(held), n, limit/n)
+			}
+			for i, b := range held {
+				if b.Bytes()[0] != byte(i) || b.Bytes()[n-1] != byte(round) {
+					t.Fatalf("round %d: buffer %d of %d bytes has changed", round, i, n)
+				}
+				b.Release()
+			}
+			if s := p.Stats(); s.Resident > limit || s.InUse != 0 {
+				t.Fatalf("round %d: stats %+v", round, s)
+			}
+		}
+	}
+}
