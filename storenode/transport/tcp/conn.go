@@ -24,9 +24,6 @@ const (
 	helloTimeout = 5 * time.Second
 	// keepAlive finds peers that vanished while nothing is sent.
 	keepAlive = 5 * time.Second
-	// localCongestion is the control of congestion within this machine, where there is none: the plainest, which each
-	// kernel has. BBR, the default of many hosts, would pace what is sent by timers.
-	localCongestion = "reno"
 )
 
 // Metrics count over all connections that share them.

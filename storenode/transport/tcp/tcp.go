@@ -45,7 +45,7 @@ type Dialer struct{ Options *Options }
 
 // Dial implements transport.Dialer.
 func (d Dialer) Dial(ctx context.Context, address string, h transport.Handler) (transport.Conn, error) {
-	var dialer net.Dialer
+	dialer := net.Dialer{Control: beginLocal}
 	c, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, err)
@@ -71,7 +71,7 @@ type Listener struct {
 
 // Listen starts to listen at address, host:port.
 func Listen(ctx context.Context, address string, o *Options) (*Listener, error) {
-	var config net.ListenConfig
+	config := net.ListenConfig{Control: beginLocal}
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", address, err)
@@ -176,8 +176,8 @@ func tune(c *net.TCPConn, raw syscall.RawConn) error {
 	local := isLocal(c.LocalAddr(), c.RemoteAddr())
 	var option error
 	control := raw.Control(func(fd uintptr) {
-		if local {
-			_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, localCongestion) // only speed
+		if !local {
+			leadsElsewhere(int(fd))
 		}
 		option = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(stallTimeout/time.Millisecond))
 	})
@@ -185,11 +185,4 @@ func tune(c *net.TCPConn, raw syscall.RawConn) error {
 		return fmt.Errorf("set up connection: %w", err)
 	}
 	return nil
-}
-
-// isLocal reports whether both ends are on this machine, as far as addresses tell.
-func isLocal(local, remote net.Addr) bool {
-	l, okL := local.(*net.TCPAddr)
-	r, okR := remote.(*net.TCPAddr)
-	return okL && okR && (l.IP.Equal(r.IP) || l.IP.IsLoopback())
 }
