@@ -23,8 +23,9 @@ const MaxSize = 1 << 20
 // slabSize is what is mapped at a time, in bytes of address space; memory follows only when it is touched.
 const slabSize = 4 << 20
 
-// hugePage is how much memory one entry of the processor's tables can speak of, in bytes; hugeFrom is the smallest size
-// of Buffers made of such: what is written from them is one piece for the kernel and the Device, not one for each 4 KiB.
+// hugePage is how much memory one entry of the processor's tables can speak of, in bytes; hugeFrom is the smallest
+// size of Buffers made of such: what is written from them is one piece for the kernel and the Device, not one for each
+// 4 KiB.
 const (
 	hugePage = 2 << 20
 	hugeFrom = 64 << 10
@@ -33,8 +34,8 @@ const (
 // Pool hands out Buffers. Its memory is mapped outside the Go heap and never moves.
 //
 // The limit bounds what is handed out and, together with what lies free, what is resident: memory that lies free in one
-// size is returned to the kernel before another size grows past the limit. Of huge pages the kernel gives a whole one when
-// its first byte is touched, so a part of one for each of the large sizes may be resident before it is counted.
+// size is returned to the kernel before another size grows past the limit. Of huge pages the kernel gives a whole one
+// when its first byte is touched, so a part of one for each of the large sizes may be resident before it is counted.
 type Pool struct {
 	mu sync.Mutex
 	// limit, inUse and resident in bytes: inUse <= resident <= limit.

@@ -11,8 +11,8 @@ import (
 // kernel has. BBR, the default of many hosts, would pace what is sent by timers.
 const localCongestion = "reno"
 
-// beginLocal lets a socket begin with localCongestion: one that began with BBR is paced for ever. Those that turn out to
-// lead elsewhere get the host's choice when they are set up. An error costs speed, no more.
+// beginLocal lets a socket begin with localCongestion: one that began with BBR is paced for ever. Those that turn out
+// to lead elsewhere get the host's choice when they are set up. An error costs speed, no more.
 func beginLocal(_, _ string, raw syscall.RawConn) error {
 	return raw.Control(func(fd uintptr) { setCongestion(int(fd), localCongestion) })
 }
