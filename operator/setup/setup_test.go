@@ -47,7 +47,10 @@ func TestMain(m *testing.M) {
 			"try KUBEBUILDER_ASSETS=$(go run ./hack/toolbox/build -dir envtest)")
 		os.Exit(m.Run())
 	}
-	env := &envtest.Environment{CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true}
+	env := &envtest.Environment{
+		CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true,
+		ControlPlaneStartTimeout: 3 * patience, ControlPlaneStopTimeout: patience, // a busy machine takes more than 20 s
+	}
 	var err error
 	if cluster, err = env.Start(); err != nil {
 		fmt.Println("start envtest:", err)
