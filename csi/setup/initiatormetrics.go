@@ -60,6 +60,8 @@ func registerVolumes(r prometheus.Registerer, m *client.Metrics) {
 		func() float64 { return float64(m.TooFew.Load()) })
 	count("map_questions_total", "Questions for the map of an attached volume.",
 		func() float64 { return float64(m.Asked.Load()) })
+	count("unreached_total", "Questions that told of a Primary that cannot be reached from here.",
+		func() float64 { return float64(m.Unreached.Load()) })
 	count("stalled_seconds_total", "Time in which volumes with requests in flight made no progress.", m.StalledSeconds)
 	now("stalled_volumes", "Volumes that make no progress now.", func() float64 { return float64(m.Stalled.Load()) })
 	now("requests_in_flight", "Requests in flight now.", func() float64 { return float64(m.InFlight.Load()) })

@@ -33,7 +33,7 @@ func (f *findings) tell(ctx context.Context, statuses []shard.Status) {
 		before := f.told[s.Key]
 		now := s.Findings
 		if now.Healed < before.Healed || now.Lost < before.Lost || now.Different < before.Different ||
-			now.Stuck < before.Stuck {
+			now.Stuck < before.Stuck || now.Slow < before.Slow {
 			before = shard.Findings{} // the Replica is in service anew
 		}
 		here[s.Key] = now
@@ -70,6 +70,10 @@ func (f *findings) emit(ctx context.Context, s *shard.Status, before shard.Findi
 	if n := now.Stuck - before.Stuck; n > 0 {
 		f.events.Eventf(&object, nil, corev1.EventTypeWarning, v1alpha1.ReasonStalled, "HandOver",
 			"the primary left %d times because its device did not answer; the last finding: %s", n, now.Last)
+	}
+	if n := now.Slow - before.Slow; n > 0 {
+		f.events.Eventf(&object, nil, corev1.EventTypeWarning, "ReplicaSlow", "Evict",
+			"a replica made all writes slow %d times and was left out for a while; the last finding: %s", n, now.Last)
 	}
 	return true
 }

@@ -45,6 +45,8 @@ type cluster struct {
 	seen    map[wire.Opcode]int
 	chance  *rand.Rand
 	faults  faults
+	// yielded counts the Primaries that were replaced because a client did not reach them.
+	yielded int
 }
 
 // faults are chances from 0 to 1 for each request.
@@ -211,6 +213,10 @@ func (s *served) hello(c transport.Conn, f *transport.Frame) error {
 func (n *node) open(c transport.Conn, f *transport.Frame) error {
 	n.asked++
 	x := n.cluster
+	if r := &x.records[f.Shard.Index]; f.Flags&wire.FlagUnreached != 0 && f.Epoch == r.Epoch {
+		r.Epoch, r.Primary = r.Epoch+1, ident.ReplicaID(n.index+1) // as if the Primary had yielded
+		x.yielded++
+	}
 	switch {
 	case n.unknown:
 		return c.Send(reply(f, wire.StatusNotFound, nil))

@@ -65,6 +65,8 @@ const (
 	openTicks = 25
 	// quietTicks is how long a Shard may make no progress before others are asked who its Primary is.
 	quietTicks = 50
+	// pleadTicks is how long a Primary may not be heard before others are asked to take over.
+	pleadTicks = 100
 	// stallTicks is the same for the log and the metrics.
 	stallTicks = 50
 	// busyTicks bounds the pause after a busy answer; it grows up to that.
@@ -146,8 +148,9 @@ type Metrics struct {
 	Resends, Redirects, Busy atomic.Int64
 	// TooFew counts answers that too few Replicas are in sync for a change.
 	TooFew atomic.Int64
-	// Asked counts the questions for a map after Open.
-	Asked atomic.Int64
+	// Asked counts the questions for a map after Open, Unreached those among them that told that a Primary cannot be
+	// reached from here.
+	Asked, Unreached atomic.Int64
 	// StalledTicks counts ticks in which a Volume made no progress, see StalledSeconds.
 	StalledTicks atomic.Int64
 	// Stalled is the number of Volumes that make no progress now.

@@ -26,6 +26,8 @@ type peer struct {
 	failures, dial int64
 	// cause of the last failure.
 	cause error
+	// heard is the tick of the last frame from there.
+	heard int64
 }
 
 // peerAt is the storenode at address.
@@ -149,6 +151,7 @@ func (l *link) Frame(_ transport.Conn, f *transport.Frame) error {
 // take does what a frame says; what it keeps of the payload it takes out of f.
 func (l *link) take(f *transport.Frame) error {
 	v := l.volume
+	l.peer.heard = v.now
 	switch {
 	case !f.IsReply() || l.greeted == (f.Opcode == wire.OpHello):
 		return fmt.Errorf("operation %d: %w", f.Opcode, errRole)

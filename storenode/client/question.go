@@ -45,6 +45,10 @@ func (v *Volume) ask(s *shard) {
 			Opcode: wire.OpOpen, Request: q.id, Session: v.session, Generation: v.o.Generation,
 			Shard: ident.ShardID{Volume: v.o.Volume, Index: s.index},
 		}}
+		if s.unreached() {
+			f.Flags, f.Epoch = wire.FlagUnreached, s.record.Epoch
+			v.o.Metrics.Unreached.Add(1)
+		}
 		if p.link.conn.Send(&f) != nil {
 			continue
 		}

@@ -238,6 +238,13 @@ func (s *shard) troubled() bool {
 		s.volume.now-s.progress > quietTicks)
 }
 
+// unreached says that the Primary is known and cannot be reached from here. Others may reach it, so that nobody
+// replaces it unless they are told.
+func (s *shard) unreached() bool {
+	return s.outstanding > 0 && s.primary != nil && s.volume.now-s.progress > pleadTicks &&
+		s.volume.now-s.primary.heard > pleadTicks
+}
+
 // stalled says that the Shard makes no progress.
 func (s *shard) stalled() bool { return s.outstanding > 0 && s.volume.now-s.progress > stallTicks }
 

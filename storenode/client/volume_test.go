@@ -369,3 +369,33 @@ func TestARecordOfALowerEpochIsIgnored(t *testing.T) {
 		t.Errorf("record is %+v", s.record)
 	}
 }
+
+// A Primary that only this client cannot reach is replaced by nobody, unless somebody is told.
+func TestAPrimaryThatCannotBeReachedFromHereIsToldOf(t *testing.T) {
+	x := newCluster(t, 3, 1, 1<<20)
+	v := x.open(t)
+	x.nodes[0].set(func(n *node) { n.silent = true })
+	do(t, v, OpWrite, 0, 4096, pattern(4096, 1))
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.yielded != 1 || x.records[0].Primary == 1 {
+		t.Errorf("%d Primaries yielded, replica %d is the Primary", x.yielded, x.records[0].Primary)
+	}
+}
+
+func TestAPrimaryThatAnswersAndIsBusyIsNotToldOf(t *testing.T) {
+	x := newCluster(t, 3, 1, 1<<20)
+	v := x.open(t)
+	x.nodes[0].set(func(n *node) { n.answer = wire.StatusBusy })
+	c := begin(v, OpWrite, 0, 4096, pattern(4096, 1))
+	until(func() bool { return v.o.Metrics.StalledTicks.Load() > 2*pleadTicks })
+	x.nodes[0].set(func(n *node) { n.answer = 0 })
+	if _, err := c.end(); err != nil {
+		t.Error(err)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.yielded != 0 {
+		t.Errorf("%d Primaries yielded", x.yielded)
+	}
+}

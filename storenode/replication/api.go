@@ -195,6 +195,10 @@ const (
 	Differs
 	// Stuck: the Primary's own Device did not answer within the deadline, so another Replica is to be Primary.
 	Stuck
+	// Slow: the Replica has changes much later than the others, so it leaves InSync for a while.
+	Slow
+	// Yielded: a client reaches From and not this Replica, so From is to be Primary.
+	Yielded
 )
 
 // Finding is news of Blocks of a Replica.

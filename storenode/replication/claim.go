@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication/mutant"
@@ -28,6 +29,10 @@ type claim struct {
 	flushing     bool
 	flushed      bool
 	handover     bool
+	// wished to be Primary by a client that does not reach this one; 0 if nobody is.
+	wished ident.ReplicaID
+	// served is since when, by the Machine's patience.
+	served time.Duration
 }
 
 // span is a range of the Shard within one Extent, in bytes.
@@ -52,6 +57,7 @@ func (m *Machine) reignBegins() {
 	m.claim = claim{tails: m.claim.tails[:0], own: m.claim.own[:0], digests: m.claim.digests[:0], spans: m.claim.spans[:0]}
 	m.sessions.forget()
 	m.doomed, m.lost = 0, m.lost[:0]
+	m.pace.Begin(m.patience)
 	for i := range m.members {
 		b := &m.members[i]
 		*b = member{
@@ -70,7 +76,7 @@ func (m *Machine) reignBegins() {
 
 // goOn is a new Epoch of the same reign.
 func (m *Machine) goOn() {
-	m.claim.handover = false
+	m.claim.handover, m.claim.wished = false, 0
 	m.lost = m.lost[:0] // a new member may have kept what the others lost
 	for i := range m.members {
 		b := &m.members[i]
@@ -127,7 +133,7 @@ func (m *Machine) abandon() {
 	}
 	m.order, m.healing, m.lost, m.scrub = order{}, [MaxHeals]*operation{}, m.lost[:0], scrub{}
 	m.sessions.forget()
-	m.reign, m.claim.handover = 0, false
+	m.reign, m.claim.handover, m.claim.wished = 0, false, 0
 	for i := range m.members {
 		b := &m.members[i]
 		b.state, b.failed, b.proposed, b.join = memberOut, false, false, join{}
@@ -277,7 +283,7 @@ func (m *Machine) settle() {
 		o.kind, o.internal = kindFlush, true
 		m.order.insert(o)
 	case c.flushed:
-		m.stage = stageServing
+		m.stage, c.served = stageServing, m.patience
 		m.sound()
 	}
 }
@@ -289,6 +295,11 @@ func (m *Machine) sound() {
 	}
 }
 
+// mayLead reports whether a member may be Primary: it has everything, and answers.
+func (b *member) mayLead() bool {
+	return b.inSync && !b.failed && b.state == memberFollowing && b.connected
+}
+
 // yields reports whether the Device here has failed and another Replica can do better. Without one this Replica goes on
 // as well as it can, and brings another in sync, that can.
 func (m *Machine) yields() bool { return m.broken && m.heir() != nil }
@@ -298,7 +309,7 @@ func (m *Machine) heir() *member {
 	var found *member
 	for i := range m.members {
 		b := &m.members[i]
-		if b.id == 0 || !b.inSync || b.failed || b.state != memberFollowing || !b.connected {
+		if b.id == 0 || !b.mayLead() {
 			continue
 		}
 		switch {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/wire"
 )
 
 // Leave begins the controlled hand-over: the storenode of this Replica is about to end. A Primary that serves goes on
@@ -60,3 +61,34 @@ func (m *Machine) herald() {
 // HandOverTime is how long a storenode that ends waits at most until its Shards are served elsewhere. Rounds of the
 // keeper of records take milliseconds; what takes longer is the end of a Rebuild without which nobody could take over.
 const HandOverTime = 20 * time.Second
+
+// yieldPause is how long a Primary serves at least before it yields, so that two clients which reach different
+// Replicas do not send a Shard to and fro all the time.
+const yieldPause = 5 * time.Second
+
+// Plead tells that a client cannot reach the Primary of that Epoch, and reaches this Replica. Storenodes hear that
+// Primary, so nobody would replace it. It is asked to let this Replica be Primary.
+func (m *Machine) Plead(now Instant, epoch ident.Epoch) {
+	m.at(now)
+	if m.stage == stageFollowing && epoch == m.record.Epoch && m.record.IsInSync(m.self) && !m.leaving {
+		m.send(wire.Header{Opcode: wire.OpYield, Epoch: epoch, To: m.record.Primary}, nil)
+	}
+	m.advance()
+}
+
+// yield takes the plea of a member. This Replica stays InSync, unless it has other reasons to leave.
+func (m *Machine) yield(message *Message) {
+	if message.Payload != nil {
+		message.Payload.Release()
+	}
+	b := m.member(message.From)
+	if b == nil || !b.mayLead() || b.leaving || message.Epoch != m.record.Epoch ||
+		m.stage != stageServing || m.claim.handover || m.patience-m.claim.served < yieldPause {
+		return
+	}
+	m.claim.handover, m.claim.wished = true, b.id
+	m.find(Finding{Kind: Yielded, Replica: m.self, From: b.id})
+}
+
+// stays reports whether a Primary that hands over remains InSync.
+func (m *Machine) stays() bool { return m.claim.wished != 0 && !m.broken && !m.leaving }

@@ -7,6 +7,7 @@ import (
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/invariant"
 	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/pace"
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
@@ -87,6 +88,7 @@ type Machine struct {
 	sessions    sessions
 	proposal    proposal
 	claim       claim
+	pace        pace.Pace
 
 	follow follow
 
@@ -126,6 +128,8 @@ func (m *Machine) Step(now Instant, message *Message) {
 		m.request(message)
 	case h.Opcode == wire.OpRecord:
 		m.toldRecord(h, p)
+	case h.Opcode == wire.OpYield:
+		m.yield(message)
 	case h.IsReply():
 		m.reply(h, p)
 	default:
@@ -184,6 +188,7 @@ func (m *Machine) Tick(now Instant) {
 		m.watch()
 		m.again()
 		m.watchDevice()
+		m.watchPace()
 		m.scrub.rested = true
 	}
 	if m.proposal.open && m.patience-m.proposal.at > m.c.Timing.Deadline {

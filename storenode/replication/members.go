@@ -6,6 +6,7 @@ import (
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/pace"
 	"github.com/shale-storage/shale/storenode/replication/mutant"
 	"github.com/shale-storage/shale/storenode/wire"
 )
@@ -49,8 +50,8 @@ type member struct {
 	askAgain bool
 	// told: it has the Record in force.
 	told bool
-	// leaving: its storenode is about to end.
-	leaving bool
+	// leaving: its storenode is about to end. slow: it is left out for a while.
+	leaving, slow bool
 
 	// lastSeq, committed and powerLost are what it answered when asked for its tail.
 	lastSeq, committed ident.Seq
@@ -154,8 +155,11 @@ func (m *Machine) dropDoomed() {
 // drop takes a member that is not needed out of everything in flight.
 func (m *Machine) drop(b *member) {
 	m.release(b)
-	b.failed, b.join = false, join{}
 	b.retry = m.patience + m.c.Timing.Deadline
+	if b.slow {
+		b.retry = m.patience + slowPause
+	}
+	b.failed, b.slow, b.join = false, false, join{}
 	m.count()
 }
 
@@ -306,4 +310,53 @@ func (m *Machine) lapsedFor(b *member) time.Duration {
 		b.lapsed = m.patience
 	}
 	return m.patience - b.lapsed
+}
+
+const (
+	// slowPause is how long a Replica that was too slow is left out, before it may join again.
+	slowPause = time.Minute
+	// paceMembers must be InSync, this Replica included, and more than minInSync: two copies are left when one leaves.
+	paceMembers = 3
+)
+
+// paced reports whether the members can be compared: nobody is being brought in sync, which costs time.
+func (m *Machine) paced() bool {
+	return m.stage == stageServing && !m.joinable && m.held >= paceMembers && m.held > m.minInSync
+}
+
+// ended notes that one of those that an operation waits for has it: nil is this Replica.
+func (m *Machine) ended(o *operation, b *member) {
+	if o.begun == 0 || o.state != opRunning || !m.paced() {
+		return
+	}
+	left, place := bits.OnesCount8(uint8(o.pending)), pace.Self
+	if o.op != nil {
+		left++
+	}
+	if b != nil {
+		place = bits.TrailingZeros8(uint8(b.bit))
+	}
+	switch {
+	case left == 1:
+		o.lone = m.now
+	case left == 0 && o.lone != 0:
+		m.pace.Ended(place, time.Duration(m.now-o.begun), time.Duration(o.lone-o.begun))
+	}
+}
+
+// watchPace evicts a member that is too slow; when it is this Replica, the Shard is handed over.
+func (m *Machine) watchPace() {
+	place := m.pace.Judge(m.patience)
+	switch {
+	case place == pace.None || !m.paced():
+	case place < pace.Self:
+		b := &m.members[place]
+		if m.fail(b); b.failed {
+			b.slow = true
+			m.find(Finding{Kind: Slow, Replica: b.id})
+		}
+	case m.heir() != nil && !m.claim.handover:
+		m.claim.handover = true
+		m.find(Finding{Kind: Slow, Replica: m.self})
+	}
 }

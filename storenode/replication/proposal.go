@@ -55,7 +55,11 @@ func (m *Machine) wanted() (membership.Record, bool) {
 	}
 	forced := m.broken || m.claim.handover
 	if forced || m.retires() {
-		if heir := m.heir(); heir != nil && (forced || !heir.leaving) {
+		heir := m.heir()
+		if b := m.member(m.claim.wished); b != nil && b.mayLead() {
+			heir = b
+		}
+		if heir != nil && (forced || !heir.leaving) {
 			next.Primary = heir.id
 		}
 	}
@@ -63,7 +67,7 @@ func (m *Machine) wanted() (membership.Record, bool) {
 		return next, false
 	}
 	for _, c := range r.Replicas {
-		if c.ID == next.Primary || c.ID != m.self && m.belongs(c.ID, next.Primary != m.self) {
+		if c.ID == next.Primary || c.ID == m.self && m.stays() || c.ID != m.self && m.belongs(c.ID, next.Primary != m.self) {
 			next.InSync = append(next.InSync, c.ID)
 		}
 	}

@@ -69,6 +69,8 @@ type operation struct {
 	pending, refused, again mask
 	// sent is when, by the Machine's patience.
 	sent time.Duration
+	// begun is when a change was given to all, lone when all but one had it: see package pace.
+	begun, lone Instant
 
 	// op is the local one in flight.
 	op    *Op

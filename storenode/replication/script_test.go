@@ -66,6 +66,7 @@ var opcodes = map[string]wire.Opcode{
 	"repl-write-zeroes": wire.OpReplWriteZeroes, "repl-flush": wire.OpReplFlush, "rebuild-start": wire.OpRebuildStart,
 	"rebuild-write": wire.OpRebuildWrite, "rebuild-discard": wire.OpRebuildDiscard, "checksum": wire.OpChecksum,
 	"tail": wire.OpTail, "record": wire.OpRecord, "fetch": wire.OpFetch, "rebuild-spoil": wire.OpRebuildSpoil,
+	"yield": wire.OpYield,
 }
 
 var statuses = []string{
@@ -159,6 +160,8 @@ func (s *script) run(d *datadriven.TestData) string {
 		s.m.Leaves(s.now, id)
 	case "status":
 		return s.m.Status().Message + "\n"
+	case "plead":
+		s.m.Plead(s.now, arg(d, "epoch", s.m.record.Epoch))
 	case "held":
 		return fmt.Sprintf("%v\n", s.m.Held())
 	case "disconnect":
@@ -266,7 +269,7 @@ func (s *script) ready() string {
 			s.print(&b, &r.Sends[i])
 		}
 		for _, f := range r.Findings {
-			kind := [...]string{"", "healed", "lost", "differs", "stuck"}[f.Kind]
+			kind := [...]string{"", "healed", "lost", "differs", "stuck", "slow", "yielded"}[f.Kind]
 			fmt.Fprintf(&b, "%s: replica %d block %d+%d from %d\n", kind, f.Replica, f.Offset/4096, f.Length/4096, f.From)
 		}
 		if p := r.Propose; p != nil {

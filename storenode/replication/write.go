@@ -80,7 +80,7 @@ func (m *Machine) run(o *operation) {
 	if o.steps.joiner != nil {
 		o.pending &= o.steps.joiner.bit
 	}
-	o.op = m.store(o, op)
+	o.op, o.begun = m.store(o, op), m.now
 	m.each(o.pending, func(b *member) { m.sendTo(o, b) })
 }
 
@@ -166,6 +166,7 @@ func (o *operation) stored(m *Machine, op *Op) {
 	default:
 		o.status, m.broken = wire.StatusIO, true
 	}
+	m.ended(o, nil)
 	m.progress(o)
 }
 
@@ -316,6 +317,7 @@ func (m *Machine) acknowledged(b *member, h *wire.Header) {
 	switch h.Status {
 	case wire.StatusOK:
 		o.pending &^= b.bit
+		m.ended(o, b)
 	case wire.StatusBusy, wire.StatusStaleEpoch, wire.StatusNotPrimary:
 		o.again |= b.bit
 		return

@@ -275,7 +275,7 @@ func isClient(o wire.Opcode) bool { return o >= wire.OpRead && o <= wire.OpWrite
 func (r *replica) valid(f *transport.Frame) bool {
 	limit := int64(ident.MaxIO)
 	switch f.Opcode {
-	case wire.OpFlush, wire.OpReplFlush, wire.OpRebuildStart, wire.OpTail:
+	case wire.OpFlush, wire.OpReplFlush, wire.OpRebuildStart, wire.OpTail, wire.OpYield:
 		return true
 	case wire.OpRecord:
 		return f.Payload != nil

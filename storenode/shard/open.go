@@ -38,6 +38,9 @@ func (h *Host) open(l *link, request *wire.Header) {
 		return
 	}
 	h.fence(request.Shard.Volume, request.Generation)
+	if request.Flags&wire.FlagUnreached != 0 {
+		h.plead(request.Shard, request.Epoch)
+	}
 	payload := h.encode(page.Append(nil))
 	if payload == nil {
 		answer.Status = wire.StatusBusy
@@ -45,6 +48,19 @@ func (h *Host) open(l *link, request *wire.Header) {
 		return
 	}
 	l.sendOne(answer, payload)
+}
+
+// plead has the Replicas of a Shard here ask the Primary of that Epoch to yield.
+func (h *Host) plead(shard ident.ShardID, epoch ident.Epoch) {
+	h.mu.RLock()
+	replicas := slices.Clone(h.shards[shard])
+	h.mu.RUnlock()
+	for _, r := range replicas {
+		r.monitor.Enter()
+		r.machine.Plead(h.o.Clock(), epoch)
+		r.touch()
+		r.monitor.Leave()
+	}
 }
 
 func (h *Host) page(request *wire.Header) (*wire.MapPage, wire.Status) {

@@ -83,8 +83,9 @@ type Findings struct {
 	// Healed ranges of Blocks, of any Replica of the Shard; Lost is how often a Block was found that no Replica has;
 	// Different Extents of other members of InSync.
 	Healed, Lost, Different uint64
-	// Stuck is how often the Primary left because its Device did not answer.
-	Stuck uint64
+	// Stuck is how often the Primary left because its Device did not answer, Slow how often a Replica had to because it
+	// was much slower than the others.
+	Stuck, Slow uint64
 	// Last of them, in words.
 	Last string
 }
@@ -109,6 +110,13 @@ func (r *replica) found(f *replication.Finding) {
 	case replication.Stuck:
 		n.Stuck++
 		n.Last = fmt.Sprintf("the device of replica %d does not answer; another replica is to be primary", f.Replica)
+	case replication.Slow:
+		n.Slow++
+		n.Last = fmt.Sprintf("replica %d has writes much later than all others; it leaves for a while", f.Replica)
+	case replication.Yielded:
+		r.host.o.Log.Info("Another replica is to be primary, as a client reaches only that one", "shard", shard,
+			"replica", f.From)
+		return
 	case replication.Differs:
 		n.Different++
 		r.monitor.counts.DifferentExtents++
@@ -116,9 +124,9 @@ func (r *replica) found(f *replication.Finding) {
 			"checksums are good, so it missed a write or its device gave one up; it gets the primary's", what,
 			f.Epochs[0], f.Epochs[1])
 	}
-	if seen := n.Healed + n.Lost + n.Different + n.Stuck; seen <= maxLoggedFindings || seen&(seen-1) == 0 {
-		r.host.o.Log.Warn("Found a damaged block", "shard", shard, "finding", n.Last, "healed", n.Healed, "lost", n.Lost,
-			"different", n.Different)
+	if seen := n.Healed + n.Lost + n.Different + n.Stuck + n.Slow; seen <= maxLoggedFindings || seen&(seen-1) == 0 {
+		r.host.o.Log.Warn("Found something wrong with a replica", "shard", shard, "finding", n.Last, "healed", n.Healed,
+			"lost", n.Lost, "different", n.Different)
 	}
 }
 

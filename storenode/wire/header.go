@@ -90,6 +90,8 @@ const (
 	// OpVerify asks a member whether it can read what it has in a range; named as OpFetch is, answered without the data.
 	// An OpChecksum of a scrub is named likewise.
 	OpVerify
+	// OpYield asks the Primary to let the sender be Primary, because a client reaches only that one. Not answered.
+	OpYield
 )
 
 // Flags modify an opcode.
@@ -106,6 +108,9 @@ const (
 	// FlagLeaving in the answer of OpHeartbeat: the storenode is about to end; its Replicas are to be taken out of
 	// InSync before.
 	FlagLeaving
+	// FlagUnreached in OPEN: the client does not reach the Primary of the Shard that the request names, whose Record has
+	// the Epoch of the request.
+	FlagUnreached
 )
 
 // Status is the outcome of a request.
