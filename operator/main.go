@@ -33,8 +33,8 @@ func main() {
 // pause before the operator starts over: what it could not reach needs some time.
 const pause = 2 * time.Second
 
-// startOver puts a new process in place of this one, so that nothing of the lead that was lost goes on. It does not end:
-// after some ends in a row the kubelet would wait for minutes, in which nobody promotes a Backup.
+// startOver puts a new process in place of this one, so that nothing of the lead that was lost goes on. It does not
+// end: after some ends in a row the kubelet would wait for minutes, in which nobody promotes a Backup.
 func startOver(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
