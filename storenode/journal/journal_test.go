@@ -45,9 +45,9 @@ func TestRecordsComeBackAsTheyWere(t *testing.T) {
 func TestOnlyTheFrameThatIsLookedForIsTaken(t *testing.T) {
 	b := make([]byte, FrameSize)
 	used := copy(Room(b), Append(nil, &samples()[0]))
-	Seal(b, 42, 7, Marks{Flushed: 5, Boot: 6}, used)
+	Seal(b, 42, 7, Marks{Flushed: 5, Boot: 6, Settled: 4}, used)
 	f, err := Open(b, 42, 7)
-	if err != nil || f.Flushed != 5 || f.Boot != 6 || len(f.Records) != used {
+	if err != nil || f.Marks != (Marks{Flushed: 5, Boot: 6, Settled: 4}) || len(f.Records) != used {
 		t.Fatalf("%+v, %v", f, err)
 	}
 	if _, err := Open(b, 42, 8); !errors.Is(err, ErrNoFrame) {
@@ -62,6 +62,18 @@ func TestOnlyTheFrameThatIsLookedForIsTaken(t *testing.T) {
 			t.Fatalf("bit %d flipped: %v", bit, err)
 		}
 		b[bit/8] ^= 1 << (bit % 8)
+	}
+}
+
+func TestAFrameThatIsTooFarBehindSaysNothingOfIt(t *testing.T) {
+	b := make([]byte, FrameSize)
+	for _, c := range []struct{ number, settled, want uint64 }{
+		{100, 99, 99}, {100, 100, 0}, {100, 0, 0}, {1 << 40, 1<<40 - 65535, 1<<40 - 65535}, {1 << 40, 1<<40 - 65536, 0},
+	} {
+		Seal(b, 1, c.number, Marks{Settled: c.settled}, 0)
+		if f, err := Open(b, 1, c.number); err != nil || f.Settled != c.want {
+			t.Errorf("frame %d, settled %d: %d, %v", c.number, c.settled, f.Settled, err)
+		}
 	}
 }
 

@@ -293,7 +293,7 @@ func (m *Machine) send(h wire.Header, p Payload) {
 // Record is the newest known.
 func (m *Machine) Record() membership.Record { return m.record }
 
-// Close drops everything, releasing what it holds; Ops in flight are still to be Stored.
+// Close drops everything, releasing what it holds; Ops that were Ready are still to be Stored.
 func (m *Machine) Close() {
 	if m.closed {
 		return
@@ -306,7 +306,13 @@ func (m *Machine) Close() {
 			p.Release()
 		}
 	}
-	m.out.Sends, m.out.Record, m.out.Propose = m.out.Sends[:0], nil, nil
+	for _, op := range m.out.Stores { // nobody has seen them yet
+		if op.Payload != nil {
+			op.Payload.Release()
+		}
+		m.inFlight--
+	}
+	m.out.Sends, m.out.Stores, m.out.Record, m.out.Propose = m.out.Sends[:0], m.out.Stores[:0], nil, nil
 }
 
 // Status is what people are shown.

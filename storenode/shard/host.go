@@ -296,6 +296,9 @@ func (h *Host) Tick() (next time.Duration) {
 	for _, m := range monitors {
 		m.Enter()
 		m.sick.look(now, m.inFlight)
+		if m.store != nil {
+			m.store.Rest()
+		}
 		h.pace.observe(now, &m.latencies)
 		for _, r := range replicas {
 			if r.monitor == m && r.tick(now) {

@@ -37,6 +37,8 @@ type client struct {
 	last    ident.RequestID
 	pending []*request
 	closing bool
+	// mending are the Blocks that are still to be written once more.
+	mending []int64
 	// opened: the attachment has fenced all that were before it.
 	opened  bool
 	history history
@@ -102,8 +104,12 @@ func (c *client) work() {
 				c.send(q)
 			}
 		}
-		if !c.closing && c.opened && len(c.pending) < depth && c.last+1-c.lowest() < window {
+		switch {
+		case !c.opened || len(c.pending) >= depth || c.last+1-c.lowest() >= window:
+		case !c.closing:
 			c.issue()
+		case len(c.mending) > 0:
+			c.mendOn()
 		}
 	})
 }
@@ -247,19 +253,23 @@ func (k *clientConn) transmit(q *request, copies int) {
 // mend ends the work; where Blocks may have lost their last good copy, it writes all of them once more.
 func (c *client) mend() {
 	c.closing = true
-	if !c.w.torn {
+	if c.w.torn {
+		c.mending = c.oracle.Blocks()
+	}
+}
+
+// mendOn writes the next of those Blocks.
+func (c *client) mendOn() {
+	b := c.mending[0]
+	c.mending = c.mending[1:]
+	if c.oracle.Block(b).Busy {
 		return
 	}
-	for _, b := range c.oracle.Blocks() {
-		if c.oracle.Block(b).Busy {
-			continue
-		}
-		q := &request{header: wire.Header{
-			Opcode: wire.OpWrite, Offset: uint64(b * ident.BlockSize), Length: ident.BlockSize,
-		}}
-		c.begin(q, 0, c.oracle.Unique())
-		c.ask(q)
-	}
+	q := &request{header: wire.Header{
+		Opcode: wire.OpWrite, Offset: uint64(b * ident.BlockSize), Length: ident.BlockSize,
+	}}
+	c.begin(q, 0, c.oracle.Unique())
+	c.ask(q)
 }
 
 func (w *world) dial(owner connOwner, to int) *clientConn {

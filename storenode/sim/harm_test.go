@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/shale-storage/shale/storenode/ident"
-	"github.com/shale-storage/shale/storenode/layout"
 	"github.com/shale-storage/shale/storenode/store"
 )
 
@@ -54,28 +52,6 @@ func (w *world) harm() {
 			w.attach()
 		}
 	})
-}
-
-// rot flips bits of Blocks at rest, of one node in a run. While it is alone in sync there is no other copy.
-func (w *world) rot(n *node) {
-	if w.rotten == nil {
-		w.rotten = n
-	}
-	n = w.rotten
-	g, err := layout.NewGeometry(deviceSize)
-	if err != nil {
-		w.failf("%v", err)
-		return
-	}
-	w.logf("blocks of n%d rot", n.index+1)
-	for range 1 + w.r.IntN(8) {
-		block := (extentBlocks - 4 + w.r.IntN(12)) % extentBlocks
-		at := g.ExtentStart(uint32(w.r.IntN(4*shards))) + int64(block)*ident.BlockSize
-		n.device.Corrupt(at+w.r.Int64N(ident.BlockSize), w.r.IntN(8))
-	}
-	for _, r := range w.register.records {
-		w.torn = w.torn || len(r.InSync) == 1 && n.inSync(&r)
-	}
 }
 
 func (w *world) cutLink(n, other *node) {
@@ -164,7 +140,7 @@ func (w *world) mayLosePower(n *node) bool {
 	for i, r := range w.register.records {
 		kept := !n.inSync(&r)
 		for _, o := range w.nodes {
-			kept = kept || o != n && o.inSync(&r) && !o.isLossy(i)
+			kept = kept || o != n && o.inSync(&r) && !o.isLossy(i) && !o.left
 		}
 		if !kept {
 			return false

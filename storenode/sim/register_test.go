@@ -131,7 +131,9 @@ func (g *register) propose(n *node, index uint32, next membership.Record) {
 	w.after(w.between(time.Millisecond, 60*time.Millisecond), func() {
 		g.deciding--
 		if g.away || n.isolated {
+			g.deciding++
 			w.after(300*time.Millisecond, func() { // the agent tries again, as long as it makes sense
+				g.deciding--
 				if n.life == life && !n.dead && g.records[index].Epoch < next.Epoch {
 					g.propose(n, index, next)
 				}

@@ -279,7 +279,7 @@ func (w *world) heal() {
 func (w *world) quiet() bool {
 	for i, c := range w.clients {
 		r := &w.register.records[i]
-		if len(c.pending) > 0 || !c.opened || len(r.InSync) < replicas || len(r.Replicas) > replicas {
+		if len(c.pending) > 0 || len(c.mending) > 0 || !c.opened || len(r.InSync) < replicas || len(r.Replicas) > replicas {
 			return false
 		}
 	}

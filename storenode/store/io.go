@@ -289,6 +289,15 @@ func (s *Store) note(io *IO) bool {
 	return true
 }
 
+// Rest is called now and then. When nothing has changed since the last call, it has the Journal say that all data has
+// arrived, unless that is said already: a Block that rots later is then known to have been whole, even if this process
+// ends before the next write.
+func (s *Store) Rest() { s.journal.rest() }
+
+// Noted is the newest frame of the Journal that speaks of data, and the newest of which a later frame says that its data
+// has arrived.
+func (s *Store) Noted() (last, noted uint64) { return s.journal.last, s.journal.noted }
+
 // Kick moves everything that can move: completions are delivered, the Journal's batch, flushes and discards are sent.
 // It is called whenever the monitor is left.
 func (s *Store) Kick() {

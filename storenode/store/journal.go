@@ -15,6 +15,11 @@ type log struct {
 	// frames of the ring; next is the number of the open batch's first frame; keep the oldest that may be needed.
 	frames, next, keep uint64
 	flushed            uint64
+	// last is the newest frame that speaks of data, seen what it was at the last Rest. noted is the newest of which the
+	// Journal says that its data has arrived, noting what the batch in flight says.
+	last, seen, noted, noting uint64
+	// gap is the oldest frame whose data the Device did not take, 0 if there is none: it is never settled.
+	gap uint64
 
 	open, sent *batch
 	inFlight   bool
@@ -23,10 +28,13 @@ type log struct {
 	waiting ioList
 }
 
+// dataUnit marks a unit of a batch that holds no frame.
+const dataUnit = -1
+
 // batch is frames that are written together, and whose they are.
 type batch struct {
 	memory []byte
-	// used bytes of records in each frame begun; none in a unit of data.
+	// used bytes of records in each frame begun; dataUnit in a unit of data.
 	used [maxBatchFrames]int
 	// count of units begun; head is the last of them that holds records. Its data is behind it.
 	count, head int
@@ -99,6 +107,7 @@ func (l *log) add(p *piece) {
 	b.pieces = append(b.pieces, p)
 	p.parts++
 	p.frame = l.next + uint64(b.head)
+	l.last = p.frame
 	p.era = l.s.era
 	l.s.piecesOf[p.era]++
 	l.s.inFlight.push(p)
@@ -109,7 +118,7 @@ func (l *log) addData(data []byte) {
 	b := l.open
 	copy(b.memory[b.count*journal.FrameSize:], data)
 	for range len(data) / journal.FrameSize {
-		b.used[b.count] = 0
+		b.used[b.count] = dataUnit
 		b.count++
 	}
 }
@@ -125,13 +134,13 @@ func (l *log) send() {
 		return
 	}
 	l.open, l.sent = l.sent, b
-	l.inFlight = true
+	l.inFlight, l.noting = true, l.settled()
 	for i := range b.count {
-		if b.used[i] == 0 {
-			continue // data, which the record speaks of
+		if b.used[i] == dataUnit {
+			continue // the record before speaks of it
 		}
 		frame := b.unit(i)
-		marks := journal.Marks{Flushed: l.flushed, Boot: l.s.o.Boot}
+		marks := journal.Marks{Flushed: l.flushed, Boot: l.s.o.Boot, Settled: l.noting}
 		journal.Seal(frame, l.s.super.Salt, l.next+uint64(i), marks, b.used[i])
 	}
 	l.request = engine.Request{
@@ -151,7 +160,19 @@ func (l *log) Complete(r *engine.Request) {
 		l.end(l.sent, l.s.failed)
 		return
 	}
+	l.noted = max(l.noted, l.noting)
 	l.end(l.sent, nil)
+}
+
+// rest begins a frame without records, if the Journal does not say yet that all data has arrived, and nothing else is
+// going to.
+func (l *log) rest() {
+	quiet := l.last == l.seen
+	l.seen = l.last
+	if !quiet || l.last <= l.noted || l.gap != 0 || l.s.inFlight.first != nil || l.inFlight || l.open.count > 0 || l.limit() == 0 {
+		return
+	}
+	l.open.head, l.open.count, l.open.used[0] = 0, 1, 0
 }
 
 // end is the end of a batch. Behind one that failed none is written: recovery ends at the gap, and what is behind it
@@ -186,12 +207,26 @@ func (l *log) resume() {
 	}
 }
 
-// settled is the highest frame all of whose pieces are done.
-func (l *log) settled() uint64 {
-	if p := l.s.inFlight.first; p != nil {
-		return p.frame - 1
+// missing notes that the data of a frame is not there, though its record may be.
+func (l *log) missing(frame uint64) {
+	if l.gap == 0 || frame < l.gap {
+		l.gap = frame
 	}
-	return l.next - 1
+}
+
+// settled is the highest frame up to which all data is there.
+func (l *log) settled() uint64 {
+	settled := l.next - 1
+	if p := l.s.inFlight.first; p != nil {
+		settled = p.frame - 1
+	}
+	if l.gap != 0 && l.gap < l.keep { // a Checkpoint has what is true of it
+		l.gap = 0
+	}
+	if l.gap != 0 {
+		settled = min(settled, l.gap-1)
+	}
+	return settled
 }
 
 // isFilling reports whether it is time for a Checkpoint.

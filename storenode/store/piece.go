@@ -140,6 +140,9 @@ func (p *piece) Complete(r *engine.Request) {
 	if p.err == nil { // the record may have failed before
 		p.err = r.Err
 	}
+	if r.Err != nil {
+		p.s.journal.missing(p.frame)
+	}
 	p.s.partDone(p)
 }
 

@@ -198,6 +198,7 @@ func (p *placer) submit(of *piece) {
 // advance begins a round when enough waits.
 func (p *placer) advance() {
 	if p.s.failed != nil {
+		p.release()
 		return
 	}
 	if p.phase == resting && (p.rounds < p.wanted || len(p.waiting) >= len(p.pages)/2) {
@@ -262,13 +263,18 @@ func (g *page) Complete(r *engine.Request) {
 		}
 		p.put(n)
 	}
+	p.release()
+	if p.s.failed == nil {
+		p.move()
+	}
+}
+
+// release sends the pieces whose way is free by now; on a Device that has failed all of them end.
+func (p *placer) release() {
 	held := p.held
 	p.held = p.held[:0]
 	for _, of := range held {
 		p.submit(of)
-	}
-	if p.s.failed == nil {
-		p.move()
 	}
 }
 

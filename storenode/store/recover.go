@@ -105,6 +105,9 @@ func Recover(r io.ReaderAt, s *layout.Superblock, boot uint64) (*Recovered, erro
 	if err := v.replay(r, s, &doubts); err != nil {
 		return nil, err
 	}
+	if !doubts.powerLost { // what a Device has once taken is there
+		doubts.flushed = max(doubts.flushed, doubts.settled)
+	}
 	if err := doubts.settle(r, s, v); err != nil {
 		return nil, err
 	}
@@ -259,7 +262,7 @@ func (v *Recovered) replay(r io.ReaderAt, s *layout.Superblock, d *doubts) error
 }
 
 func (v *Recovered) applyFrame(f journal.Frame, wholes []uint64, d *doubts, j *ring) error {
-	d.flushed = max(d.flushed, f.Flushed)
+	d.flushed, d.settled = max(d.flushed, f.Flushed), max(d.settled, f.Settled)
 	d.powerLost = d.powerLost || f.Boot != d.boot
 	data := f.Number
 	for rest := f.Records; len(rest) > 0; {
@@ -285,8 +288,8 @@ func (v *Recovered) applyFrame(f journal.Frame, wholes []uint64, d *doubts, j *r
 type doubts struct {
 	table   *extent.Table
 	extents map[uint32]*doubtful
-	// flushed is the highest frame known to be durable with its data.
-	flushed uint64
+	// flushed is the highest frame known to be durable with its data, settled that whose data the Device had taken.
+	flushed, settled uint64
 	// boot is this run of the machine's; powerLost is set when a frame is from another.
 	boot      uint64
 	powerLost bool
