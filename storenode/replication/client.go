@@ -211,7 +211,7 @@ func (m *Machine) acknowledge(o *operation) {
 	switch {
 	case mutant.Now == mutant.AckEarly:
 		m.answer(o, wire.StatusOK, nil)
-	case o.pending&m.need != 0:
+	case o.pending&m.ackers != 0:
 	case !o.changes() || !m.lacks():
 		m.answer(o, wire.StatusOK, nil)
 	case o.pending == 0:

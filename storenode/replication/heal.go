@@ -144,12 +144,15 @@ func (m *Machine) fetch(o *operation) {
 	m.sendTo(o, b)
 }
 
-// source is who to ask: a member that can be reached before one that cannot, and last a Replica that is being brought
-// in sync, which may have kept what is wanted.
+// source is who to ask: a member that can be reached before one that cannot, one that is about to be evicted if it can
+// be reached, as it has everything until then, and last a Replica that is being brought in sync, which may have kept
+// what is wanted.
 func (m *Machine) source(asked mask) *member {
 	var best *member
 	value := func(b *member) int {
 		switch {
+		case b.inSync && b.connected && !b.failed:
+			return 4
 		case b.inSync && b.connected:
 			return 3
 		case b.inSync:
@@ -158,7 +161,7 @@ func (m *Machine) source(asked mask) *member {
 		return 1
 	}
 	m.each(m.targets&^asked, func(b *member) {
-		if b.failed || m.doomed&b.bit != 0 || !b.inSync && !b.connected {
+		if m.doomed&b.bit != 0 || !b.connected && (b.failed || !b.inSync) || b.failed && !b.inSync {
 			return
 		}
 		if best == nil || value(b) > value(best) {

@@ -73,8 +73,9 @@ type Machine struct {
 	// reign is the Epoch in which the present reign of this Replica began, 0 without one.
 	reign   ident.Epoch
 	members [membership.MaxReplicas]member
-	// need must have what is acknowledged; targets get what is written.
-	need, targets mask
+	// need are InSync, or may be without our knowing; ackers must have what is acknowledged: those, and who is about to
+	// be proposed. targets get what is written.
+	need, ackers, targets mask
 	// held is how many Replicas are in sync, minInSync how many must be for a change to be acknowledged; 0 until Require.
 	held, minInSync int
 	// doomed are joining members to be dropped when the event at hand is dealt with.

@@ -108,7 +108,7 @@ func (m *Machine) seat(r membership.Record) {
 
 // count works out the sets again after a member changed.
 func (m *Machine) count() {
-	m.need, m.targets, m.joinable, m.held = 0, 0, false, 1
+	m.need, m.ackers, m.targets, m.joinable, m.held = 0, 0, 0, false, 1
 	for i := range m.members {
 		b := &m.members[i]
 		if b.id == 0 {
@@ -116,6 +116,9 @@ func (m *Machine) count() {
 		}
 		if b.inSync || b.proposed {
 			m.need |= b.bit
+		}
+		if b.inSync || b.proposed || b.join.flushing {
+			m.ackers |= b.bit
 		}
 		m.joinable = m.joinable || !b.inSync
 		if b.state == memberFollowing {

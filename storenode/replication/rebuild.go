@@ -100,6 +100,7 @@ func (m *Machine) joinOn(b *member) {
 		m.askDigests(b)
 	case !j.flushing:
 		j.flushing = true
+		m.count()
 		o := m.order.get()
 		o.kind, o.internal, o.steps = kindFlush, true, steps{joiner: b, attempt: b.attempt}
 		m.order.insert(o)
@@ -110,7 +111,18 @@ func (m *Machine) joinOn(b *member) {
 func (m *Machine) ready(b *member) bool {
 	return b.state == memberFollowing && b.join.flushed && !b.failed && !b.leaving && b.connected && m.doomed&b.bit == 0 &&
 		m.env.LeaseUntil(b.id) > m.now && // it is needed from the proposal on
+		!m.lags(b) &&
 		(b.join.last < m.sequence.next || m.sequence.room(1))
+}
+
+// lags reports whether a Replica has not got something yet that was acknowledged without it.
+func (m *Machine) lags(b *member) bool {
+	for o := m.order.first; o != nil; o = o.next {
+		if o.answered && o.pending&b.bit != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Machine) askDigests(b *member) {

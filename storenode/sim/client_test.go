@@ -102,6 +102,7 @@ func (c *client) work() {
 			if w.t-q.sent > int64(250*time.Millisecond) {
 				q.tries++
 				c.send(q)
+				c.plead()
 			}
 		}
 		switch {
@@ -112,6 +113,19 @@ func (c *client) work() {
 			c.mendOn()
 		}
 	})
+}
+
+// plead tells a node now and then that it does not reach the Primary, whether that is so or not. Nobody waits for the
+// answer, which is to a request that there is not.
+func (c *client) plead() {
+	k := c.conns[c.w.r.IntN(nodes)]
+	if k == nil || !k.ready || !c.w.faulty || !c.w.chance(20) {
+		return
+	}
+	_ = k.conn.Send(&transport.Frame{Header: wire.Header{
+		Opcode: wire.OpOpen, Flags: wire.FlagUnreached, Shard: shardID(c.index), Epoch: c.record.Epoch,
+		Session: ident.SessionID(c.w.session), Generation: ident.Generation(c.w.generation),
+	}})
 }
 
 // lowest is the lowest request without an answer, the next one if all have theirs.
@@ -353,6 +367,9 @@ func (c *client) answered(from int, f *transport.Frame) {
 	case wire.StatusBusy, wire.StatusNotFound:
 		c.w.after(pauseBusy, func() {
 			if slices.Contains(c.pending, q) && c.w.t-q.sent >= int64(pauseBusy) {
+				if h.Status == wire.StatusNotFound { // the Replica may have been replaced: others know by whom
+					q.tries++
+				}
 				c.send(q)
 			}
 		})

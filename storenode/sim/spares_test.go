@@ -1,5 +1,3 @@
-//go:build spares
-
 package sim_test
 
 // nodes, one of which each Shard has no Replica on.

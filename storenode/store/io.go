@@ -294,7 +294,7 @@ func (s *Store) note(io *IO) bool {
 // ends before the next write.
 func (s *Store) Rest() { s.journal.rest() }
 
-// Noted is the newest frame of the Journal that speaks of data, and the newest of which a later frame says that its data
+// Noted is the newest frame of the Journal that speaks of data, and the newest of which a later one says that its data
 // has arrived.
 func (s *Store) Noted() (last, noted uint64) { return s.journal.last, s.journal.noted }
 

@@ -169,7 +169,8 @@ func (l *log) Complete(r *engine.Request) {
 func (l *log) rest() {
 	quiet := l.last == l.seen
 	l.seen = l.last
-	if !quiet || l.last <= l.noted || l.gap != 0 || l.s.inFlight.first != nil || l.inFlight || l.open.count > 0 || l.limit() == 0 {
+	idle := l.s.inFlight.first == nil && !l.inFlight && l.open.count == 0
+	if !quiet || !idle || l.last <= l.noted || l.gap != 0 || l.limit() == 0 {
 		return
 	}
 	l.open.head, l.open.count, l.open.used[0] = 0, 1, 0

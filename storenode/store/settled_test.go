@@ -68,7 +68,8 @@ func TestARestIsNotedOnce(t *testing.T) {
 		r.s.Rest()
 		r.drive()
 	}
-	if v, err = store.Recover(readerAt{r.device}, superOf(t, r), r.boot); err != nil || v.NextFrame != before || v.Verified != 0 {
+	v, err = store.Recover(readerAt{r.device}, superOf(t, r), r.boot)
+	if err != nil || v.NextFrame != before || v.Verified != 0 {
 		t.Errorf("%d frames were written at rest, %d blocks are in doubt, %v", v.NextFrame-before, v.Verified, err)
 	}
 }
