@@ -12,7 +12,7 @@ import (
 // restart ends the process, not the machine, and begins another.
 func (r *rig) restart(t *testing.T) {
 	t.Helper()
-	r.device = r.device.Kill(nil, r)
+	r.device = r.device.Kill(nil, nil)
 	if err := r.open(); err != nil {
 		t.Fatal(err)
 	}
