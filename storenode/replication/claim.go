@@ -61,7 +61,7 @@ func (m *Machine) reignBegins() {
 	for i := range m.members {
 		b := &m.members[i]
 		*b = member{
-			id: b.id, bit: b.bit, inSync: b.inSync, connected: b.connected, leaving: b.leaving,
+			id: b.id, bit: b.bit, inSync: b.inSync, connected: b.connected, leaving: b.leaving, left: b.left,
 			attempt: m.attempts, since: m.patience, lapsed: none, asked: m.patience,
 		}
 		if b.inSync {

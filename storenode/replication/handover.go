@@ -13,7 +13,9 @@ import (
 // It cannot be taken back: only another process brings the Replica in sync again.
 func (m *Machine) Leave(now Instant) {
 	m.at(now)
-	m.leaving = true
+	if !m.leaving {
+		m.leaving, m.left = true, m.patience
+	}
 	m.advance()
 }
 
@@ -22,7 +24,9 @@ func (m *Machine) Leave(now Instant) {
 func (m *Machine) Leaves(now Instant, id ident.ReplicaID) {
 	m.at(now)
 	if b := m.member(id); b != nil && b.connected {
-		b.leaving = true
+		if !b.leaving {
+			b.leaving, b.left = true, m.patience
+		}
 	}
 	m.advance()
 }
@@ -46,10 +50,22 @@ func (m *Machine) Held() bool {
 
 // retires reports whether this Replica may leave a Record: not before all members are equal, as until then it may be
 // the only one that has something.
-func (m *Machine) retires() bool { return m.leaving && m.stage == stageServing }
+func (m *Machine) retires() bool { return m.leaving && m.stage == stageServing && m.mayGo(m.left) }
 
 // excused reports whether a member that leaves may be taken out of InSync; by the same reason only while serving.
-func (m *Machine) excused(b *member) bool { return b.leaving && m.stage == stageServing }
+func (m *Machine) excused(b *member) bool {
+	return b.leaving && m.stage == stageServing && m.mayGo(b.left)
+}
+
+// holdTime is how long a storenode that ends is kept because writes would wait without it.
+const holdTime = HandOverTime / 2
+
+// mayGo reports whether one of InSync may leave that has wanted to since then. Where no more than minInSync are, no
+// write would be acknowledged without it, so it stays until another is brought in sync: storenodes that are restarted
+// one by one wait for each other. If that takes too long, it will not be soon.
+func (m *Machine) mayGo(since time.Duration) bool {
+	return m.held > m.minInSync || !m.joinable || m.patience-since > holdTime
+}
 
 // herald tells the next Primary that this one has stepped down, so that its reign begins at once.
 func (m *Machine) herald() {

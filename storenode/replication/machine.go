@@ -58,6 +58,8 @@ type Machine struct {
 	powerLost bool
 	// broken: the local Device has failed. leaving: the storenode is about to end.
 	broken, leaving bool
+	// left is since when it is, by the Machine's patience.
+	left time.Duration
 	// healing are the operations that heal, fetches numbers their questions; lost are the Blocks nobody has, in bytes.
 	healing [MaxHeals]*operation
 	fetches uint64

@@ -52,6 +52,8 @@ type member struct {
 	told bool
 	// leaving: its storenode is about to end. slow: it is left out for a while.
 	leaving, slow bool
+	// left is since when it is leaving, by the Machine's patience.
+	left time.Duration
 
 	// lastSeq, committed and powerLost are what it answered when asked for its tail.
 	lastSeq, committed ident.Seq
