@@ -134,7 +134,9 @@ func (m *Machine) fetch(o *operation) {
 	b := m.source(h.asked)
 	if b == nil {
 		h.fetching = false
-		m.lose(o.offset + h.at)
+		if !m.unsure() {
+			m.lose(o.offset + h.at)
+		}
 		m.nextPart(o)
 		return
 	}
@@ -142,6 +144,17 @@ func (m *Machine) fetch(o *operation) {
 	h.fetching, h.number, h.tries = true, m.fetches, 0
 	o.pending, o.sent = b.bit, m.patience
 	m.sendTo(o, b)
+}
+
+// unsure reports whether a member of InSync cannot be asked for what it has: it has just restarted, or is not reached.
+// It may have a good copy, and either answers soon or is evicted.
+func (m *Machine) unsure() bool {
+	for i := range m.members {
+		if b := &m.members[i]; b.id != 0 && b.inSync && (b.failed || !b.connected || b.state != memberFollowing) {
+			return true
+		}
+	}
+	return false
 }
 
 // source is who to ask: a member that can be reached before one that cannot, one that is about to be evicted if it can
