@@ -205,3 +205,16 @@ func TestTheSessionUnusedForLongestIsForgottenUnlessItWaits(t *testing.T) {
 		t.Error("a session beyond the limit")
 	}
 }
+
+// TestWhatNobodyHasTakenIsGivenBackByClose: an Op that became Ready in the event before is never Stored. Seed 977 of the
+// simulator missed its memory.
+func TestWhatNobodyHasTakenIsGivenBackByClose(t *testing.T) {
+	s := serving(t)
+	payload := newMemory(&s.live, make([]uint64, 1), nil)
+	header := wire.Header{Opcode: wire.OpWrite, Epoch: 1, Session: 1, Request: 1, Length: 4096, PayloadLength: 4096}
+	s.m.Step(s.now, &Message{Header: header, Payload: payload, Route: s})
+	s.m.Close()
+	if s.live != 0 {
+		t.Errorf("%d payloads are held", s.live)
+	}
+}

@@ -119,23 +119,6 @@ func TestStorenodesLoseNothingWhateverHappens(t *testing.T) {
 	}
 }
 
-// TestSeedsThatFoundSomething keeps the seeds by which something was found. They tell other stories whenever the
-// simulator learns a fault; tests of package store keep what they found from coming back.
-func TestSeedsThatFoundSomething(t *testing.T) {
-	for name, seed := range map[string]uint64{
-		"what a failed Device held up never ended":                                977,
-		"a damaged Block had a good one's checksum, so a Rebuild passed it over":  2235,
-		"a Record completed behind a failed write of the Journal, and was lost":   1143,
-		"a write whose data arrived after its record had failed was acknowledged": 2310,
-	} {
-		t.Run(name, func(t *testing.T) {
-			if found := search(seed, 1); found.seed != 0 {
-				t.Fatal(found)
-			}
-		})
-	}
-}
-
 func TestASeedAlwaysTellsTheSameStory(t *testing.T) {
 	m := newMemory()
 	a, err := runSeed(1, m)
