@@ -206,8 +206,8 @@ func TestTheSessionUnusedForLongestIsForgottenUnlessItWaits(t *testing.T) {
 	}
 }
 
-// TestWhatNobodyHasTakenIsGivenBackByClose: an Op that became Ready in the event before is never Stored. Seed 977 of the
-// simulator missed its memory.
+// TestWhatNobodyHasTakenIsGivenBackByClose: an Op that became Ready in the event before is never Stored. Seed 977 of
+// the simulator missed its memory.
 func TestWhatNobodyHasTakenIsGivenBackByClose(t *testing.T) {
 	s := serving(t)
 	payload := newMemory(&s.live, make([]uint64, 1), nil)
