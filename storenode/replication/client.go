@@ -173,7 +173,9 @@ func (m *Machine) Require(now Instant, minInSync int) {
 }
 
 // lacks reports whether too few Replicas are in sync for a change to be acknowledged, or it is not known how many must.
-func (m *Machine) lacks() bool { return m.minInSync == 0 || m.held < m.minInSync }
+func (m *Machine) lacks() bool {
+	return m.minInSync == 0 || m.held < m.minInSync && mutant.Now != mutant.AckTooFew
+}
 
 // shortage is what a change is refused with meanwhile. Who has not been told is not ready, which says nothing of how
 // many there are.

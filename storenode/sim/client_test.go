@@ -364,7 +364,7 @@ func (c *client) answered(from int, f *transport.Frame) {
 			c.record = r
 			c.send(q)
 		}
-	case wire.StatusBusy, wire.StatusNotFound:
+	case wire.StatusBusy, wire.StatusTooFew, wire.StatusNotFound:
 		c.w.after(pauseBusy, func() {
 			if slices.Contains(c.pending, q) && c.w.t-q.sent >= int64(pauseBusy) {
 				if h.Status == wire.StatusNotFound { // the Replica may have been replaced: others know by whom
@@ -428,6 +428,9 @@ func (c *client) check(q *request, f *transport.Frame) {
 			c.oracle.Block(int64(b)).Flushed(q.floors[i])
 		}
 	default:
+		if !c.w.register.mayAcknowledge(c.index, f.Epoch, q.begun) {
+			c.w.failf("client: %s is acknowledged with too few in sync", show(&q.header))
+		}
 		for i, version := range q.versions {
 			h := c.oracle.Block(q.block(i))
 			h.End(version)

@@ -21,6 +21,7 @@
 //     nothing of versions, over the beginning of each Block's history. No acknowledged write is lost, nothing new is
 //     seen old again, and no byte is other than it was written, though Blocks rot.
 //   - Only one Primary serves: the Epoch of answered reads never goes back, in the order in which they were answered.
+//   - No change is acknowledged that fewer Replicas than the Volume asks for had in sync; it asks for one or two.
 //   - When an attachment has opened a Shard, none of an older generation is acknowledged there or seen any more.
 //   - A Replica's Epoch never goes back in the life of a process, nor Committed in a reign.
 //   - After loss of power everywhere all that was flushed is there.

@@ -37,6 +37,7 @@ func TestTheSimulatorSeesBrokenRules(t *testing.T) {
 		{"skip checksum", mutant.SkipChecksum, "what a Device reads is what was written"},
 		{"skip promise", mutant.SkipPromise, "nobody takes over before the promise is over"},
 		{"join early", mutant.JoinEarly, "a Replica is compared before it is in sync"},
+		{"ack too few", mutant.AckTooFew, "as many as asked for are in sync at an acknowledgement"},
 		{"follow anyone", mutant.FollowAnyone, "a Backup takes nothing of an older Epoch"},
 	} {
 		if only != "" && only != m.name {

@@ -29,14 +29,25 @@ type register struct {
 	silent [nodes][nodes]bool
 	// last is the newest Replica's number, by Shard.
 	last [shards]ident.ReplicaID
+	// minInSync of the Volume.
+	minInSync int
+	// inSync is how many a Shard has in sync, by Epoch; enough is when that were at last as many as asked for.
+	inSync [shards][]int
+	enough [shards]int64
 }
 
-func newRegister(w *world) *register { return &register{w: w} }
+func newRegister(w *world) *register {
+	g := &register{w: w, minInSync: 1 + w.r.IntN(2)}
+	for i := range g.inSync {
+		g.inSync[i] = make([]int, 1, 64)
+	}
+	return g
+}
 
 func (g *register) desired(i int) shard.Desired {
 	return shard.Desired{
 		Shard: shardID(uint32(i)), Size: shardSize, Record: g.records[i], Generation: ident.Generation(g.w.generation),
-		MinInSync: 1,
+		MinInSync: g.minInSync,
 	}
 }
 
@@ -62,6 +73,7 @@ func (g *register) begin() {
 				if g.created == replicas*shards {
 					for i := range g.records {
 						g.records[i].Epoch, g.records[i].Primary = 1, ident.ReplicaID(1+i%replicas)
+						g.inSync[i] = append(g.inSync[i], replicas)
 					}
 				}
 			})
@@ -160,11 +172,23 @@ func (g *register) swap(index uint32, next membership.Record) {
 	if !next.IsInSync(next.Primary) || len(next.Replicas) < replicas {
 		g.w.failf("proposed: %+v", next)
 	}
+	if g.isEnough(r) {
+		g.enough[index] = g.w.t
+	}
+	g.inSync[index] = append(g.inSync[index], len(next.InSync))
 	*r = next
 	if len(r.InSync) == 1 && g.w.rotten != nil && g.w.rotten.inSync(r) {
 		g.w.torn = true
 	}
 	g.w.logf("in force for %d: epoch %d primary %d of %v", index, next.Epoch, next.Primary, next.InSync)
+}
+
+func (g *register) isEnough(r *membership.Record) bool { return len(r.InSync) >= g.minInSync }
+
+// mayAcknowledge reports whether a change that was first sent at begun may be acknowledged by a Primary of that Epoch:
+// as many Replicas as the Volume asks for have it now, or had it in the meantime.
+func (g *register) mayAcknowledge(index uint32, epoch ident.Epoch, begun int64) bool {
+	return g.isEnough(&g.records[index]) || g.enough[index] >= begun || g.inSync[index][epoch] >= g.minInSync
 }
 
 func (g *register) unreachable(n *node, addresses []string) {

@@ -38,4 +38,6 @@ const (
 	ForgetDelta
 	// SkipChecksum takes what a Device reads as it is.
 	SkipChecksum
+	// AckTooFew acknowledges changes however few Replicas are in sync.
+	AckTooFew
 )
