@@ -68,14 +68,13 @@ func record(spec *v1alpha1.ShardSpec, address func(device string) string) (membe
 	return r, nil
 }
 
-// apply writes the parts of next that a Primary may change into spec.
-func apply(spec *v1alpha1.ShardSpec, next membership.Record) {
-	spec.Membership.Epoch = int64(next.Epoch)
-	spec.Membership.Primary = int64(next.Primary)
-	spec.Membership.InSync = nil
-	for _, id := range next.InSync {
-		spec.Membership.InSync = append(spec.Membership.InSync, int64(id))
+// asObject is a Record as a Shard object has it.
+func asObject(r membership.Record) v1alpha1.ShardMembership {
+	m := v1alpha1.ShardMembership{Epoch: int64(r.Epoch), Primary: int64(r.Primary)}
+	for _, id := range r.InSync {
+		m.InSync = append(m.InSync, int64(id))
 	}
+	return m
 }
 
 func replicaIDs(in []int64) []ident.ReplicaID {

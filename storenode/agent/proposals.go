@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -115,28 +118,54 @@ func (p *proposals) try(ctx context.Context, shard ident.ShardID) error {
 }
 
 // swap is the compare-and-swap. It answers with the Record in force: next if we won, the other one if the Epoch had
-// moved on. A lost race on the resourceVersion alone (somebody touched a label) is undecided and tried again.
+// moved on. The condition is the Epoch alone, tested by the API server as part of the change (RFC 6902): a condition on
+// the resourceVersion would lose against every status report and label, of which there are most just when it matters.
 func (p *proposals) swap(ctx context.Context, shard ident.ShardID, next membership.Record) (membership.Record, error) {
 	name, ok := p.name(shard)
 	if !ok {
 		return membership.Record{}, fmt.Errorf("find object of shard %s: %w", shard, errUndecided)
 	}
-	var object v1alpha1.Shard
+	patch, err := change(shard, next)
+	if err != nil {
+		return membership.Record{}, err
+	}
+	object := v1alpha1.Shard{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	refused := p.api.Patch(ctx, &object, patch)
+	if refused == nil {
+		p.log.Info("Changed membership", "shard", name, "epoch", next.Epoch, "primary", next.Primary, "inSync", next.InSync)
+		return p.resolve(&object.Spec)
+	}
+	if !apierrors.IsInvalid(refused) {
+		return membership.Record{}, fmt.Errorf("change membership of shard %s: %w", name, refused)
+	}
 	if err := p.reader.Get(ctx, client.ObjectKey{Name: name}, &object); err != nil {
 		return membership.Record{}, fmt.Errorf("get shard %s: %w", name, err)
 	}
+	if id, err := shardID(&object.Spec); err != nil || id != shard {
+		return membership.Record{}, fmt.Errorf("find shard %s: %s is another one now: %w", shard, name, errUndecided)
+	}
 	if ident.Epoch(object.Spec.Membership.Epoch) == next.Epoch-1 {
-		apply(&object.Spec, next)
-		err := p.api.Update(ctx, &object)
-		if apierrors.IsConflict(err) {
-			return membership.Record{}, fmt.Errorf("update shard %s: %w", name, errUndecided)
-		}
-		if err != nil {
-			return membership.Record{}, fmt.Errorf("update shard %s: %w", name, err)
-		}
-		p.log.Info("Changed membership", "shard", name, "epoch", next.Epoch, "primary", next.Primary, "inSync", next.InSync)
+		return membership.Record{}, fmt.Errorf("change membership of shard %s: %w", name, refused)
 	}
 	return p.resolve(&object.Spec)
+}
+
+// change is the patch that puts next in the place of the Record before it, and of no other.
+func change(shard ident.ShardID, next membership.Record) (client.Patch, error) {
+	type operation struct {
+		Op    string `json:"op"`
+		Path  string `json:"path"`
+		Value any    `json:"value"`
+	}
+	text, err := json.Marshal([]operation{
+		{"test", "/spec/volumeID", shard.Volume.String()},
+		{"test", "/spec/membership/epoch", next.Epoch - 1},
+		{"replace", "/spec/membership", asObject(next)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write patch of membership: %w", err)
+	}
+	return client.RawPatch(types.JSONPatchType, text), nil
 }
 
 // forget drops the proposal unless a newer one has come meanwhile.
