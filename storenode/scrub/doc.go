@@ -11,8 +11,9 @@
 //     A Pacer that was not asked for a while does not catch up faster than maxCatchUp.
 //   - While clients are at work an Extent that is due waits, up to patience; so a Shard that is never idle is looked
 //     through as well, and the period is kept within a factor of two.
-//   - A pass begins anywhere (where is given), goes round once, and is over when every Extent was looked through. A
-//     storenode that restarts often thus does not look at the same first Extents each time.
+//   - A pass begins anywhere, goes round once, and is over when every Extent was looked through.
+//   - Where it begins the calendar says: each Extent has its time in the period. So whoever is Primary, however often
+//     storenodes restart, all are looked through, though nothing is kept but the time of day.
 //
-// Concurrency: none; a Pacer belongs to the monitor of its Replica. Nothing is kept over a restart.
+// Concurrency: none; a Pacer belongs to the monitor of its Replica.
 package scrub

@@ -28,11 +28,12 @@ type Pacer struct {
 	passes uint64
 }
 
-// New begins a pass over so many Extents at now, with the one that begin leads to.
-func New(now, pass time.Duration, extents uint32, begin uint64) *Pacer {
+// New begins a pass over so many Extents at now, with the one whose turn it is at that time of the calendar, counted
+// since anything. Shards of different salt begin with different ones.
+func New(now, pass time.Duration, extents uint32, calendar time.Duration, salt uint64) *Pacer {
 	p := &Pacer{pass: pass, extents: max(extents, 1)}
 	p.interval = max(pass/time.Duration(p.extents), 1)
-	p.cursor, p.left = uint32(begin%uint64(p.extents)), p.extents
+	p.cursor, p.left = uint32((salt+uint64(max(calendar, 0)/p.interval))%uint64(p.extents)), p.extents
 	p.due = now + p.interval
 	return p
 }

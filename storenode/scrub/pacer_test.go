@@ -25,7 +25,7 @@ func always(time.Duration) bool { return true }
 func TestEachExtentIsDueOnceInAPeriodIdleOrNot(t *testing.T) {
 	for name, busy := range map[string]func(time.Duration) bool{"idle": never, "busy": always} {
 		const extents = 100
-		p := scrub.New(0, time.Hour, extents, 12345)
+		p := scrub.New(0, time.Hour, extents, 0, 12345)
 		begun := run(p, 0, time.Hour+time.Minute+time.Second, 300*time.Millisecond, busy)
 		if len(begun) != extents {
 			t.Errorf("%s: %d of %d extents were begun in the period", name, len(begun), extents)
@@ -42,7 +42,7 @@ func TestEachExtentIsDueOnceInAPeriodIdleOrNot(t *testing.T) {
 }
 
 func TestAnExtentWaitsForClientsButNotForEver(t *testing.T) {
-	p := scrub.New(0, 100*time.Second, 100, 0)
+	p := scrub.New(0, 100*time.Second, 100, 0, 0)
 	puts := 0
 	for now := time.Second; ; now += 100 * time.Millisecond {
 		if _, ok := p.Next(now, true); ok {
@@ -56,7 +56,7 @@ func TestAnExtentWaitsForClientsButNotForEver(t *testing.T) {
 }
 
 func TestAPacerThatWasNotAskedDoesNotRush(t *testing.T) {
-	p := scrub.New(0, 1000*time.Second, 1000, 0)
+	p := scrub.New(0, 1000*time.Second, 1000, 0, 0)
 	begun := run(p, 500*time.Second, 510*time.Second, 10*time.Millisecond, never)
 	if len(begun) > 21 {
 		t.Errorf("%d extents in ten intervals", len(begun))
@@ -64,7 +64,7 @@ func TestAPacerThatWasNotAskedDoesNotRush(t *testing.T) {
 }
 
 func TestAPassBeginsAnywhereAndGoesRound(t *testing.T) {
-	p := scrub.New(0, 10*time.Second, 10, 7)
+	p := scrub.New(0, 10*time.Second, 10, 0, 7)
 	x, ok := p.Next(time.Second, false)
 	if !ok || x != 7 || p.Percent() != 0 {
 		t.Errorf("begins with %d, %v, at %d%%", x, ok, p.Percent())
@@ -81,4 +81,23 @@ func TestAPassBeginsAnywhereAndGoesRound(t *testing.T) {
 		}
 	}
 	t.Error("the pass has no end")
+}
+
+func TestAllIsLookedThroughThoughNoProcessLivesForAWholePass(t *testing.T) {
+	const (
+		extents = 100
+		pass    = 100 * time.Hour
+		life    = 7 * time.Hour
+	)
+	begun := map[uint32]int{}
+	for calendar := time.Duration(0); calendar < pass+life; calendar += life {
+		const booted = time.Second // a clock of its own for each process
+		p := scrub.New(booted, pass, extents, calendar, 12345)
+		for x, n := range run(p, booted, booted+life+time.Minute, time.Minute, never) {
+			begun[x] += n
+		}
+	}
+	if len(begun) != extents {
+		t.Errorf("%d of %d extents were begun", len(begun), extents)
+	}
 }

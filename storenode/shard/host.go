@@ -27,7 +27,7 @@ const (
 	maxSpan = store.MaxSpan
 )
 
-// Options of a Host. All are required but ScrubPass.
+// Options of a Host. All are required but ScrubPass and Calendar.
 type Options struct {
 	// Name of the node, for logs; Address is host:port at which this storenode is reached.
 	Name, Address string
@@ -40,9 +40,11 @@ type Options struct {
 	Timing replication.Timing
 	// ScrubPass is how long the Primaries here take to look through all of their Shards; 0 for none.
 	ScrubPass time.Duration
-	// Clock reads the monotonic clock.
-	Clock func() replication.Instant
-	Log   *slog.Logger
+	// Clock reads the monotonic clock. Calendar is the time since the Unix epoch at which it read 0: when which Extent is
+	// scrubbed hangs on that, so a wrong one does no harm.
+	Clock    func() replication.Instant
+	Calendar time.Duration
+	Log      *slog.Logger
 }
 
 // Host serves the Shards of one storenode. It implements Manager.

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -29,8 +30,7 @@ type Scrub struct {
 	Since  time.Duration
 }
 
-// scrubOn has the Primary look through the next Extent when it is due. Which is next is forgotten with the process, and
-// when the Primary moves.
+// scrubOn has the Primary look through the next Extent when it is due.
 func (r *replica) scrubOn(now replication.Instant) {
 	if r.scrubbing && !r.machine.Scrubbing() {
 		r.scrubbed()
@@ -42,8 +42,9 @@ func (r *replica) scrubOn(now replication.Instant) {
 		return
 	}
 	if r.pacer == nil {
-		begin := r.host.o.Incarnation ^ uint64(r.key.Shard.Index)<<32
-		r.pacer = scrub.New(time.Duration(now), pass, uint32((r.size+extentSize-1)/extentSize), begin)
+		calendar, salt := r.host.o.Calendar+time.Duration(now), binary.LittleEndian.Uint64(r.key.Shard.Volume[:])
+		r.pacer = scrub.New(time.Duration(now), pass, uint32((r.size+extentSize-1)/extentSize), calendar,
+			salt>>32+uint64(r.key.Shard.Index))
 	}
 	extent, ok := r.pacer.Next(time.Duration(now), r.monitor.inFlight > 0)
 	if !ok || r.scrubbing {

@@ -65,11 +65,12 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	}
 	dial, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopDial = stop
+	clock := Clock()
 	s.Host = shard.New(shard.Options{
 		Name: c.Name, Address: s.listener.Address(), Incarnation: c.Incarnation, Authority: c.Authority,
 		Dialer: shard.Dialing{Context: dial, Dialer: tcp.Dialer{Options: options}, Go: s.dialing.Go},
-		Pool:   c.Pool, Timing: replication.DefaultTiming(), Clock: Clock(), Log: c.Log,
-		ScrubPass: c.ScrubPass,
+		Pool:   c.Pool, Timing: replication.DefaultTiming(), Clock: clock, Log: c.Log,
+		ScrubPass: c.ScrubPass, Calendar: time.Duration(time.Now().UnixNano()) - time.Duration(clock()),
 	})
 	return s, nil
 }
