@@ -60,6 +60,8 @@ const (
 	ReasonCorruptSuperblock = "CorruptSuperblock"
 	// ReasonUnreadable: the Device could not be opened or read.
 	ReasonUnreadable = "Unreadable"
+	// ReasonMissing: the Device was on this node before, and its storenode does not find it.
+	ReasonMissing = "Missing"
 	// ReasonDeviceFailed: the Device answers I/O with errors and serves nothing any more.
 	ReasonDeviceFailed = "DeviceFailed"
 	// ReasonHealthy: the Device answers, without errors, and has room.

@@ -10,6 +10,8 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -206,8 +208,28 @@ func reports() builder.Predicates {
 	}})
 }
 
-// moves lets pass Devices that come, go or move.
-func moves() builder.Predicates { return specs() }
+// moves lets pass Devices that come, go or move, or are looked for in vain.
+func moves() builder.Predicates {
+	inService := func(o client.Object) (is bool, reason string) {
+		d, ok := o.(*v1alpha1.Device)
+		if !ok {
+			return false, ""
+		}
+		c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady)
+		if c == nil {
+			return false, ""
+		}
+		return c.Status == metav1.ConditionTrue, c.Reason
+	}
+	return builder.WithPredicates(predicate.Or(
+		predicate.GenerationChangedPredicate{},
+		predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+			was, before := inService(e.ObjectOld)
+			is, after := inService(e.ObjectNew)
+			return was != is || before != after
+		}},
+	))
+}
 
 func (p *parts) shardsOfNode(ctx context.Context, o client.Object) []reconcile.Request {
 	names, err := p.inventory.ShardsOnNode(ctx, o.GetName())

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -97,6 +98,40 @@ func TestFailoverPromotesAnInSyncBackupWhenTheLeaseExpires(t *testing.T) {
 	if m.Primary == old || slices.Contains(m.InSync, old) || len(m.InSync) != 2 {
 		t.Errorf("got %+v, want another primary and two InSync without %d", m, old)
 	}
+}
+
+// A machine that comes up without its SSD: its storenode lives, and nothing else is known of the Replica than what a
+// former process has said.
+func TestPrimaryWhoseDeviceDidNotComeBackIsReplaced(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3"}
+	w := newWorld(t, nil, nodes...)
+	w.volume("v", gib, 3)
+	s := w.shard("v-0 to be served", "v-0", served)
+	old := s.Spec.Membership.Primary
+	w.ready(node(s, old), metav1.ConditionFalse, v1alpha1.ReasonMissing)
+	s = w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch == 2 })
+	m := s.Spec.Membership
+	if m.Primary == old || slices.Contains(m.InSync, old) || len(m.InSync) != 2 {
+		t.Errorf("got %+v, want another primary and two InSync without %d", m, old)
+	}
+	lost := func(n int) func(*v1alpha1.Shard) bool {
+		return func(s *v1alpha1.Shard) bool { return len(s.Status.LostReplicas) == n }
+	}
+	w.shard("the replica to count as lost", "v-0", lost(1))
+	w.ready(node(s, old), metav1.ConditionTrue, v1alpha1.ReasonServing)
+	w.shard("the replica to be back", "v-0", lost(0))
+}
+
+// ready says of a node's Device whether it is in service.
+func (w *world) ready(node string, is metav1.ConditionStatus, reason string) {
+	w.t.Helper()
+	var d v1alpha1.Device
+	w.must(w.api.Get(w.t.Context(), client.ObjectKey{Name: device(node)}, &d))
+	base := d.DeepCopy()
+	meta.SetStatusCondition(&d.Status.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: is, Reason: reason, Message: "said by the test",
+	})
+	w.must(w.api.Status().Patch(w.t.Context(), &d, client.MergeFrom(base)))
 }
 
 func TestReportOfABackupPromotesItBeforeTheLeaseExpires(t *testing.T) {

@@ -14,8 +14,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -77,6 +79,8 @@ func New(o Options) (*Agent, error) {
 		Scheme:  scheme,
 		Logger:  logr.FromSlogHandler(o.Log.Handler()),
 		Metrics: metricsserver.Options{BindAddress: "0"}, // the storenode has an endpoint of its own
+		// Names need to be unique in a process for those metrics alone.
+		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 		Client: client.Options{Cache: &client.CacheOptions{
 			DisableFor: []client.Object{&coordinationv1.Lease{}, &corev1.Node{}},
 		}},

@@ -103,11 +103,9 @@ func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	if err != nil || pool.DeletionTimestamp != nil {
 		return reconcile.Result{}, err
 	}
-	var paths []string
-	if selected {
-		if paths, err = r.paths(ctx, &pool); err != nil {
-			return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("select devices of pool %s: %w", pool.Name, err))
-		}
+	paths, err := r.paths(ctx, &pool, selected)
+	if err != nil {
+		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("select devices of pool %s: %w", pool.Name, err))
 	}
 	var errs []error
 	var refused []candidate
@@ -120,7 +118,7 @@ func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 			refused = append(refused, c)
 		}
 	}
-	errs = append(errs, r.tellRefused(ctx, &pool, refused))
+	errs = append(errs, r.tellRefused(ctx, &pool, refused), r.tellMissing(ctx, pool.Name, refused))
 	return reconcile.Result{RequeueAfter: rescanEvery}, errors.Join(errs...)
 }
 
@@ -135,10 +133,14 @@ func (r *pools) selectsNode(ctx context.Context, pool *v1alpha1.Pool) (bool, err
 	return labels.SelectorFromSet(pool.Spec.NodeSelector).Matches(labels.Set(node.Labels)), nil
 }
 
-// paths are the resolved paths that the Pool's patterns match, and those where its Devices were before, each once.
-func (r *pools) paths(ctx context.Context, pool *v1alpha1.Pool) ([]string, error) {
-	var paths []string
-	for _, pattern := range pool.Spec.DeviceSelector.Paths {
+// paths are the resolved paths that the Pool's patterns match, and those where its Devices were before, each once. Those
+// have data, so they are served whether the Pool still selects them or not.
+func (r *pools) paths(ctx context.Context, pool *v1alpha1.Pool, selected bool) ([]string, error) {
+	var paths, patterns []string
+	if selected {
+		patterns = pool.Spec.DeviceSelector.Paths
+	}
+	for _, pattern := range patterns {
 		matches, err := filepath.Glob(pattern)
 		if err != nil {
 			return nil, fmt.Errorf("read path pattern %q: %w", pattern, err)

@@ -129,10 +129,7 @@ func TestRunServesWhatTheClusterAsksFor(t *testing.T) {
 			Spec:       v1alpha1.PoolSpec{DeviceSelector: v1alpha1.DeviceSelector{Paths: []string{path}}},
 		},
 	)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, f, "test", slog.New(slog.NewTextHandler(testWriter{t}, nil))) }()
-
+	stop := begin(t, f)
 	device := readyDevice(t, c)
 	shard := &v1alpha1.Shard{
 		ObjectMeta: metav1.ObjectMeta{Name: "v-0"},
@@ -158,10 +155,51 @@ func TestRunServesWhatTheClusterAsksFor(t *testing.T) {
 	eventually(t, "the replica is in sync", func() error { return replicaState(t.Context(), c, v1alpha1.ReplicaInSync) })
 	writeAndRead(t, net.JoinHostPort(f.address, strconv.Itoa(int(f.port))))
 	scrape(t, f.metrics)
+	stop()
+	withoutDevice(t, c, f, path)
+	stop = begin(t, f)
+	readyDevice(t, c)
 	deleteShard(t, c, shard)
 	stop()
-	if err := <-ended; err != nil {
-		t.Errorf("run ended with %v", err)
+}
+
+// begin runs a storenode; stop ends it in order.
+func begin(t *testing.T, f *flags) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, f, "test", slog.New(slog.NewTextHandler(testWriter{t}, nil))) }()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("run ended with %v", err)
+		}
+	}
+}
+
+// withoutDevice is the life of a storenode whose Device did not come back with it.
+func withoutDevice(t *testing.T, c kube.Client, f *flags, path string) {
+	t.Helper()
+	if err := os.Rename(path, path+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	defer begin(t, f)()
+	eventually(t, "the device is missing", func() error {
+		var list v1alpha1.DeviceList
+		if err := c.List(t.Context(), &list); err != nil {
+			return err
+		}
+		for i := range list.Items {
+			ready := meta.FindStatusCondition(list.Items[i].Status.Conditions, v1alpha1.ConditionReady)
+			if ready.Reason == v1alpha1.ReasonMissing && strings.Contains(ready.Message, path) {
+				return nil
+			}
+		}
+		return fmt.Errorf("devices are %+v", list.Items)
+	})
+	if err := os.Rename(path+".gone", path); err != nil {
+		t.Fatal(err)
 	}
 }
 

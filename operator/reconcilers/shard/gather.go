@@ -6,6 +6,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -25,6 +26,8 @@ type scope struct {
 	alive map[string]liveness.State
 	// reports by Replica.
 	reports map[int64]*v1alpha1.ShardReplicaStatus
+	// failures says of Replicas that cannot be had where they are, why.
+	failures map[int64]string
 
 	// What came out: the decision that stands, why no Replica could be placed, what a deletion waits for.
 	decision failover.Decision
@@ -54,7 +57,7 @@ func (r *Reconciler) gather(ctx context.Context, shard *v1alpha1.Shard) (*scope,
 	s := &scope{
 		shard: shard, volume: &v1alpha1.Volume{},
 		alive:   map[string]liveness.State{},
-		reports: map[int64]*v1alpha1.ShardReplicaStatus{},
+		reports: map[int64]*v1alpha1.ShardReplicaStatus{}, failures: map[int64]string{},
 	}
 	err := r.API.Get(ctx, client.ObjectKey{Name: shard.Spec.VolumeName}, s.volume)
 	switch {
@@ -96,9 +99,15 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 		seen.Node = device.Spec.NodeName // it may have moved since it was placed
 	}
 	if report := s.reports[replica.ID]; report != nil {
-		seen.Told = true
-		seen.Failed, seen.Lossy = report.State == v1alpha1.ReplicaFailed, report.PowerLost
+		seen.Told, seen.Lossy = true, report.PowerLost
+		if report.State == v1alpha1.ReplicaFailed {
+			s.failures[replica.ID] = report.Message
+		}
 	}
+	if why, missing := missing(&device); missing { // whatever was reported before
+		s.failures[replica.ID] = why
+	}
+	_, seen.Failed = s.failures[replica.ID]
 	if err := r.gatherNode(ctx, s, seen.Node, replica.DeviceName); err != nil {
 		return err
 	}
@@ -108,6 +117,15 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 	}
 	s.seen.Replicas = append(s.seen.Replicas, seen)
 	return nil
+}
+
+// missing says why a Device is not where it was, if its storenode says so.
+func missing(device *v1alpha1.Device) (why string, is bool) {
+	c := meta.FindStatusCondition(device.Status.Conditions, v1alpha1.ConditionReady)
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonMissing {
+		return "", false
+	}
+	return c.Message, true
 }
 
 // gatherNode collects what is known of a storenode.

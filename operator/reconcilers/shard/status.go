@@ -169,7 +169,7 @@ func (s *scope) outOfSync() []string {
 		case !s.alive[replica.Node].Alive:
 			text += " (its storenode is down)"
 		case replica.Failed:
-			text += " (failed: " + s.reports[replica.ID].Message + ")"
+			text += " (failed: " + s.failures[replica.ID] + ")"
 		case s.rebuilds(replica.ID):
 			text += fmt.Sprintf(" (rebuilding, %d%%)", s.reports[replica.ID].RebuildPercent)
 		}

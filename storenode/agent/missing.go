@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+)
+
+// tellMissing says of the Pool's Devices that were last here and are not in service that they are missing: an SSD that
+// did not come back with its machine, or that cannot be opened. What an earlier process said of them would stand
+// otherwise, and the operator would wait for a Primary that is nowhere.
+func (r *pools) tellMissing(ctx context.Context, pool string, refused []candidate) error {
+	var list v1alpha1.DeviceList
+	if err := r.api.List(ctx, &list); err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	var served []string
+	for _, id := range r.served {
+		served = append(served, deviceName(id))
+	}
+	var errs []error
+	for i := range list.Items {
+		d := &list.Items[i]
+		ours := strings.HasPrefix(d.Name, devicePrefix) && d.Spec.NodeName == r.node && d.Spec.PoolName == pool
+		if ours && !slices.Contains(served, d.Name) {
+			errs = append(errs, r.report.missing(ctx, d.Name, whyMissing(&d.Spec, refused)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// whyMissing says where the Device was looked for, and what was found there.
+func whyMissing(spec *v1alpha1.DeviceSpec, refused []candidate) string {
+	text := fmt.Sprintf("the device was last at %s on node %s, and the storenode there does not find it; "+
+		"it is in service again within a minute of its return", spec.Path, spec.NodeName)
+	for _, c := range refused {
+		if c.path == spec.Path {
+			text += "; what is there now: " + c.message
+		}
+	}
+	return text
+}
+
+// missing writes that a Device is not in service, nor known to hold anything.
+func (r *report) missing(ctx context.Context, name, why string) error {
+	return r.patchDevice(ctx, name, func(d *v1alpha1.Device) {
+		if d.Spec.NodeName != r.node {
+			return // it has just been found elsewhere
+		}
+		d.Status.ObservedGeneration = d.Generation
+		meta.SetStatusCondition(&d.Status.Conditions, metav1.Condition{
+			Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, ObservedGeneration: d.Generation,
+			Reason: v1alpha1.ReasonMissing, Message: why,
+		})
+	})
+}
