@@ -32,6 +32,8 @@ type Facts struct {
 	EpochBefore, EpochAfter int64
 	// LongestWrite is the longest single write at the application, per pod.
 	LongestWrite map[string]time.Duration
+	// HandOver is the longest write while all storenodes were restarted one by one; 0 if they were not.
+	HandOver time.Duration
 	// BackInSync is how long it took until every Shard had all its Replicas InSync again.
 	BackInSync time.Duration
 	// Checked is how many Blocks were compared after the move, per claim.
@@ -114,6 +116,9 @@ func (f *Facts) Summary() string {
 			claim, brief(f.LongestWrite[claim]), f.Checked[claim])
 	}
 	line("all Replicas back in sync after %s, space back after %s", brief(f.BackInSync), brief(f.SpaceBack))
+	if f.HandOver > 0 {
+		line("all storenodes restarted one by one: longest write %s, no error", brief(f.HandOver))
+	}
 	return b.String()
 }
 

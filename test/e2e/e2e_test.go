@@ -22,12 +22,19 @@ func TestShaleOnARealKubernetes(t *testing.T) {
 	if os.Getenv("SHALE_E2E") == "" {
 		t.Skip("skipped: it takes minutes and root; SHALE_E2E=1 (make e2e) runs it")
 	}
+	var why error
+	t.Cleanup(func() {
+		if why != nil { // once more at the very end: between lies all that helps to find out
+			t.Logf("failed: %v", why)
+		}
+	})
 	told := begin(t, e2eDir)
 	place := told.Place
 	plantForeignDevice(t, place)
 	for _, step := range append(told.Steps(), told.Faults()...) {
 		if !t.Run(step.Title, func(t *testing.T) {
 			if err := step.Run(t.Context()); err != nil {
+				why = fmt.Errorf("%s: %w", step.Title, err)
 				t.Fatal(err)
 			}
 		}) {
