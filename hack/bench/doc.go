@@ -10,4 +10,20 @@
 // in operations a second, and what they cost in CPU seconds for 10 000 operations, all processes together.
 //
 // Three copies on one disk cannot be faster than a third of it; what is missing beyond that is the price of the way.
+//
+// # What clients feel of a Rebuild
+//
+// With -rebuild no file is driven. Instead, round by round and load by load, one storenode is stopped and evicted, all
+// of the Volume is overwritten, and the load runs while that storenode, started anew, is brought in sync; before, while
+// it is away, and after that the same load runs for -time. At the end two lines for each load, medians of all rounds:
+//
+//	rebuild-p99-NAME DURING WITHOUT RATIO
+//	rebuild-speed-NAME MB/s SECONDS
+//
+// p99 is in microseconds, as the client has it; package budget promises a RATIO of at most 2. The time while a
+// storenode is away also teaches budget what is usual: with a short -time it goes by what the overwriting was like.
+// A Rebuild copies all of the Volume, -size-mib, and must be long enough for its p99 to mean something.
+//
+// This process keeps the membership records (keeper.go). Without -rebuild none may change, with it only the one
+// storenode's Replicas may leave and come back; anything else ends the program, as the figures would be worthless.
 package main

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -14,16 +15,21 @@ type workload struct {
 	name          string
 	write, random bool
 	block, depth  int
+	// reads is how many of a hundred operations of a load that writes are reads, drawn at random.
+	reads int
 }
 
 var workloads = []workload{
-	{"randwrite-4k-qd1", true, true, 4 << 10, 1},
-	{"randwrite-4k-qd32", true, true, 4 << 10, 32},
-	{"randread-4k-qd1", false, true, 4 << 10, 1},
-	{"randread-4k-qd32", false, true, 4 << 10, 32},
-	{"seqwrite-128k-qd8", true, false, 128 << 10, 8},
-	{"seqread-128k-qd8", false, false, 128 << 10, 8},
+	{name: "randwrite-4k-qd1", write: true, random: true, block: 4 << 10, depth: 1},
+	{name: "randwrite-4k-qd32", write: true, random: true, block: 4 << 10, depth: 32},
+	{name: "randread-4k-qd1", random: true, block: 4 << 10, depth: 1},
+	{name: "randread-4k-qd32", random: true, block: 4 << 10, depth: 32},
+	{name: "seqwrite-128k-qd8", write: true, block: 128 << 10, depth: 8},
+	{name: "seqread-128k-qd8", block: 128 << 10, depth: 8},
 }
+
+// filling writes all of the target once.
+var filling = workload{name: "fill", write: true, block: 1 << 20, depth: 4}
 
 // target is what is loaded.
 type target interface {
@@ -31,6 +37,9 @@ type target interface {
 	begin(o *operation)
 	// kick sends what was begun.
 	kick()
+	// failure is why it is of no use any more, once broken is closed.
+	broken() <-chan struct{}
+	failure() error
 }
 
 // operation is one place in the queue, used again and again.
@@ -49,11 +58,13 @@ type running struct {
 	w    workload
 	size int64
 	on   target
-	stop time.Time
 	// count ends it by number instead of by time, if not 0.
 	count int64
 
+	began time.Time
+
 	mu        sync.Mutex
+	stop      time.Time
 	next      int64
 	begun     int64
 	done      int64
@@ -72,27 +83,52 @@ type result struct {
 	done      int64
 }
 
-// whole is a time for drive: once over all of the target, however long it takes.
+// whole is a time for drive: once over all of the target, however long it takes, up to wholeLimit.
 const whole = time.Hour
+
+const wholeLimit = 5 * time.Minute
 
 // drive loads the target for a time.
 func (o *options) drive(on target, w workload, last time.Duration) (result, error) {
+	return o.begin(on, w, last).wait(min(last, wholeLimit))
+}
+
+// begin loads the target until a time has passed or end is called.
+func (o *options) begin(on target, w workload, last time.Duration) *running {
 	r := &running{w: w, size: o.size, on: on, left: w.depth, over: make(chan struct{})}
 	if last == whole {
 		r.count = o.size / int64(w.block)
 	}
-	start := time.Now()
-	r.stop = start.Add(last)
+	r.began = time.Now()
+	r.stop = r.began.Add(last)
 	for range w.depth {
-		o := &operation{write: w.write, buf: o.memory.Get(w.block), run: r}
+		o := &operation{buf: o.memory.Get(w.block), run: r}
 		for i := range o.buf.Bytes() {
 			o.buf.Bytes()[i] = byte(rand.Uint32())
 		}
 		r.submit(o)
 	}
 	on.kick()
-	<-r.over
-	took := time.Since(start)
+	return r
+}
+
+// end lets what is in flight be the last.
+func (r *running) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stop = time.Now()
+}
+
+// wait is for the end of all operations, a while longer than the time that the load is to last.
+func (r *running) wait(last time.Duration) (result, error) {
+	select {
+	case <-r.over:
+	case <-r.on.broken():
+		return result{}, r.on.failure()
+	case <-time.After(last + patience):
+		return result{}, fmt.Errorf("the load has not ended %s after its time", patience)
+	}
+	took := time.Since(r.began)
 	if r.failed != nil {
 		return result{}, r.failed
 	}
@@ -118,6 +154,7 @@ func (r *running) submit(o *operation) {
 	if r.w.random {
 		o.offset = rand.Int64N(blocks) * int64(r.w.block)
 	}
+	o.write = r.w.write && rand.IntN(100) >= r.w.reads
 	r.next++
 	r.begun++
 	r.mu.Unlock()

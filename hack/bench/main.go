@@ -14,12 +14,13 @@ import (
 	"time"
 
 	"github.com/shale-storage/shale/storenode/buffer"
-	"github.com/shale-storage/shale/storenode/ident"
-	"github.com/shale-storage/shale/storenode/membership"
 )
 
 // clientMemory is the memory for data on its way, in bytes: the raw target's, and the client's own.
 const clientMemory = 64 << 20
+
+// usualTime is how long each measurement lasts.
+const usualTime = 1500 * time.Millisecond
 
 type options struct {
 	storenode, dir, only string
@@ -27,7 +28,7 @@ type options struct {
 	last                 time.Duration
 	rounds, replicas     int
 	profile              string
-	alone                bool
+	alone, rebuild       bool
 	memory               *buffer.Pool
 }
 
@@ -38,13 +39,21 @@ func main() {
 	flag.StringVar(&o.dir, "dir", os.TempDir(), "directory on the disk to be measured")
 	flag.StringVar(&o.only, "only", "", "measure only loads whose name contains this")
 	flag.Int64Var(&mib, "size-mib", 512, "size of the volume, and of the raw file")
-	flag.DurationVar(&o.last, "time", 1500*time.Millisecond, "how long each measurement lasts")
+	flag.DurationVar(&o.last, "time", 0, fmt.Sprintf("how long each measurement lasts; 0 for %s, with -rebuild %s",
+		usualTime, rebuildTime))
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each load is measured")
 	flag.IntVar(&o.replicas, "replicas", 3, "replicas of the volume")
 	flag.BoolVar(&o.alone, "alone", false, "leave out the raw file, to profile Shale or to count its system calls")
+	flag.BoolVar(&o.rebuild, "rebuild", false, "measure what clients feel of a Rebuild instead, see -rounds")
 	flag.StringVar(&o.profile, "profile", "", "directory for CPU profiles of all processes")
 	flag.Parse()
 	o.size, o.shardSize = mib<<20, (mib<<20)/2
+	if o.last == 0 {
+		o.last = usualTime
+		if o.rebuild {
+			o.last = rebuildTime
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	err := likeTheImages()
@@ -70,7 +79,11 @@ func start(ctx context.Context, o *options) error {
 	if err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	return errors.Join(o.compare(ctx, dir), os.RemoveAll(dir))
+	measure := o.compare
+	if o.rebuild {
+		measure = o.rebuilds
+	}
+	return errors.Join(measure(ctx, dir), os.RemoveAll(dir))
 }
 
 // compare measures all loads on both targets, in turns.
@@ -90,13 +103,12 @@ func (o *options) compare(ctx context.Context, dir string) error {
 }
 
 func (o *options) measure(ctx context.Context, s *shale, disk *raw) error {
-	fill := workload{name: "fill", write: true, block: 1 << 20, depth: 4}
 	filled := []target{disk, s}
 	if o.alone {
 		filled = filled[1:]
 	}
 	for _, on := range filled {
-		if _, err := o.drive(on, fill, whole); err != nil {
+		if _, err := o.drive(on, filling, whole); err != nil {
 			return fmt.Errorf("fill: %w", err)
 		}
 	}
@@ -139,6 +151,9 @@ func (o *options) one(on target, s *shale, w workload) (result, error) {
 	before := s.cpu()
 	r, err := o.drive(on, w, o.last)
 	r.cpu = s.cpu() - before
+	if err == nil {
+		err = on.failure()
+	}
 	return r, err
 }
 
@@ -158,13 +173,4 @@ func medianOf(all []result) result {
 
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
-}
-
-// places are the Replicas on the children's Devices.
-func places(children []*child) []membership.Replica {
-	var all []membership.Replica
-	for i, c := range children {
-		all = append(all, membership.Replica{ID: ident.ReplicaID(i + 1), Device: c.Device, Address: c.Address})
-	}
-	return all
 }

@@ -83,4 +83,8 @@ func (r *raw) kick() {
 	r.device.Kick()
 }
 
+// broken and failure implement target: a file lasts.
+func (r *raw) broken() <-chan struct{} { return nil }
+func (r *raw) failure() error          { return nil }
+
 func (r *raw) close() error { return r.device.Close() }

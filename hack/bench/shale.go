@@ -22,46 +22,32 @@ const spare = 256 << 20
 // shale is a Volume on storenodes of our own.
 type shale struct {
 	children []*child
+	keeper   *keeper
 	volume   *client.Volume
 }
 
 // openShale starts the storenodes, makes the Volume and opens it as an initiator does.
 func openShale(ctx context.Context, o *options, dir string) (*shale, error) {
-	s := &shale{}
+	id := ident.UUID{0xbe, 0x9c}
+	s := &shale{keeper: newKeeper(o, id)}
 	for i := range o.replicas {
 		path := filepath.Join(dir, fmt.Sprintf("n%d.img", i+1))
 		if err := makeFile(path, o.size+spare); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
-		c, err := startChild(ctx, o, path)
+		c, err := startChild(ctx, o, s.keeper, path)
 		if err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 		s.children = append(s.children, c)
 	}
-	id := ident.UUID{0xbe, 0x9c}
-	if err := s.make(o, id); err != nil {
+	if err := s.keeper.create(s.children); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	if err := s.open(ctx, id); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
-}
-
-// make gives each storenode its Replicas, and then the Records that let them serve.
-func (s *shale) make(o *options, id ident.UUID) error {
-	for _, serve := range []bool{false, true} {
-		for _, c := range s.children {
-			err := c.order(order{
-				Serve: serve, Volume: id, Size: o.size, ShardSize: o.shardSize, Replicas: places(s.children),
-			})
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 func (s *shale) open(ctx context.Context, id ident.UUID) error {
@@ -113,6 +99,10 @@ func (s *shale) begin(o *operation) {
 // kick implements target.
 func (s *shale) kick() { s.volume.Kick() }
 
+// broken and failure implement target.
+func (s *shale) broken() <-chan struct{} { return s.keeper.broken }
+func (s *shale) failure() error          { return s.keeper.failure() }
+
 // cpu is what all processes have used, this one included.
 func (s *shale) cpu() time.Duration {
 	total := cpuOf(os.Getpid())
@@ -128,6 +118,9 @@ func (s *shale) close() error {
 	var errs []error
 	if s.volume != nil {
 		errs = append(errs, s.volume.Close())
+	}
+	for _, c := range s.children {
+		s.keeper.leaves(c)
 	}
 	for _, c := range s.children {
 		errs = append(errs, c.stop())

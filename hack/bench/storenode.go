@@ -5,63 +5,107 @@ import (
 	"context"
 	"encoding/gob"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
-	"time"
 
 	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/setup/process"
 	"github.com/shale-storage/shale/storenode/shard"
+	"github.com/shale-storage/shale/storenode/store"
 )
 
-// poolSize is a storenode's memory for data on its way, in bytes.
-const poolSize = 128 << 20
+const (
+	// poolSize is a storenode's memory for data on its way, in bytes.
+	poolSize = 128 << 20
+	// maxUnsaid bounds what a storenode has to say and has not said yet.
+	maxUnsaid = 1 << 10
+)
 
-// hello is what a storenode says first; order is what it is told then.
+// What a storenode and the keeper of its Records say to each other, by the process's input and output.
 type (
+	// hello is what a storenode says first.
 	hello struct {
 		Address string
 		Device  ident.UUID
 	}
+	// proposal is a Record that a storenode asks for, or, on the way back, the one in force.
+	proposal struct {
+		Shard  ident.ShardID
+		Record membership.Record
+	}
+	// order is what a storenode is told; each part may be missing. Ask wants an answer when the rest is done.
 	order struct {
-		// Serve is false while Replicas are to be made only.
-		Serve           bool
-		Volume          ident.UUID
-		Size, ShardSize int64
-		Replicas        []membership.Replica
+		Desired []shard.Desired
+		Map     *shard.VolumeMap
+		Decided *proposal
+		Ask     bool
+	}
+	// answer to an order that Asks.
+	answer struct {
+		// Rebuilt is how many bytes were copied from here to Replicas that join, Rate how many may be now in a second.
+		Rebuilt uint64
+		Rate    int64
+	}
+	// said is one of what a storenode says after its hello; Silent are the Primaries it does not hear.
+	said struct {
+		Proposal *proposal
+		Answer   *answer
+		Silent   []string
 	}
 )
 
-// constant stands for the keeper of membership records: nothing may change while it is measured.
-type constant struct{ log *slog.Logger }
-
-func (c constant) Propose(id ident.ShardID, next membership.Record) {
-	c.log.Error("Membership would change, the figures are worthless",
-		"shard", id, "epoch", next.Epoch, "inSync", next.InSync)
+// reporter is a Host's way to the keeper of membership records, which is the parent process. It implements
+// shard.Authority; what it is told waits in unsaid, so that nothing blocks.
+type reporter struct {
+	unsaid chan said
+	log    *slog.Logger
 }
 
-func (c constant) Unreachable(addresses []string) {
-	if len(addresses) > 0 {
-		c.log.Error("A storenode is silent, the figures are worthless", "addresses", addresses)
+func (r *reporter) Propose(id ident.ShardID, next membership.Record) {
+	r.say(said{Proposal: &proposal{id, next}})
+}
+
+func (r *reporter) Unreachable(addresses []string) { r.say(said{Silent: addresses}) }
+
+func (r *reporter) say(s said) {
+	select {
+	case r.unsaid <- s:
+	default:
+		r.log.Error("The keeper of records does not listen")
 	}
 }
 
-// serveStorenode is a child process: one storenode on the file at path, led by orders on in.
+// run says what there is to say until ctx ends, or nobody listens.
+func (r *reporter) run(ctx context.Context, out *gob.Encoder) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-r.unsaid:
+			if err := out.Encode(s); err != nil {
+				r.log.Error("Could not tell the keeper of records", "error", err)
+				return
+			}
+		}
+	}
+}
+
+// serveStorenode is a child process: one storenode on the file at path, led by orders on in. An empty file is made a
+// Device first.
 func serveStorenode(ctx context.Context, path string, in io.Reader, out io.Writer) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	keeper := &reporter{unsaid: make(chan said, maxUnsaid), log: log}
 	s, err := process.Start(ctx, process.Config{
-		Name: path, Address: "127.0.0.1:0", Incarnation: process.Incarnation(), Authority: constant{log},
+		Name: path, Address: "127.0.0.1:0", Incarnation: process.Incarnation(), Authority: keeper,
 		Pool: buffer.New(poolSize), Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	if err := process.Format(s.Host, path, "bench", 1, log); err != nil {
+	if err := process.Format(s.Host, path, "bench", 1, log); err != nil && !errors.Is(err, store.ErrNotEmpty) {
 		return err
 	}
 	device, err := process.Serve(s.Host, path, 1, 1, log)
@@ -71,18 +115,19 @@ func serveStorenode(ctx context.Context, path string, in io.Reader, out io.Write
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx) }()
-	err = obey(s, device.Device(), in, out)
+	answers := gob.NewEncoder(out)
+	if err = answers.Encode(hello{s.Address(), device.Device()}); err == nil {
+		go keeper.run(ctx, answers)
+		err = obey(s.Host, keeper, in)
+	}
 	cancel()
 	s.Stop()
 	return errors.Join(err, <-served, s.Host.RemoveDevice(device.Device()), device.Close())
 }
 
 // obey carries out orders until there are no more.
-func obey(s *process.Server, device ident.UUID, in io.Reader, out io.Writer) error {
-	answer, orders := gob.NewEncoder(out), gob.NewDecoder(bufio.NewReader(in))
-	if err := answer.Encode(hello{s.Address(), device}); err != nil {
-		return err
-	}
+func obey(h *shard.Host, keeper *reporter, in io.Reader) error {
+	orders := gob.NewDecoder(bufio.NewReader(in))
 	for {
 		var o order
 		if err := orders.Decode(&o); errors.Is(err, io.EOF) {
@@ -90,88 +135,27 @@ func obey(s *process.Server, device ident.UUID, in io.Reader, out io.Writer) err
 		} else if err != nil {
 			return err
 		}
-		if err := o.apply(s.Host); err != nil {
+		if err := o.apply(h); err != nil {
 			return err
 		}
-		if err := answer.Encode(o.Serve); err != nil {
-			return err
+		if o.Ask {
+			keeper.say(said{Answer: &answer{Rebuilt: h.Counts().RebuiltBytes, Rate: h.RebuildRate()}})
 		}
 	}
 }
 
 func (o *order) apply(h *shard.Host) error {
-	m := shard.VolumeMap{Volume: o.Volume, Size: o.Size, ShardSize: o.ShardSize, Generation: 1}
-	for i := range int((o.Size + o.ShardSize - 1) / o.ShardSize) {
-		r := membership.Record{Replicas: o.Replicas}
-		if o.Serve {
-			r.Epoch, r.Primary = 1, o.Replicas[i%len(o.Replicas)].ID
-			for _, c := range o.Replicas {
-				r.InSync = append(r.InSync, c.ID)
-			}
-		}
-		m.Shards = append(m.Shards, r)
-		d := shard.Desired{
-			Shard: ident.ShardID{Volume: o.Volume, Index: uint32(i)}, Record: r, Generation: 1, MinInSync: 1,
-			Size: min(o.ShardSize, o.Size-int64(i)*o.ShardSize),
-		}
-		if err := h.Apply(d); err != nil {
+	for _, d := range o.Desired {
+		// A newer Record may have come from another storenode while this one was on its way.
+		if err := h.Apply(d); err != nil && !errors.Is(err, shard.ErrStaleRecord) {
 			return err
 		}
 	}
-	if o.Serve {
-		h.Publish(m)
+	if o.Map != nil {
+		h.Publish(*o.Map)
+	}
+	if o.Decided != nil {
+		h.Decided(o.Decided.Shard, o.Decided.Record)
 	}
 	return nil
 }
-
-// child is a storenode's process, seen from here.
-type child struct {
-	hello
-	command *exec.Cmd
-	input   io.WriteCloser
-	orders  *gob.Encoder
-	answers *gob.Decoder
-}
-
-func startChild(ctx context.Context, o *options, path string) (*child, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find own program: %w", err)
-	}
-	c := &child{command: exec.CommandContext(ctx, self, "-storenode", path, "-profile", o.profile)}
-	c.command.Stderr = os.Stderr
-	out, err := c.command.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if c.input, err = c.command.StdinPipe(); err != nil {
-		return nil, err
-	}
-	c.orders, c.answers = gob.NewEncoder(c.input), gob.NewDecoder(out)
-	if err := c.command.Start(); err != nil {
-		return nil, fmt.Errorf("start storenode: %w", err)
-	}
-	if err := c.answers.Decode(&c.hello); err != nil {
-		return nil, fmt.Errorf("start storenode on %s: %w", path, err)
-	}
-	return c, nil
-}
-
-func (c *child) order(o order) error {
-	if err := c.orders.Encode(o); err != nil {
-		return fmt.Errorf("order storenode: %w", err)
-	}
-	var done bool
-	if err := c.answers.Decode(&done); err != nil {
-		return fmt.Errorf("order storenode: %w", err)
-	}
-	return nil
-}
-
-// stop ends the process in order.
-func (c *child) stop() error {
-	return errors.Join(c.input.Close(), c.command.Wait())
-}
-
-// cpu is the time that a process has used.
-func (c *child) cpu() time.Duration { return cpuOf(c.command.Process.Pid) }
