@@ -243,11 +243,12 @@ func (m *Machine) progressWrite(o *operation) {
 		}
 		return
 	default:
-		// The content here is not known. Another member is to be Primary; without one, nobody else may keep it.
-		m.each(o.pending, m.fail)
+		// The content here is not known. Another member is to be Primary, whether it has the change yet or not; without
+		// one, nobody else may keep it.
 		if m.need != 0 {
 			return
 		}
+		m.each(o.pending, m.fail)
 		m.answer(o, o.status, nil)
 	}
 	if o.pending == 0 {
