@@ -61,11 +61,13 @@ func (m *Mounter) MountFilesystem(f Filesystem) error {
 	if err != nil {
 		return fmt.Errorf("probe %s: %w", f.Device, err)
 	}
+	put := m.mountExisting
 	switch found {
 	case "":
 		if err := checkBlank(f.Device); err != nil {
 			return fmt.Errorf("check %s before formatting: %w", f.Device, err)
 		}
+		put = m.formatAndMount
 	case f.Type:
 	default:
 		return fmt.Errorf("mount %s as %s: %w: %s", f.Device, f.Type, ErrFilesystemType, found)
@@ -77,9 +79,35 @@ func (m *Mounter) MountFilesystem(f Filesystem) error {
 	if f.ReadOnly {
 		options = append(options, "ro")
 	}
-	err = m.safe.FormatAndMountSensitiveWithFormatOptions(f.Device, f.Target, f.Type, options, nil, formatOptions(f.Type))
-	if err != nil {
+	if err := put(f, options); err != nil {
 		return fmt.Errorf("mount %s on %s: %w", f.Device, f.Target, err)
+	}
+	return nil
+}
+
+func (m *Mounter) formatAndMount(f Filesystem, options []string) error {
+	return m.safe.FormatAndMountSensitiveWithFormatOptions(f.Device, f.Target, f.Type, options, nil, formatOptions(f.Type))
+}
+
+// mountExisting never formats. The function of mount-utils for both probes the device once more, and to blkid one that
+// has failed in between looks like one that is blank.
+func (m *Mounter) mountExisting(f Filesystem, options []string) error {
+	if !slices.Contains(options, "ro") {
+		if err := m.check(f.Device); err != nil {
+			return err
+		}
+	}
+	return m.safe.Mount(f.Device, f.Target, f.Type, options)
+}
+
+// fsckUncorrected is the bit of fsck's exit code that says that errors were left.
+const fsckUncorrected = 4
+
+// check repairs what can be repaired without a question. Of what else fsck may say the mount is the better judge.
+func (m *Mounter) check(device string) error {
+	out, err := m.safe.Exec.Command("fsck", "-a", device).CombinedOutput()
+	if exit, ok := errors.AsType[exec.ExitError](err); ok && exit.ExitStatus()&fsckUncorrected != 0 {
+		return fmt.Errorf("fsck found errors on %s that want a decision; run it by hand: %.1000s", device, out)
 	}
 	return nil
 }

@@ -5,8 +5,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"k8s.io/mount-utils"
+	utilexec "k8s.io/utils/exec"
+	testingexec "k8s.io/utils/exec/testing"
 )
 
 // newDevice is a loop device on a sparse file.
@@ -128,5 +133,43 @@ func TestADeviceIsBoundToAFileAndUnboundTwice(t *testing.T) {
 	}
 	if _, err := os.Lstat(target); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("target after unmount: %v", err)
+	}
+}
+
+// answers plays programs, in the order in which they are called.
+func answers(called *[]string, script ...testingexec.FakeAction) utilexec.Interface {
+	fake := &testingexec.FakeExec{}
+	for _, answer := range script {
+		fake.CommandScript = append(fake.CommandScript, func(name string, args ...string) utilexec.Cmd {
+			*called = append(*called, name)
+			cmd := &testingexec.FakeCmd{CombinedOutputScript: []testingexec.FakeAction{answer}}
+			return testingexec.InitFakeCmd(cmd, name, args...)
+		})
+	}
+	return fake
+}
+
+func TestAFileSystemThatWasSeenOnceIsNeverFormatted(t *testing.T) {
+	found := func() ([]byte, []byte, error) { return []byte("TYPE=ext4\n"), nil, nil }
+	ends := func(status int) testingexec.FakeAction {
+		return func() ([]byte, []byte, error) { return nil, nil, &testingexec.FakeExitError{Status: status} }
+	}
+	const nothingFound = 2
+	for name, tc := range map[string]struct {
+		second testingexec.FakeAction
+		wrong  bool
+	}{
+		"the device fails after the first look":     {ends(nothingFound), false},
+		"fsck leaves errors":                        {ends(4), true},
+		"fsck leaves errors and has corrected some": {ends(5), true},
+	} {
+		var called []string
+		fake := answers(&called, found, tc.second, ends(nothingFound), ends(nothingFound))
+		mounts := mount.NewFakeMounter(nil)
+		m := &Mounter{safe: mount.NewSafeFormatAndMount(mounts, fake)}
+		err := m.MountFilesystem(Filesystem{Device: "/dev/x", Target: filepath.Join(t.TempDir(), "target"), Type: "ext4"})
+		if slices.Contains(called, "mkfs.ext4") || (err != nil) != tc.wrong || len(mounts.MountPoints) > 0 == tc.wrong {
+			t.Errorf("%s: called %v, mounted %v, %v", name, called, mounts.MountPoints, err)
+		}
 	}
 }
