@@ -20,9 +20,10 @@
 //	rebuild-p99-NAME DURING WITHOUT RATIO
 //	rebuild-speed-NAME MB/s SECONDS
 //
-// p99 is in microseconds, as the client has it; package budget promises a RATIO of at most 2. The time while a
-// storenode is away also teaches budget what is usual: with a short -time it goes by what the overwriting was like.
-// A Rebuild copies all of the Volume, -size-mib, and must be long enough for its p99 to mean something.
+// p99 is in microseconds, as the client has it; package budget promises a RATIO of at most 2, which is that of each
+// Rebuild to what was right before and after it. The time while a storenode is away also teaches budget what is usual:
+// with a short -time it goes by what the overwriting was like. A Rebuild copies all of the Volume, -size-mib, and must
+// be long enough for its p99 to mean something.
 //
 // This process keeps the membership records (keeper.go). Without -rebuild none may change, with it only the one
 // storenode's Replicas may leave and come back; anything else ends the program, as the figures would be worthless.

@@ -199,16 +199,18 @@ func (s *shale) rebuilt() (uint64, error) {
 }
 
 // lines are NAME DURING WITHOUT RATIO, in microseconds, and NAME MB/s SECONDS; behind # what helps to understand them.
+// Each Rebuild is held against what was right before and right after it, as the machine may change from round to round;
+// all figures are medians of the rounds.
 func (m *rebuildResult) lines(w workload) []string {
-	during, without := middle(p99s(m.during)), middle(p99s(m.without))
-	var each strings.Builder
+	var without []time.Duration
+	var ratios []float64
 	for i, d := range m.during {
 		calm := (m.without[i].p99 + m.without[i+1].p99) / 2
-		fmt.Fprintf(&each, " %.2f", float64(d.p99)/float64(calm))
+		without, ratios = append(without, calm), append(ratios, float64(d.p99)/float64(calm))
 	}
 	return []string{
-		fmt.Sprintf("rebuild-p99-%s %d %d %.3f # each rebuild%s; %s while one was away; %.0f/s during, %.0f/s without",
-			w.name, during.Microseconds(), without.Microseconds(), float64(during)/float64(without), each.String(),
+		fmt.Sprintf("rebuild-p99-%s %d %d %.3f # each rebuild %.2f; p99 %s while one was away; %.0f/s during, %.0f/s without",
+			w.name, middle(p99s(m.during)).Microseconds(), middle(without).Microseconds(), middle(ratios), ratios,
 			micro(middle(p99s(m.degraded))), medianOf(m.during).perSecond, medianOf(m.without).perSecond),
 		fmt.Sprintf("rebuild-speed-%s %.1f %.1f", w.name, middle(m.rate)/1e6, middle(m.took).Seconds()),
 	}
