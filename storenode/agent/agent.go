@@ -10,7 +10,6 @@ import (
 	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -64,6 +63,8 @@ type Agent struct {
 	proposals *proposals
 	silence   *silence
 	lease     *lease
+	// registration keeps the StoreNode object.
+	registration *registration
 }
 
 var _ shard.Authority = (*Agent)(nil)
@@ -97,6 +98,10 @@ func New(o Options) (*Agent, error) {
 		api: m.GetClient(), reader: a.reader, clock: o.Clock, namespace: o.Namespace, node: o.Node,
 		holder: o.Incarnation, log: o.Log,
 	}
+	a.registration = &registration{
+		api: m.GetClient(), reader: a.reader, clock: o.Clock, node: o.Node, address: o.Address, version: o.Version,
+		incarnation: o.Incarnation, log: o.Log, made: a.silence.again,
+	}
 	a.proposals = (&proposals{
 		api: m.GetClient(), reader: a.reader, log: o.Log,
 		resolve: func(spec *v1alpha1.ShardSpec) (membership.Record, error) { return record(spec, a.places.address) },
@@ -112,7 +117,7 @@ func (a *Agent) Unreachable(addresses []string) { a.silence.set(slices.Clone(add
 
 // Run ties the Host to Kubernetes until ctx ends.
 func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) error {
-	if err := a.register(ctx); err != nil {
+	if err := a.registration.first(ctx); err != nil {
 		return err
 	}
 	rep := &report{
@@ -142,34 +147,6 @@ func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) erro
 		return fmt.Errorf("assemble agent: %w", err)
 	}
 	return a.manager.Start(ctx)
-}
-
-// register makes or renews the StoreNode object, before anything refers to it.
-func (a *Agent) register(ctx context.Context) error {
-	api := a.manager.GetClient()
-	node := &v1alpha1.StoreNode{}
-	node.Name = a.options.Node
-	addresses := map[string]string{transportTCP: a.options.Address}
-	err := a.reader.Get(ctx, client.ObjectKeyFromObject(node), node)
-	switch {
-	case apierrors.IsNotFound(err):
-		node.Spec.Addresses = addresses
-		err = api.Create(ctx, node)
-	case err == nil:
-		node.Spec.Addresses = addresses
-		err = api.Update(ctx, node)
-	}
-	if err != nil {
-		return fmt.Errorf("register storenode %s: %w", a.options.Node, err)
-	}
-	base := node.DeepCopy()
-	node.Status.Version, node.Status.Incarnation = a.options.Version, a.options.Incarnation
-	node.Status.Unreachable = nil
-	node.Status.ObservedGeneration = node.Generation
-	if err := api.Status().Patch(ctx, node, client.MergeFrom(base)); err != nil {
-		return fmt.Errorf("patch status of storenode %s: %w", a.options.Node, err)
-	}
-	return nil
 }
 
 func (a *Agent) index(ctx context.Context) error {
@@ -225,6 +202,9 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 			Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(a.volumesTouchedBy), specChanges()).
 			Watches(&v1alpha1.StoreNode{}, handler.EnqueueRequestsFromMapFunc(a.volumesTouchedBy), specChanges()).
 			Complete(volume),
+		ctrl.NewControllerManagedBy(a.manager).Named("storenode").
+			For(&v1alpha1.StoreNode{}, specChanges()).
+			Complete(a.registration),
 	)
 }
 

@@ -1,6 +1,6 @@
 // Package agent is the storenode's tie to Kubernetes, and the only part of the data plane that knows it.
 //
-// It does six small things, each in a file of its own:
+// It does seven small things, each in a file of its own:
 //
 //   - pools.go: finds the Devices that Pools select on this node, claims the empty ones, serves the ones that are ours,
 //     and never touches any other, saying so in a Device object's condition.
@@ -8,6 +8,7 @@
 //   - volumes.go: publishes the maps that clients OPEN.
 //   - proposals.go: carries a Primary's next Record to the Shard object by compare-and-swap, and the outcome back.
 //   - lease.go: says "this storenode lives" in a Lease, and whom it has not heard from in its StoreNode object.
+//   - registration.go: keeps the StoreNode object, by which others find this storenode.
 //   - report.go: shows what Replicas and Devices do in the objects' status.
 //
 // # Invariants

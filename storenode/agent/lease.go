@@ -121,6 +121,11 @@ func (s *silence) set(addresses []string) {
 	s.mu.Lock()
 	s.addresses = slices.Clone(addresses)
 	s.mu.Unlock()
+	s.again()
+}
+
+// again has all written that is not there.
+func (s *silence) again() {
 	select {
 	case s.wake <- struct{}{}:
 	default:

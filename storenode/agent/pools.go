@@ -133,8 +133,8 @@ func (r *pools) selectsNode(ctx context.Context, pool *v1alpha1.Pool) (bool, err
 	return labels.SelectorFromSet(pool.Spec.NodeSelector).Matches(labels.Set(node.Labels)), nil
 }
 
-// paths are the resolved paths that the Pool's patterns match, and those where its Devices were before, each once. Those
-// have data, so they are served whether the Pool still selects them or not.
+// paths are the resolved paths that the Pool's patterns match, and those where its Devices were before, each once.
+// Those have data, so they are served whether the Pool still selects them or not.
 func (r *pools) paths(ctx context.Context, pool *v1alpha1.Pool, selected bool) ([]string, error) {
 	var paths, patterns []string
 	if selected {

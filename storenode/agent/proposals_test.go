@@ -125,7 +125,8 @@ func TestProposalDoesNotLoseAgainstReports(t *testing.T) {
 			}
 			text := fmt.Sprintf(`{"metadata":{"labels":{"n":"%d"}}}`, n)
 			object := &v1alpha1.Shard{ObjectMeta: metav1.ObjectMeta{Name: "v-0"}}
-			if err := a.api.Patch(t.Context(), object, client.RawPatch("application/merge-patch+json", []byte(text))); err != nil {
+			patch := client.RawPatch("application/merge-patch+json", []byte(text))
+			if err := a.api.Patch(t.Context(), object, patch); err != nil {
 				t.Error(err)
 				return
 			}
