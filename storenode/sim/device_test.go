@@ -118,7 +118,9 @@ func (w *world) sicken(n *node) {
 		n.ill.reads, w.unread = 100*w.r.Float64(), true
 	}
 	w.logf("the device of n%d fails %.0f%% of reads, %.0f%% of writes", n.index+1, n.ill.reads, n.ill.writes)
-	w.after(w.between(100*time.Millisecond, 4*time.Second), n.recover)
+	last := w.between(100*time.Millisecond, 4*time.Second)
+	n.suffers(last)
+	w.after(last, n.recover)
 }
 
 // recover ends all that is wrong with the Device, and has a process that works.
@@ -187,7 +189,9 @@ func (w *world) fill(n *node) {
 			Seq: ident.Seq(i + 1), Buf: buf, Done: given{},
 		})
 	}
-	w.after(w.between(100*time.Millisecond, 6*time.Second), n.empty)
+	last := w.between(100*time.Millisecond, 6*time.Second)
+	n.suffers(last)
+	w.after(last, n.empty)
 }
 
 // empty gives the room back.

@@ -23,6 +23,7 @@
 //   - Only one Primary serves: the Epoch of answered reads never goes back, in the order in which they were answered.
 //   - No change is acknowledged that fewer Replicas than the Volume asks for had in sync; it asks for one or two.
 //   - When an attachment has opened a Shard, none of an older generation is acknowledged there or seen any more.
+//   - Nobody is evicted who has been well, and heard, for seconds, whatever is wrong with the Primary's own Device.
 //   - A Replica's Epoch never goes back in the life of a process, nor Committed in a reign.
 //   - After loss of power everywhere all that was flushed is there.
 //   - After healing all requests are answered, the Replicas that the record names are InSync again, hold the same

@@ -32,6 +32,7 @@ func (w *world) harm() {
 			w.isolate(n)
 		case kind < 69:
 			if len(n.pipes) > 0 {
+				n.loses(0)
 				n.pipes[w.r.IntN(len(n.pipes))].breaks(w.between(0, 10*time.Millisecond))
 			}
 		case kind < 72:
@@ -40,14 +41,14 @@ func (w *world) harm() {
 			w.fill(n)
 		case kind < 79:
 			n.ill.stuck = w.t + int64(w.between(10*time.Millisecond, 6*time.Second))
+			n.suffers(time.Duration(n.ill.stuck - w.t))
 			w.logf("the device of n%d hangs", n.index+1)
 		case kind < 82:
 			n.pause(w.between(10*time.Millisecond, 5*time.Second))
 		case kind < 86:
 			w.rot(n)
 		case kind < 92:
-			w.register.away = true
-			w.after(w.between(100*time.Millisecond, 4*time.Second), func() { w.register.away = false })
+			w.register.leave(w.between(100*time.Millisecond, 4*time.Second))
 		default:
 			w.attach()
 		}
@@ -65,7 +66,10 @@ func (w *world) cutLink(n, other *node) {
 		w.cut[other.index][n.index] = to && both
 	}
 	set(true)
-	w.after(w.between(100*time.Millisecond, 5*time.Second), func() { set(false) })
+	last := w.between(100*time.Millisecond, 5*time.Second)
+	n.loses(last)
+	other.loses(last)
+	w.after(last, func() { set(false) })
 }
 
 // isolate leaves a node with nothing but its clients.
@@ -78,7 +82,9 @@ func (w *world) isolate(n *node) {
 		}
 	}
 	set(true)
-	w.after(w.between(500*time.Millisecond, 8*time.Second), func() { set(false) })
+	last := w.between(500*time.Millisecond, 8*time.Second)
+	n.loses(last)
+	w.after(last, func() { set(false) })
 }
 
 func (w *world) crash(n *node, power bool) {
@@ -100,6 +106,7 @@ func (w *world) leave(n *node) {
 		return
 	}
 	n.left = true
+	n.suffers(0)
 	most := w.t + int64(w.between(0, 4*time.Second))
 	n.run(0, func() {
 		w.logf("n%d leaves", n.index+1)

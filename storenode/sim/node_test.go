@@ -45,6 +45,8 @@ type node struct {
 	pipes []*pipe
 	// ill is what is wrong with the Device.
 	ill ill
+	// unwell is when the process, and unlinked when its way to others, was last or will be other than it should be.
+	unwell, unlinked int64
 	// epochs that this process's Replicas were seen at.
 	epochs map[ident.ReplicaKey]ident.Epoch
 	// applying: the process is making what the record wants, by Shard.
@@ -85,6 +87,7 @@ func (n *node) deliver(life int, f func()) {
 // start begins a process.
 func (n *node) start() {
 	n.life++
+	n.suffers(0)
 	n.dead, n.paused, n.left, n.held = false, false, false, nil
 	n.epochs, n.applying = map[ident.ReplicaKey]ident.Epoch{}, [shards]bool{}
 	name := fmt.Sprintf("n%d", n.index+1)
@@ -137,6 +140,7 @@ func (n *node) kill(power bool, silence time.Duration) {
 	}
 	w := n.w
 	w.logf("n%d dies, power %v", n.index+1, power)
+	n.suffers(0)
 	n.paused, n.held = false, nil
 	old := n.device
 	after := old.Kill
@@ -182,6 +186,7 @@ func (n *node) pause(d time.Duration) {
 		return
 	}
 	n.w.logf("pause n%d for %v", n.index+1, d)
+	n.suffers(d)
 	n.paused = true
 	life := n.life
 	n.w.after(d, func() {

@@ -21,10 +21,13 @@ func shardID(index uint32) ident.ShardID { return ident.ShardID{Volume: volume, 
 type register struct {
 	w       *world
 	records [shards]membership.Record
-	// away: it cannot be reached. deciding counts decisions on their way.
+	// away: it cannot be reached, at last until then. deciding counts decisions on their way.
 	away     bool
+	awayLast int64
 	deciding int
-	created  int
+	// decidedLast is when the operator last changed a record.
+	decidedLast int64
+	created     int
 	// silent[a][b]: a has told that it does not hear from b.
 	silent [nodes][nodes]bool
 	// last is the newest Replica's number, by Shard.
@@ -139,6 +142,7 @@ func (g *register) propose(n *node, index uint32, next membership.Record) {
 	w := g.w
 	w.logf("n%d proposes for %d: epoch %d primary %d of %v", n.index+1, index, next.Epoch, next.Primary, next.InSync)
 	life := n.life
+	w.examine(n, &g.records[index], &next)
 	g.deciding++
 	w.after(w.between(time.Millisecond, 60*time.Millisecond), func() {
 		g.deciding--
@@ -181,6 +185,12 @@ func (g *register) swap(index uint32, next membership.Record) {
 		g.w.torn = true
 	}
 	g.w.logf("in force for %d: epoch %d primary %d of %v", index, next.Epoch, next.Primary, next.InSync)
+}
+
+// leave makes the keeper unreachable for a while.
+func (g *register) leave(d time.Duration) {
+	g.away, g.awayLast = true, max(g.awayLast, g.w.t+int64(d))
+	g.w.after(d, func() { g.away = false })
 }
 
 func (g *register) isEnough(r *membership.Record) bool { return len(r.InSync) >= g.minInSync }
@@ -247,6 +257,7 @@ func (g *register) decide(i int, next membership.Record) {
 	g.w.after(g.w.between(0, 900*time.Millisecond), func() {
 		g.deciding--
 		if !g.away {
+			g.decidedLast = g.w.t
 			g.swap(uint32(i), next)
 		}
 	})
