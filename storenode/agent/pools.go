@@ -85,9 +85,16 @@ type pools struct {
 	inService chan<- event.GenericEvent
 }
 
-// candidate is one selected path and what became of it.
+// spot is a path at which a Device of the Pool may be. What is not selected is looked at because a Device of the Pool
+// was there; whatever else is there by now is somebody else's.
+type spot struct {
+	path     string
+	selected bool
+}
+
+// candidate is one path and what became of it.
 type candidate struct {
-	path  string
+	spot
 	found Found
 	// reason and message say why it is not in service; empty when it is.
 	reason, message string
@@ -103,14 +110,14 @@ func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	if err != nil || pool.DeletionTimestamp != nil {
 		return reconcile.Result{}, err
 	}
-	paths, err := r.paths(ctx, &pool, selected)
+	spots, err := r.spots(ctx, &pool, selected)
 	if err != nil {
 		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("select devices of pool %s: %w", pool.Name, err))
 	}
 	var errs []error
 	var refused []candidate
-	for _, path := range paths {
-		c, err := r.take(ctx, &pool, path)
+	for _, at := range spots {
+		c, err := r.take(ctx, &pool, at)
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -133,55 +140,73 @@ func (r *pools) selectsNode(ctx context.Context, pool *v1alpha1.Pool) (bool, err
 	return labels.SelectorFromSet(pool.Spec.NodeSelector).Matches(labels.Set(node.Labels)), nil
 }
 
-// paths are the resolved paths that the Pool's patterns match, and those where its Devices were before, each once.
-// Those have data, so they are served whether the Pool still selects them or not.
-func (r *pools) paths(ctx context.Context, pool *v1alpha1.Pool, selected bool) ([]string, error) {
-	var paths, patterns []string
+// spots are the resolved paths where the Pool's Devices were before, and those that its patterns match, each once. The
+// former have data, so they are served whether the Pool still selects them or not, and come first, so that no pattern
+// crowds them out.
+func (r *pools) spots(ctx context.Context, pool *v1alpha1.Pool, selected bool) ([]spot, error) {
+	var patterns []string
 	if selected {
 		patterns = pool.Spec.DeviceSelector.Paths
 	}
+	var matched []string
 	for _, pattern := range patterns {
 		matches, err := filepath.Glob(pattern)
 		if err != nil {
 			return nil, fmt.Errorf("read path pattern %q: %w", pattern, err)
 		}
-		paths = append(paths, matches...)
+		matched = append(matched, matches...)
 	}
+	matched = resolve(matched)
 	var known v1alpha1.DeviceList
 	if err := r.api.List(ctx, &known); err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
+	var before []string
 	for i := range known.Items {
 		d := &known.Items[i].Spec
 		if d.NodeName == r.node && d.PoolName == pool.Name && d.UUID != "" {
-			paths = append(paths, d.Path)
+			before = append(before, d.Path)
 		}
 	}
+	var spots []spot
+	for _, path := range resolve(before) {
+		spots = append(spots, spot{path, slices.Contains(matched, path)})
+	}
+	for _, path := range matched {
+		if !slices.Contains(spots, spot{path, true}) && len(spots) < maxDevices {
+			spots = append(spots, spot{path, true})
+		}
+	}
+	return spots, nil
+}
+
+// resolve follows links, as far as they lead anywhere, and sorts; each path comes out once.
+func resolve(paths []string) []string {
 	for i, path := range paths {
 		if resolved, err := filepath.EvalSymlinks(path); err == nil {
 			paths[i] = resolved
 		}
 	}
 	slices.Sort(paths)
-	paths = slices.Compact(paths)
-	return paths[:min(len(paths), maxDevices)], nil
+	return slices.Compact(paths)
 }
 
-// take serves the Device at path if it may be served, formatting it if it is empty.
-func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, path string) (candidate, error) {
+// take serves the Device at a spot if it may be served, formatting it if it is empty and selected.
+func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, at spot) (candidate, error) {
+	path, c := at.path, candidate{spot: at}
 	if id, ok := r.served[path]; ok {
-		return candidate{path: path}, r.tellServed(ctx, pool, id, candidate{path: path})
+		return c, r.tellServed(ctx, pool, id, c)
 	}
 	found, err := r.opener.Probe(path)
-	c := candidate{path: path, found: found}
+	c.found = found
 	if err != nil {
 		c.reason, c.message = v1alpha1.ReasonUnreadable, err.Error()
 		return c, nil //nolint:nilerr // the Device object tells of it
 	}
-	if found.Content != ContentOurs && !matches(&pool.Spec.DeviceSelector, found) {
+	if at.selected && found.Content != ContentOurs && !matches(&pool.Spec.DeviceSelector, found) {
 		return c, nil
 	}
-	if c.reason, c.message = refuse(pool.Name, path, found); c.reason != "" {
+	if c.reason, c.message = refuse(pool.Name, at, found); c.reason != "" {
 		return c, nil
 	}
 	if found.Content == ContentEmpty {
@@ -204,8 +229,11 @@ func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, path string) (can
 }
 
 // refuse says why a Device must not be touched.
-func refuse(pool, path string, f Found) (reason, message string) {
+func refuse(pool string, at spot, f Found) (reason, message string) {
+	path := at.path
 	switch {
+	case !at.selected && f.Content == ContentEmpty:
+		return v1alpha1.ReasonForeignData, path + " is empty, and not selected by the pool any more: it is left untouched"
 	case f.Content == ContentForeign:
 		return v1alpha1.ReasonForeignData, fmt.Sprintf(
 			"%s holds %s and is left untouched; wipe it if its data is not needed, or narrow the pool's deviceSelector",
@@ -278,6 +306,9 @@ func (r *pools) tellRefused(ctx context.Context, pool *v1alpha1.Pool, refused []
 	var errs []error
 	current := map[string]bool{}
 	for _, c := range refused {
+		if !c.selected {
+			continue // nobody asks for it; the Device that was there tells
+		}
 		name := candidateName(r.node, c.path)
 		current[name] = true
 		spec := v1alpha1.DeviceSpec{

@@ -74,7 +74,9 @@ func (r *registration) Reconcile(ctx context.Context, req ctrl.Request) (reconci
 	return reconcile.Result{}, nil
 }
 
-func (r *registration) addresses() map[string]string { return map[string]string{transportTCP: r.address} }
+func (r *registration) addresses() map[string]string {
+	return map[string]string{transportTCP: r.address}
+}
 
 // register makes the object or brings it in line. A process that starts has not missed anybody yet.
 func (r *registration) register(ctx context.Context, starts bool) error {

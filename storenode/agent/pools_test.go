@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/shard"
+)
+
+// shelf is a node's SSDs: what is at each path. It implements Opener.
+type shelf struct {
+	ssds              map[string]Found
+	served, formatted []string
+}
+
+func (s *shelf) Probe(path string) (Found, error) {
+	found, ok := s.ssds[path]
+	if !ok {
+		return found, os.ErrNotExist
+	}
+	return found, nil
+}
+
+func (s *shelf) Format(path, pool string) error {
+	s.formatted = append(s.formatted, path)
+	s.ssds[path] = Found{Content: ContentOurs, UUID: uuid(byte(100 + len(s.formatted))), Pool: pool}
+	return nil
+}
+
+func (s *shelf) Serve(path string, _ int32) (ident.UUID, error) {
+	s.served = append(s.served, path)
+	return s.ssds[path].UUID, nil
+}
+
+func (s *shelf) Usage(ident.UUID) (DeviceUsage, error) { return DeviceUsage{Capacity: 1 << 40}, nil }
+
+func (h *fakeHost) Health(ident.UUID) shard.Health { return shard.Health{} }
+
+func uuid(n byte) ident.UUID { return ident.UUID{15: n} }
+
+// slot is where an SSD may be.
+func slot(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func claimed(n byte, pool, path string) *v1alpha1.Device {
+	d := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{
+		UUID: uuid(n).String(), PoolName: pool, NodeName: "n1", Path: path,
+	}}
+	d.Name = deviceName(uuid(n))
+	return d
+}
+
+func selecting(name string, paths ...string) *v1alpha1.Pool {
+	p := &v1alpha1.Pool{Spec: v1alpha1.PoolSpec{DeviceSelector: v1alpha1.DeviceSelector{Paths: paths}}}
+	p.Name = name
+	return p
+}
+
+// storenode is the agent of node n1 as far as Devices go.
+func storenode(t *testing.T, s *shelf, objects ...client.Object) *pools {
+	t.Helper()
+	api := kubernetes(t, interceptor.Funcs{}, objects...)
+	log := slog.New(slog.DiscardHandler)
+	p := &places{api: api, node: "n1", local: map[string]ident.UUID{}}
+	return &pools{
+		api: api, node: "n1", opener: s, places: p, log: log, served: map[string]ident.UUID{},
+		inService: make(chan event.GenericEvent, maxDevices),
+		report: &report{
+			api: api, reader: api, host: &fakeHost{}, opener: s, places: p, clock: clock.RealClock{}, node: "n1",
+			log: log, errors: map[ident.UUID]*deviceErrors{}, kick: make(chan struct{}, 1),
+		},
+	}
+}
+
+// look at the Devices of a Pool.
+func (r *pools) look(t *testing.T, pool string) {
+	t.Helper()
+	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Name: pool}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// said is the reason of the condition Ready of a Device object, empty if there is none.
+func (r *pools) said(t *testing.T, name string) string {
+	t.Helper()
+	var d v1alpha1.Device
+	if err := r.api.Get(t.Context(), client.ObjectKey{Name: name}, &d); err != nil {
+		return ""
+	}
+	if c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady); c != nil {
+		return c.Reason
+	}
+	return ""
+}
+
+// A person takes an SSD out of a Pool and wipes it, or the kernel gives its name to another SSD.
+func TestEmptySSDIsNotFormattedBecauseADeviceWasThereBefore(t *testing.T) {
+	old, wanted := slot(t, "old"), slot(t, "wanted")
+	s := &shelf{ssds: map[string]Found{old: {Content: ContentEmpty}, wanted: {Content: ContentEmpty}}}
+	r := storenode(t, s, selecting("fast", wanted), claimed(1, "fast", old))
+	r.look(t, "fast")
+	if !slices.Equal(s.formatted, []string{wanted}) {
+		t.Errorf("formatted %v, want %s alone", s.formatted, wanted)
+	}
+	if said := r.said(t, deviceName(uuid(1))); said != v1alpha1.ReasonMissing {
+		t.Errorf("the device that was there says %q", said)
+	}
+	if said := r.said(t, candidateName("n1", old)); said != "" {
+		t.Errorf("what no pool selects is told of: %q", said)
+	}
+}
