@@ -48,8 +48,9 @@ func (o *options) rebuilds(ctx context.Context, dir string) error {
 		}
 		var met *rebuildResult
 		if met, err = o.rebuildsUnder(ctx, s, w); err == nil {
-			lines = append(lines, met.lines(w)...)
-			progress("%s", strings.Join(met.lines(w), "\n"))
+			ended := met.lines(w)
+			progress("%s", strings.Join(ended, "\n"))
+			lines = append(lines, ended...)
 		}
 	}
 	if err = errors.Join(err, s.close()); err != nil {
