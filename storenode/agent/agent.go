@@ -187,6 +187,7 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 	return errors.Join(
 		ctrl.NewControllerManagedBy(a.manager).Named("pool").
 			For(&v1alpha1.Pool{}, specChanges()).
+			Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(a.poolOfDevice), first()). // of Pools that are gone
 			Complete(pool),
 		ctrl.NewControllerManagedBy(a.manager).Named("shard").
 			For(&v1alpha1.Shard{}, specChanges()).
@@ -206,6 +207,15 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 			For(&v1alpha1.StoreNode{}, specChanges()).
 			Complete(a.registration),
 	)
+}
+
+// poolOfDevice is the Pool of a Device that was last here, so that it is looked for though the Pool may be gone.
+func (a *Agent) poolOfDevice(_ context.Context, o client.Object) []reconcile.Request {
+	d, ok := o.(*v1alpha1.Device)
+	if !ok || d.Spec.NodeName != a.options.Node {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: d.Spec.PoolName}}}
 }
 
 func volumeOfShard(_ context.Context, o client.Object) []reconcile.Request {

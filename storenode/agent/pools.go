@@ -102,22 +102,18 @@ type candidate struct {
 
 // Reconcile looks at every Device that one Pool selects on this node.
 func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	var pool v1alpha1.Pool
-	if err := r.api.Get(ctx, req.NamespacedName, &pool); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
-	}
-	selected, err := r.selectsNode(ctx, &pool)
-	if err != nil || pool.DeletionTimestamp != nil {
+	pool, err := r.pool(ctx, req.Name)
+	if err != nil {
 		return reconcile.Result{}, err
 	}
-	spots, err := r.spots(ctx, &pool, selected)
+	spots, err := r.spots(ctx, pool)
 	if err != nil {
-		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("select devices of pool %s: %w", pool.Name, err))
+		return reconcile.Result{}, fmt.Errorf("select devices of pool %s: %w", pool.Name, err)
 	}
 	var errs []error
 	var refused []candidate
 	for _, at := range spots {
-		c, err := r.take(ctx, &pool, at)
+		c, err := r.take(ctx, pool, at)
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -125,8 +121,27 @@ func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 			refused = append(refused, c)
 		}
 	}
-	errs = append(errs, r.tellRefused(ctx, &pool, refused), r.tellMissing(ctx, pool.Name, refused))
+	errs = append(errs, r.tellRefused(ctx, pool, refused), r.tellMissing(ctx, pool.Name, refused))
+	if pool.UID == "" && len(spots) == 0 {
+		return reconcile.Result{}, errors.Join(errs...) // nothing is left of it here
+	}
 	return reconcile.Result{RequeueAfter: rescanEvery}, errors.Join(errs...)
+}
+
+// pool is the Pool, or, if a person deleted it, one of the name that selects nothing: its Devices hold data, and are
+// served until they are empty and wiped.
+func (r *pools) pool(ctx context.Context, name string) (*v1alpha1.Pool, error) {
+	pool := &v1alpha1.Pool{}
+	err := r.api.Get(ctx, client.ObjectKey{Name: name}, pool)
+	switch {
+	case client.IgnoreNotFound(err) != nil:
+		return nil, fmt.Errorf("get pool %s: %w", name, err)
+	case err != nil:
+		pool.Name = name
+	case pool.DeletionTimestamp != nil:
+		pool.Spec.DeviceSelector = v1alpha1.DeviceSelector{}
+	}
+	return pool, nil
 }
 
 func (r *pools) selectsNode(ctx context.Context, pool *v1alpha1.Pool) (bool, error) {
@@ -140,23 +155,32 @@ func (r *pools) selectsNode(ctx context.Context, pool *v1alpha1.Pool) (bool, err
 	return labels.SelectorFromSet(pool.Spec.NodeSelector).Matches(labels.Set(node.Labels)), nil
 }
 
-// spots are the resolved paths where the Pool's Devices were before, and those that its patterns match, each once. The
-// former have data, so they are served whether the Pool still selects them or not, and come first, so that no pattern
-// crowds them out.
-func (r *pools) spots(ctx context.Context, pool *v1alpha1.Pool, selected bool) ([]spot, error) {
-	var patterns []string
-	if selected {
-		patterns = pool.Spec.DeviceSelector.Paths
+// matched are the resolved paths that the Pool's patterns match. One that cannot be read matches nothing; the Pool's
+// condition says so.
+func (r *pools) matched(ctx context.Context, pool *v1alpha1.Pool) ([]string, error) {
+	selected, err := r.selectsNode(ctx, pool)
+	if err != nil || !selected {
+		return nil, err
 	}
-	var matched []string
-	for _, pattern := range patterns {
+	var all []string
+	for _, pattern := range pool.Spec.DeviceSelector.Paths {
 		matches, err := filepath.Glob(pattern)
 		if err != nil {
-			return nil, fmt.Errorf("read path pattern %q: %w", pattern, err)
+			r.log.Warn("Could not read path pattern", "pool", pool.Name, "pattern", pattern, "error", err)
 		}
-		matched = append(matched, matches...)
+		all = append(all, matches...)
 	}
-	matched = resolve(matched)
+	return resolve(all), nil
+}
+
+// spots are the resolved paths where the Pool's Devices were before, and those that match, each once. The former have
+// data, so they are served whether the Pool still selects them or not, and come first, so that no pattern crowds them
+// out.
+func (r *pools) spots(ctx context.Context, pool *v1alpha1.Pool) ([]spot, error) {
+	matched, err := r.matched(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
 	var known v1alpha1.DeviceList
 	if err := r.api.List(ctx, &known); err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)

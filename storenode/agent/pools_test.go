@@ -127,3 +127,23 @@ func TestEmptySSDIsNotFormattedBecauseADeviceWasThereBefore(t *testing.T) {
 		t.Errorf("what no pool selects is told of: %q", said)
 	}
 }
+
+func TestDevicesOfAPoolThatIsGoneOrCannotBeReadAreServed(t *testing.T) {
+	for story, pool := range map[string][]client.Object{
+		"deleted":     nil,
+		"bad pattern": {selecting("fast", "/dev/nvme[0")},
+	} {
+		at := slot(t, "ssd")
+		s := &shelf{ssds: map[string]Found{at: {Content: ContentOurs, UUID: uuid(1), Pool: "fast"}}}
+		r := storenode(t, s, append(pool, claimed(1, "fast", at), claimed(2, "fast", at+".gone"))...)
+		r.look(t, "fast")
+		if !slices.Equal(s.served, []string{at}) {
+			t.Errorf("%s: served %v", story, s.served)
+		}
+		for n, want := range map[byte]string{1: v1alpha1.ReasonServing, 2: v1alpha1.ReasonMissing} {
+			if said := r.said(t, deviceName(uuid(n))); said != want {
+				t.Errorf("%s: device %d says %q, want %q", story, n, said, want)
+			}
+		}
+	}
+}

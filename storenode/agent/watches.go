@@ -5,6 +5,7 @@ import (
 
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -15,6 +16,14 @@ import (
 // nothing here.
 func specChanges() builder.Predicates {
 	return builder.WithPredicates(predicate.GenerationChangedPredicate{})
+}
+
+// first lets pass what is seen for the first time.
+func first() builder.Predicates {
+	return builder.WithPredicates(predicate.Funcs{
+		UpdateFunc: func(event.UpdateEvent) bool { return false },
+		DeleteFunc: func(event.DeleteEvent) bool { return false },
+	})
 }
 
 // shardsTouchedBy are the Shards whose Replicas a change of a Volume, Device or StoreNode concerns.

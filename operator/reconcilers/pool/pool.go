@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	slices.SortFunc(devices, func(a, b v1alpha1.Device) int { return cmp.Compare(a.Name, b.Name) })
 	base := pool.DeepCopy()
-	refused := r.sum(&pool.Status, devices)
+	refused := append(unreadable(&pool.Spec.DeviceSelector), r.sum(&pool.Status, devices)...)
 	pool.Status.ObservedGeneration = pool.Generation
 	reconcilers.Set(&pool.Status.Conditions, v1alpha1.ConditionReady, ready(&pool.Status), pool.Generation)
 	reconcilers.Set(&pool.Status.Conditions, v1alpha1.ConditionDevicesAccepted, accepted(refused), pool.Generation)
@@ -54,6 +55,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{RequeueAfter: lookAgain}, nil
+}
+
+// unreadable says which patterns are none.
+func unreadable(s *v1alpha1.DeviceSelector) []string {
+	var all []string
+	for _, pattern := range slices.Concat(s.Paths, s.Models) {
+		if _, err := filepath.Match(pattern, ""); err != nil {
+			all = append(all, fmt.Sprintf("pattern %q cannot be read (%v) and selects nothing", pattern, err))
+		}
+	}
+	return all
 }
 
 // sum adds up the Devices, and names what was selected and refused.
