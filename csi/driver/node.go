@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -15,8 +16,12 @@ import (
 	"github.com/shale-storage/shale/csi/mounter"
 )
 
-// defaultFilesystem is used when the capability names none.
-const defaultFilesystem = "ext4"
+const (
+	// defaultFilesystem is used when the capability names none.
+	defaultFilesystem = "ext4"
+	// takeBackTimeout bounds detaching what could not be mounted.
+	takeBackTimeout = 30 * time.Second
+)
 
 // Initiator is the process that makes devices; *api.Client.
 type Initiator interface {
@@ -98,10 +103,29 @@ func (n *Node) NodeStageVolume(
 			Flags: mount.GetMountFlags(), ReadOnly: readOnly,
 		}
 		if err := n.stageFilesystem(f); err != nil {
-			return nil, nodeError(err)
+			return nil, n.takeBack(ctx, r.GetVolumeId(), attached.DevicePath, nodeError(err))
 		}
 	}
 	return &csi.NodeStageVolumeResponse{}, nil
+}
+
+// takeBack detaches a device that could not be mounted, and returns the cause. To the kubelet most errors say that
+// nothing is left, so that it never unstages; a device would stay for ever. One that is mounted somewhere is in use.
+func (n *Node) takeBack(ctx context.Context, volume, device string, cause error) error {
+	targets, err := n.options.Mounter.Targets(device)
+	if err == nil && len(targets) > 0 {
+		return cause
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackTimeout)
+	defer cancel()
+	if err == nil {
+		err = n.options.Initiator.Detach(last, volume)
+	}
+	if err != nil {
+		// Unavailable says that something may be left.
+		return status.Errorf(codes.Unavailable, "%s; and the device stays: %v", status.Convert(cause).Message(), err)
+	}
+	return cause
 }
 
 // stageFilesystem mounts f unless it is mounted. What another device or a dead one left at the target is unmounted.

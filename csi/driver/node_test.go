@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -21,6 +22,8 @@ type fakeInitiator struct {
 	attached map[string]api.Attachment
 	calls    int
 	fail     error
+	// failDetach is what Detach alone fails with.
+	failDetach error
 }
 
 func (f *fakeInitiator) Attach(_ context.Context, r api.AttachRequest) (api.Attachment, error) {
@@ -34,10 +37,10 @@ func (f *fakeInitiator) Attach(_ context.Context, r api.AttachRequest) (api.Atta
 }
 
 func (f *fakeInitiator) Detach(_ context.Context, volume string) error {
-	if f.fail == nil {
+	if f.fail == nil && f.failDetach == nil {
 		delete(f.attached, volume)
 	}
-	return f.fail
+	return errors.Join(f.fail, f.failDetach)
 }
 
 func (f *fakeInitiator) List(context.Context) ([]api.Attachment, error) {
@@ -80,7 +83,7 @@ func (f *fakeMounter) Targets(device string) ([]string, error) {
 			targets = append(targets, target)
 		}
 	}
-	return targets, f.fail
+	return targets, nil
 }
 
 func (f *fakeMounter) Source(target string) (string, error) { return f.mounts[target], nil }
@@ -283,6 +286,26 @@ func TestErrorsOfTheInitiatorKeepTheirMeaning(t *testing.T) {
 	x.mounter.fail = mounter.ErrNotBlank
 	_, err := x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
 	wantStatus(t, "not blank", err, codes.FailedPrecondition)
+}
+
+func TestWhatCannotBeMountedIsDetachedUnlessItIsInUse(t *testing.T) {
+	x := newNodeFixture()
+	x.mounter.fail = mounter.ErrFilesystemType
+	_, err := x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
+	wantStatus(t, "mount fails", err, codes.FailedPrecondition)
+	if len(x.initiator.attached) != 0 {
+		t.Errorf("the kubelet takes %v for the end of it, and this stays: %v", err, x.initiator.attached)
+	}
+	x.mounter.mounts["/other/pod"] = "/dev/fake-v"
+	_, err = x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
+	wantStatus(t, "mount fails beside another", err, codes.FailedPrecondition)
+	if len(x.initiator.attached) != 1 {
+		t.Error("a device in use was detached")
+	}
+	x.mounter.mounts = map[string]string{}
+	x.initiator.failDetach = api.Errorf(api.CodeInternal, "no")
+	_, err = x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
+	wantStatus(t, "the device stays", err, codes.Unavailable)
 }
 
 func TestMalformedStageRequestsReachNobody(t *testing.T) {
