@@ -180,7 +180,7 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 	inService := make(chan event.GenericEvent, maxDevices)
 	pool := &pools{
 		api: api, node: a.options.Node, opener: opener, places: a.places, report: rep, log: a.options.Log,
-		served: map[string]ident.UUID{}, inService: inService,
+		served: map[string]serving{}, inService: inService,
 	}
 	volume := &volumes{api: api, host: host, places: a.places, ids: map[string]ident.UUID{}}
 	moved := handler.EnqueueRequestsFromMapFunc(a.shardsTouchedBy)

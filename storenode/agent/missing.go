@@ -22,8 +22,8 @@ func (r *pools) tellMissing(ctx context.Context, pool string, refused []candidat
 		return fmt.Errorf("list devices: %w", err)
 	}
 	var served []string
-	for _, id := range r.served {
-		served = append(served, deviceName(id))
+	for _, s := range r.served {
+		served = append(served, deviceName(s.id))
 	}
 	var errs []error
 	for i := range list.Items {

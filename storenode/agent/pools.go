@@ -80,9 +80,15 @@ type pools struct {
 	report *report
 	log    *slog.Logger
 	// served are the Devices in service, by resolved path. Only the one reconcile worker touches it.
-	served map[string]ident.UUID
+	served map[string]serving
 	// inService hears of each Device that comes into service.
 	inService chan<- event.GenericEvent
+}
+
+// serving is a Device in service, and the Pool it was formatted for.
+type serving struct {
+	id   ident.UUID
+	pool string
 }
 
 // spot is a path at which a Device of the Pool may be. What is not selected is looked at because a Device of the Pool
@@ -218,8 +224,12 @@ func resolve(paths []string) []string {
 // take serves the Device at a spot if it may be served, formatting it if it is empty and selected.
 func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, at spot) (candidate, error) {
 	path, c := at.path, candidate{spot: at}
-	if id, ok := r.served[path]; ok {
-		return c, r.tellServed(ctx, pool, id, c)
+	if s, ok := r.served[path]; ok {
+		if s.pool != pool.Name {
+			c.reason, c.message = v1alpha1.ReasonOtherPool, fmt.Sprintf("%s belongs to pool %q", path, s.pool)
+			return c, nil
+		}
+		return c, r.tellServed(ctx, pool, s.id, c)
 	}
 	found, err := r.opener.Probe(path)
 	c.found = found
@@ -230,7 +240,7 @@ func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, at spot) (candida
 	if at.selected && found.Content != ContentOurs && !matches(&pool.Spec.DeviceSelector, found) {
 		return c, nil
 	}
-	if c.reason, c.message = refuse(pool.Name, at, found); c.reason != "" {
+	if c.reason, c.message = r.refuse(pool.Name, at, found); c.reason != "" {
 		return c, nil
 	}
 	if found.Content == ContentEmpty {
@@ -244,7 +254,7 @@ func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, at spot) (candida
 		c.reason, c.message = v1alpha1.ReasonUnreadable, err.Error()
 		return c, fmt.Errorf("serve device %s: %w", path, err)
 	}
-	r.served[path] = id
+	r.served[path] = serving{id, pool.Name}
 	r.places.serve(id)
 	r.log.Info("Serving device", "path", path, "device", id.String(), "pool", pool.Name)
 	err = r.tellServed(ctx, pool, id, c)
@@ -253,8 +263,14 @@ func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, at spot) (candida
 }
 
 // refuse says why a Device must not be touched.
-func refuse(pool string, at spot, f Found) (reason, message string) {
+func (r *pools) refuse(pool string, at spot, f Found) (reason, message string) {
 	path := at.path
+	for other, s := range r.served {
+		if f.Content == ContentOurs && s.id == f.UUID {
+			return v1alpha1.ReasonForeignData, fmt.Sprintf("%s is a copy of device %s, which is in service at %s: it is left "+
+				"untouched; wipe it if it is not needed", path, deviceName(s.id), other)
+		}
+	}
 	switch {
 	case !at.selected && f.Content == ContentEmpty:
 		return v1alpha1.ReasonForeignData, path + " is empty, and not selected by the pool any more: it is left untouched"

@@ -81,7 +81,7 @@ func storenode(t *testing.T, s *shelf, objects ...client.Object) *pools {
 	log := slog.New(slog.DiscardHandler)
 	p := &places{api: api, node: "n1", local: map[string]ident.UUID{}}
 	return &pools{
-		api: api, node: "n1", opener: s, places: p, log: log, served: map[string]ident.UUID{},
+		api: api, node: "n1", opener: s, places: p, log: log, served: map[string]serving{},
 		inService: make(chan event.GenericEvent, maxDevices),
 		report: &report{
 			api: api, reader: api, host: &fakeHost{}, opener: s, places: p, clock: clock.RealClock{}, node: "n1",
@@ -145,5 +145,36 @@ func TestDevicesOfAPoolThatIsGoneOrCannotBeReadAreServed(t *testing.T) {
 				t.Errorf("%s: device %d says %q, want %q", story, n, said, want)
 			}
 		}
+	}
+}
+
+func TestDeviceThatTwoPoolsSelectStaysWithTheFirst(t *testing.T) {
+	at := slot(t, "ssd")
+	s := &shelf{ssds: map[string]Found{at: {Content: ContentEmpty}}}
+	r := storenode(t, s, selecting("fast", at), selecting("slow", at))
+	r.look(t, "fast")
+	r.look(t, "slow")
+	var d v1alpha1.Device
+	err := r.api.Get(t.Context(), client.ObjectKey{Name: deviceName(uuid(101))}, &d)
+	if err != nil || d.Spec.PoolName != "fast" {
+		t.Errorf("the device says it is of pool %q, %v", d.Spec.PoolName, err)
+	}
+	if said := r.said(t, candidateName("n1", at)); said != v1alpha1.ReasonOtherPool {
+		t.Errorf("the other pool is told %q", said)
+	}
+}
+
+// An SSD that was copied to another, to replace it, while both are there.
+func TestCopyOfADeviceInServiceIsNotServed(t *testing.T) {
+	a, b := slot(t, "a"), slot(t, "b")
+	ours := Found{Content: ContentOurs, UUID: uuid(1), Pool: "fast"}
+	s := &shelf{ssds: map[string]Found{a: ours, b: ours}}
+	r := storenode(t, s, selecting("fast", a, b))
+	r.look(t, "fast")
+	if len(s.served) != 1 {
+		t.Errorf("served %v", s.served)
+	}
+	if said := r.said(t, candidateName("n1", b)); said != v1alpha1.ReasonForeignData {
+		t.Errorf("the copy is told of as %q", said)
 	}
 }
