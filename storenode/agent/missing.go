@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,7 +12,25 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/storenode/ident"
 )
+
+// releaseGone takes Devices out of service that are not there any more, so that one that is plugged in again, under
+// whatever name, is taken for what it is, and not for a copy of what can do nothing.
+func (r *pools) releaseGone() {
+	for path, s := range r.served {
+		if r.opener.IsThere(s.id) {
+			continue
+		}
+		r.log.Error("Device is gone while it was in service", "path", path, "device", s.id.String())
+		r.report.gone(s.id)
+		delete(r.served, path)
+		r.places.remove(s.id)
+		if err := r.opener.Release(s.id); err != nil {
+			r.log.Info("Released device", "path", path, "error", err) // it could not write its last Checkpoint
+		}
+	}
+}
 
 // tellMissing says of the Pool's Devices that were last here and are not in service that they are missing: an SSD that
 // did not come back with its machine, or that cannot be opened. What an earlier process said of them would stand
@@ -28,6 +47,9 @@ func (r *pools) tellMissing(ctx context.Context, pool string, refused []candidat
 	var errs []error
 	for i := range list.Items {
 		d := &list.Items[i]
+		if d.Spec.NodeName != r.node {
+			r.report.elsewhere(d.Name)
+		}
 		ours := strings.HasPrefix(d.Name, devicePrefix) && d.Spec.NodeName == r.node && d.Spec.PoolName == pool
 		if ours && !slices.Contains(served, d.Name) {
 			errs = append(errs, r.report.missing(ctx, d.Name, whyMissing(&d.Spec, refused)))
@@ -60,4 +82,36 @@ func (r *report) missing(ctx context.Context, name, why string) error {
 			Reason: v1alpha1.ReasonMissing, Message: why,
 		})
 	})
+}
+
+// gone keeps what was last told of a Device's Replicas, as failed: they still are on it, wherever it is, so their
+// entries must not end, which would say that their space was given back.
+func (r *report) gone(device ident.UUID) {
+	kept := map[ident.ReplicaKey]bool{}
+	for _, s := range r.host.Statuses() {
+		if s.Device == device {
+			kept[s.Key] = true
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, t := range r.told {
+		for _, e := range t.entries {
+			key := ident.ReplicaKey{Shard: id, Replica: ident.ReplicaID(e.ID)}
+			if !kept[key] {
+				continue
+			}
+			r.away[key] = away{deviceName(device), v1alpha1.ShardReplicaStatus{
+				ID: e.ID, State: v1alpha1.ReplicaFailed, Epoch: e.Epoch, UsedBytes: e.UsedBytes, PowerLost: e.PowerLost,
+				Message: "its device is gone from the node",
+			}}
+		}
+	}
+}
+
+// elsewhere forgets what was kept of a Device that another node has by now: that one tells of it.
+func (r *report) elsewhere(device string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.away, func(_ ident.ReplicaKey, a away) bool { return a.device == device })
 }

@@ -29,6 +29,13 @@ func (p *places) serve(id ident.UUID) {
 	p.local[deviceName(id)] = id
 }
 
+// remove notes that a Device is not in service here any more.
+func (p *places) remove(id ident.UUID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.local, deviceName(id))
+}
+
 // all are the Devices in service here.
 func (p *places) all() []ident.UUID {
 	p.mu.Lock()

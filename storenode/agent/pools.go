@@ -63,6 +63,10 @@ type Opener interface {
 	Serve(path string, overcommitPercent int32) (ident.UUID, error)
 	// Usage of a Device in service; err is set when it has failed.
 	Usage(id ident.UUID) (DeviceUsage, error)
+	// IsThere reports whether what is in service is still what its path leads to: not after an SSD was pulled.
+	IsThere(id ident.UUID) bool
+	// Release takes a Device out of service. With an error it is out of service too.
+	Release(id ident.UUID) error
 }
 
 // DeviceUsage is the space of a Device, in bytes.
@@ -112,6 +116,7 @@ func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	r.releaseGone()
 	spots, err := r.spots(ctx, pool)
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("select devices of pool %s: %w", pool.Name, err)

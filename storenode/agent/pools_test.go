@@ -23,6 +23,7 @@ import (
 type shelf struct {
 	ssds              map[string]Found
 	served, formatted []string
+	released          []ident.UUID
 }
 
 func (s *shelf) Probe(path string) (Found, error) {
@@ -45,6 +46,20 @@ func (s *shelf) Serve(path string, _ int32) (ident.UUID, error) {
 }
 
 func (s *shelf) Usage(ident.UUID) (DeviceUsage, error) { return DeviceUsage{Capacity: 1 << 40}, nil }
+
+func (s *shelf) IsThere(id ident.UUID) bool {
+	for _, found := range s.ssds {
+		if found.UUID == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *shelf) Release(id ident.UUID) error {
+	s.released = append(s.released, id)
+	return nil
+}
 
 func (h *fakeHost) Health(ident.UUID) shard.Health { return shard.Health{} }
 
@@ -86,6 +101,7 @@ func storenode(t *testing.T, s *shelf, objects ...client.Object) *pools {
 		report: &report{
 			api: api, reader: api, host: &fakeHost{}, opener: s, places: p, clock: clock.RealClock{}, node: "n1",
 			log: log, errors: map[ident.UUID]*deviceErrors{}, kick: make(chan struct{}, 1),
+			away: map[ident.ReplicaKey]away{}, told: map[ident.ShardID]told{},
 		},
 	}
 }
@@ -176,5 +192,37 @@ func TestCopyOfADeviceInServiceIsNotServed(t *testing.T) {
 	}
 	if said := r.said(t, candidateName("n1", b)); said != v1alpha1.ReasonForeignData {
 		t.Errorf("the copy is told of as %q", said)
+	}
+}
+
+func TestSSDThatIsPulledIsMissingAndServedAgainUnderAnotherName(t *testing.T) {
+	a, b := slot(t, "a"), slot(t, "b")
+	ours := Found{Content: ContentOurs, UUID: uuid(1), Pool: "fast"}
+	s := &shelf{ssds: map[string]Found{a: ours}}
+	r := storenode(t, s, selecting("fast", a, b))
+	r.look(t, "fast")
+	id := ident.ShardID{Index: 3}
+	key := ident.ReplicaKey{Shard: id, Replica: 2}
+	there := []shard.Status{{Key: key, Device: uuid(1), State: shard.StateInSync, Epoch: 5}}
+	r.report.host = &fakeHost{statuses: there}
+	r.report.told[id] = told{entries: r.report.entries(there)[id]}
+	delete(s.ssds, a)
+	r.look(t, "fast")
+	if said := r.said(t, deviceName(uuid(1))); said != v1alpha1.ReasonMissing || len(s.released) != 1 {
+		t.Errorf("pulled, it says %q; released %v", said, s.released)
+	}
+	entries := r.report.entries(nil)[id]
+	if len(entries) != 1 || entries[0].State != v1alpha1.ReplicaFailed || entries[0].Epoch != 5 {
+		t.Errorf("its replica is told of as %+v", entries)
+	}
+	s.ssds[b] = ours
+	r.look(t, "fast")
+	var d v1alpha1.Device
+	err := r.api.Get(t.Context(), client.ObjectKey{Name: deviceName(uuid(1))}, &d)
+	if said := r.said(t, d.Name); err != nil || said != v1alpha1.ReasonServing || d.Spec.Path != b {
+		t.Errorf("put into another slot, it says %q at %s, %v", said, d.Spec.Path, err)
+	}
+	if entries := r.report.entries(there)[id]; len(entries) != 1 || entries[0].State != v1alpha1.ReplicaInSync {
+		t.Errorf("its replica is told of as %+v", entries)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -52,6 +53,8 @@ type report struct {
 	failures map[ident.ReplicaKey]string
 	// told is what was last written of each Shard, so that only changes are.
 	told map[ident.ShardID]told
+	// away are Replicas of Devices that were here and are gone, as they are told of until they are seen again.
+	away map[ident.ReplicaKey]away
 	// errors is what is known of those of Devices.
 	errors map[ident.UUID]*deviceErrors
 	// toldUsage is when Devices were last written.
@@ -62,6 +65,12 @@ type report struct {
 type told struct {
 	entries []v1alpha1.ShardReplicaStatus
 	at      time.Time
+}
+
+// away is the entry of a Replica on a Device that is gone.
+type away struct {
+	device string
+	entry  v1alpha1.ShardReplicaStatus
 }
 
 // wake looks for changes now.
@@ -165,6 +174,14 @@ func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.S
 		}
 		all[s.Key.Shard] = append(all[s.Key.Shard], entry)
 	}
+	for key, a := range r.away {
+		if seen[key] {
+			delete(r.away, key)
+			continue
+		}
+		seen[key] = true
+		all[key.Shard] = append(all[key.Shard], a.entry)
+	}
 	for key, why := range r.failures {
 		if !seen[key] {
 			all[key.Shard] = append(all[key.Shard], v1alpha1.ShardReplicaStatus{
@@ -244,6 +261,7 @@ func (r *report) dropFailures(id ident.ShardID) {
 			delete(r.failures, key)
 		}
 	}
+	maps.DeleteFunc(r.away, func(key ident.ReplicaKey, _ away) bool { return key.Shard == id })
 }
 
 func sameButUsage(a, b []v1alpha1.ShardReplicaStatus) bool {
@@ -317,6 +335,9 @@ func (r *report) device(ctx context.Context, id ident.UUID) error {
 	health := r.host.Health(id)
 	sick := healthy(health, usage, r.erroneous(id, health.Errors))
 	return r.patchDevice(ctx, deviceName(id), func(d *v1alpha1.Device) {
+		if d.Spec.NodeName != r.node {
+			return // it was pulled, and has just been found elsewhere
+		}
 		sick.ObservedGeneration = d.Generation
 		if meta.SetStatusCondition(&d.Status.Conditions, sick) && sick.Status == metav1.ConditionFalse {
 			r.findings.sick(d, sick)

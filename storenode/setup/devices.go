@@ -3,7 +3,10 @@ package setup
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"slices"
 	"sync"
 
 	"github.com/shale-storage/shale/storenode/agent"
@@ -21,6 +24,8 @@ type devices struct {
 
 	mu   sync.Mutex
 	open []*store.Store
+	// files are what the paths led to when the Devices were opened.
+	files map[ident.UUID]os.FileInfo
 }
 
 var _ agent.Opener = (*devices)(nil)
@@ -38,6 +43,10 @@ func (d *devices) Format(path, pool string) error {
 
 // Serve implements agent.Opener.
 func (d *devices) Serve(path string, overcommitPercent int32) (ident.UUID, error) {
+	file, err := os.Stat(path)
+	if err != nil {
+		return ident.UUID{}, fmt.Errorf("serve device: %w", err)
+	}
 	s, err := process.Serve(d.host, path, float64(overcommitPercent)/100, d.boot, d.log)
 	if err != nil {
 		return ident.UUID{}, err
@@ -45,23 +54,63 @@ func (d *devices) Serve(path string, overcommitPercent int32) (ident.UUID, error
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.open = append(d.open, s)
+	if d.files == nil {
+		d.files = map[ident.UUID]os.FileInfo{}
+	}
+	d.files[s.Device()] = file
 	return s.Device(), nil
 }
 
 // Usage implements agent.Opener.
 func (d *devices) Usage(id ident.UUID) (agent.DeviceUsage, error) {
-	for _, s := range d.all() {
-		if s.Device() != id {
-			continue
-		}
-		s.Owner().Enter()
-		defer s.Owner().Leave()
-		u := s.Usage()
-		return agent.DeviceUsage{
-			Capacity: u.Capacity, Used: u.Used, Reserved: u.Reserved, Replicas: len(s.Replicas()),
-		}, s.Health()
+	s := d.find(id)
+	if s == nil {
+		return agent.DeviceUsage{}, fmt.Errorf("device %s is not in service", id)
 	}
-	return agent.DeviceUsage{}, fmt.Errorf("device %s is not in service", id)
+	s.Owner().Enter()
+	defer s.Owner().Leave()
+	u := s.Usage()
+	return agent.DeviceUsage{
+		Capacity: u.Capacity, Used: u.Used, Reserved: u.Reserved, Replicas: len(s.Replicas()),
+	}, s.Health()
+}
+
+// IsThere implements agent.Opener. An SSD that is pulled takes its device node with it, and comes back as another one,
+// even under the same name. What cannot be looked at counts as there.
+func (d *devices) IsThere(id ident.UUID) bool {
+	s := d.find(id)
+	if s == nil {
+		return false
+	}
+	now, err := os.Stat(s.Path())
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return os.SameFile(d.files[id], now)
+}
+
+// Release implements agent.Opener.
+func (d *devices) Release(id ident.UUID) error {
+	s := d.find(id)
+	if s == nil {
+		return nil
+	}
+	d.mu.Lock()
+	d.open = slices.DeleteFunc(slices.Clone(d.open), func(other *store.Store) bool { return other == s })
+	delete(d.files, id)
+	d.mu.Unlock()
+	return errors.Join(d.host.RemoveDevice(id), s.Close())
+}
+
+func (d *devices) find(id ident.UUID) *store.Store {
+	for _, s := range d.all() {
+		if s.Device() == id {
+			return s
+		}
+	}
+	return nil
 }
 
 func (d *devices) all() []*store.Store {

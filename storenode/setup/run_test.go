@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -155,6 +156,8 @@ func TestRunServesWhatTheClusterAsksFor(t *testing.T) {
 	eventually(t, "the replica is in sync", func() error { return replicaState(t.Context(), c, v1alpha1.ReplicaInSync) })
 	writeAndRead(t, net.JoinHostPort(f.address, strconv.Itoa(int(f.port))))
 	scrape(t, f.metrics)
+	withoutObject(t, c)
+	path = pulled(t, c, path)
 	stop()
 	withoutDevice(t, c, f, path)
 	stop = begin(t, f)
@@ -176,6 +179,58 @@ func begin(t *testing.T, f *flags) (stop func()) {
 			t.Errorf("run ended with %v", err)
 		}
 	}
+}
+
+// withoutObject has a person delete the StoreNode of a storenode that lives.
+func withoutObject(t *testing.T, c kube.Client) {
+	t.Helper()
+	old := &v1alpha1.StoreNode{}
+	key := kube.ObjectKey{Name: "n1"}
+	if err := errors.Join(c.Get(t.Context(), key, old), c.Delete(t.Context(), old.DeepCopy())); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the storenode registers anew", func() error {
+		var now v1alpha1.StoreNode
+		if err := c.Get(t.Context(), key, &now); err != nil {
+			return err
+		}
+		if now.UID == old.UID || now.Spec.Addresses["tcp"] != old.Spec.Addresses["tcp"] {
+			return fmt.Errorf("storenode is %+v", now)
+		}
+		return nil
+	})
+}
+
+// pulled moves the Device to another slot while it is in service.
+func pulled(t *testing.T, c kube.Client, path string) (slot string) {
+	t.Helper()
+	slot = path + ".other"
+	if err := os.Rename(path, slot); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the pool selects the other slot too", func() error { // and is looked at at once
+		var pool v1alpha1.Pool
+		if err := c.Get(t.Context(), kube.ObjectKey{Name: "fast"}, &pool); err != nil {
+			return err
+		}
+		pool.Spec.DeviceSelector.Paths = []string{path, slot}
+		return c.Update(t.Context(), &pool)
+	})
+	eventually(t, "the device is served there", func() error {
+		var list v1alpha1.DeviceList
+		if err := c.List(t.Context(), &list); err != nil {
+			return err
+		}
+		for i := range list.Items {
+			d := &list.Items[i]
+			if d.Spec.Path == slot && meta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady) {
+				return nil
+			}
+		}
+		return fmt.Errorf("devices are %+v", list.Items)
+	})
+	eventually(t, "the replica is in sync", func() error { return replicaState(t.Context(), c, v1alpha1.ReplicaInSync) })
+	return slot
 }
 
 // withoutDevice is the life of a storenode whose Device did not come back with it.

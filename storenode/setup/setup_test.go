@@ -93,6 +93,31 @@ func TestAnEmptyDeviceIsFormattedServedAndThenTaken(t *testing.T) {
 	}
 }
 
+func TestDeviceThatIsPulledIsReleasedAndServedAgainElsewhere(t *testing.T) {
+	_, d := opened(t)
+	path := file(t, "")
+	if err := d.Format(path, "fast"); err != nil {
+		t.Fatal(err)
+	}
+	id, err := d.Serve(path, 100)
+	if err != nil || !d.IsThere(id) {
+		t.Fatalf("serve: %v, there: %v", err, d.IsThere(id))
+	}
+	slot := filepath.Join(t.TempDir(), "other.img")
+	if err := errors.Join(os.Rename(path, slot), os.WriteFile(path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if d.IsThere(id) {
+		t.Error("another file at its path is taken for it")
+	}
+	if err := errors.Join(os.Remove(path), d.Release(id)); err != nil || d.IsThere(id) {
+		t.Fatalf("release: %v, there: %v", err, d.IsThere(id))
+	}
+	if again, err := d.Serve(slot, 100); err != nil || again != id || !d.IsThere(id) {
+		t.Errorf("serve again: %v, %v", again, err)
+	}
+}
+
 func TestForeignDevicesAreNotTouched(t *testing.T) {
 	_, d := opened(t)
 	for name, path := range map[string]string{
