@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -45,8 +46,20 @@ func controllerCode(err error) codes.Code {
 		return codes.DeadlineExceeded
 	case errors.Is(err, context.Canceled):
 		return codes.Canceled
-	case apierrors.IsServiceUnavailable(err), apierrors.IsTooManyRequests(err), apierrors.IsServerTimeout(err):
+	case mayBeDone(err):
 		return codes.Unavailable
 	}
 	return codes.Internal
+}
+
+// mayBeDone reports whether it is open what has become of a call of the API server: it failed itself, its answer did
+// not arrive, or our own limit of calls ended the wait for one. The provisioner goes on after Unavailable, however
+// long; after Internal it takes the volume for never made, and if the claim goes, nobody deletes the volume.
+func mayBeDone(err error) bool {
+	refused, answered := errors.AsType[*apierrors.StatusError](err)
+	if !answered {
+		return true
+	}
+	code := refused.Status().Code
+	return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests
 }
