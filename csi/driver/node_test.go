@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -282,9 +283,17 @@ func TestErrorsOfTheInitiatorKeepTheirMeaning(t *testing.T) {
 		_, err := x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
 		wantStatus(t, string(code), err, want)
 	}
+	away := api.NewClient(filepath.Join(t.TempDir(), "none.sock"))
+	n := NewNode(NodeOptions{Initiator: away, Mounter: &fakeMounter{}, Locks: fakeLocks{}})
+	_, err := n.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
+	wantStatus(t, "initiator away", err, codes.Unavailable)
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = n.NodeUnstageVolume(late, &csi.NodeUnstageVolumeRequest{VolumeId: "v", StagingTargetPath: "/stage/v"})
+	wantStatus(t, "caller has gone", err, codes.Canceled)
 	x := newNodeFixture()
 	x.mounter.fail = mounter.ErrNotBlank
-	_, err := x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
+	_, err = x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
 	wantStatus(t, "not blank", err, codes.FailedPrecondition)
 }
 

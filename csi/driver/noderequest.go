@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 
@@ -86,10 +87,24 @@ func nodeError(err error) error {
 	if errors.Is(err, mounter.ErrNotBlank) || errors.Is(err, mounter.ErrFilesystemType) {
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
-	return status.Error(nodeCode(api.CodeOf(err)), err.Error())
+	return status.Error(nodeCode(err), err.Error())
 }
 
-func nodeCode(c api.Code) codes.Code {
+// nodeCode tells the kubelet above all whether something may be left: with Unavailable, Aborted, Canceled,
+// DeadlineExceeded and ResourceExhausted it will unstage a volume even if no pod wants it any more, else not.
+func nodeCode(err error) codes.Code {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return codes.Canceled
+	case errors.Is(err, api.ErrAway):
+		return codes.Unavailable
+	}
+	return initiatorCode(api.CodeOf(err))
+}
+
+func initiatorCode(c api.Code) codes.Code {
 	switch c {
 	case api.CodeInvalid:
 		return codes.InvalidArgument

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 )
+
+// ErrAway says that the initiator could not be asked, or ended before it answered: what was asked may be done or not.
+var ErrAway = errors.New("the initiator is away")
 
 // Client calls the initiator on its socket. Safe from several goroutines; each call is bounded by its context only.
 type Client struct {
@@ -75,12 +79,12 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("reach initiator: %w", err)
+		return fmt.Errorf("%w: %w", ErrAway, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody))
 	if err != nil {
-		return fmt.Errorf("read answer: %w", err)
+		return fmt.Errorf("read answer: %w: %w", ErrAway, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return failure(resp.Status, answer)
