@@ -212,7 +212,7 @@ func (n *Node) checkOnlyTarget(device string, r *csi.NodePublishVolumeRequest) e
 		return err
 	}
 	for _, t := range targets {
-		if t != r.GetStagingTargetPath() && t != r.GetTargetPath() {
+		if t != r.GetStagingTargetPath() && !isOfPod(t, podOf(r.GetTargetPath())) {
 			return status.Errorf(codes.FailedPrecondition, "volume %s is in use at %s, and only one pod may use it",
 				r.GetVolumeId(), t)
 		}

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -402,4 +403,31 @@ func TestOnlyOnePodGetsAReadWriteOncePodVolume(t *testing.T) {
 	}
 	_, err := x.NodePublishVolume(t.Context(), second)
 	wantStatus(t, "second pod", err, codes.FailedPrecondition)
+}
+
+func TestWhatTheKubeletMountsOfAVolumeForItsOnlyPodIsNoSecondPod(t *testing.T) {
+	const kubelet, device, first, second = "/var/lib/kubelet", "/dev/fake-v", "0d2c-11", "77aa-22"
+	for name, tc := range map[string]struct{ target, again string }{
+		"subPath": {
+			kubelet + "/pods/%s/volumes/kubernetes.io~csi/pvc-1/mount", kubelet + "/pods/%s/volume-subpaths/pvc-1/app/0",
+		},
+		"device": {
+			kubelet + "/plugins/kubernetes.io/csi/volumeDevices/publish/pvc-1/%s",
+			kubelet + "/plugins/kubernetes.io/csi/volumeDevices/pvc-1/dev/%s",
+		},
+	} {
+		x := newNodeFixture()
+		c := blockCapability()
+		c.AccessMode.Mode = csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
+		x.mustStage(t, c)
+		r := publishRequest(c)
+		x.mounter.mounts[fmt.Sprintf(tc.again, first)] = device
+		r.TargetPath = fmt.Sprintf(tc.target, first)
+		if _, err := x.NodePublishVolume(t.Context(), r); err != nil {
+			t.Errorf("%s: the same pod: %v", name, err)
+		}
+		r.TargetPath = fmt.Sprintf(tc.target, second)
+		_, err := x.NodePublishVolume(t.Context(), r)
+		wantStatus(t, name+": another pod", err, codes.FailedPrecondition)
+	}
 }

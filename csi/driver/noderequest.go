@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -71,6 +73,23 @@ func filesystemOf(m *csi.VolumeCapability_MountVolume) string {
 	}
 	return m.GetFsType()
 }
+
+// podOf is the part of a target path that is a pod's own, its UID:
+//
+//	KUBELET/pods/UID/volumes/kubernetes.io~csi/VOLUME/mount
+//	KUBELET/plugins/kubernetes.io/csi/volumeDevices/publish/VOLUME/UID
+func podOf(target string) string {
+	const fromEnd = 6
+	parts := strings.Split(target, "/")
+	if at := len(parts) - fromEnd; at >= 0 && parts[at] == "pods" {
+		return parts[at+1]
+	}
+	return parts[len(parts)-1]
+}
+
+// isOfPod reports whether a mount is for the pod: the kubelet binds the parts of a volume that a pod has by subPath, and
+// devices, once more, at paths with its UID.
+func isOfPod(target, pod string) bool { return slices.Contains(strings.Split(target, "/"), pod) }
 
 // isReaderOnly reports whether nobody may write through this attachment.
 func isReaderOnly(c *csi.VolumeCapability) bool {
