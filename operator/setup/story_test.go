@@ -222,6 +222,25 @@ const stride = 8
 
 // TestAnyWriteMayFailAndAllStillConverges fails the writes of the life of a Volume, as a crash after or before them
 // would: in each life every eighth, beginning with another one, so that each write fails in one of the lives.
+// A storenode that lives cannot give back what is on an SSD that it does not have.
+func TestDeletionSaysThatItWaitsForAMissingDevice(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3"}
+	w := newWorld(t, nil, nodes...)
+	v := w.volume("v", gib, 3)
+	w.shard("v-0 to be served", "v-0", served)
+	w.ready("n2", metav1.ConditionFalse, v1alpha1.ReasonMissing)
+	w.mu.Lock()
+	w.down["n2"] = true // it reports no more; its Lease is fresh
+	w.mu.Unlock()
+	w.must(w.api.Delete(t.Context(), v))
+	w.until("the deletion to say so", func() (bool, string) {
+		message := w.condition("v", v1alpha1.ReasonDeleting, metav1.ConditionFalse)
+		return strings.Contains(message, "kubectl delete device "+device("n2")), message
+	})
+	w.must(w.api.Delete(t.Context(), &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: device("n2")}}))
+	w.gone("v")
+}
+
 func TestAnyWriteMayFailAndAllStillConverges(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for first := range int64(stride) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -62,13 +64,14 @@ func (r *Reconciler) remove(ctx context.Context, s *scope) error {
 	}
 	deleting := r.since.age(s.shard.Name, "deleting", true, r.Clock.Now())
 	for _, replica := range append(slices.Clone(s.shard.Spec.Replicas), displaced(s.shard)...) {
-		node, gone, err := r.holder(ctx, replica)
+		device, err := r.holder(ctx, replica)
 		if err != nil {
 			return err
 		}
-		if gone {
+		if device == nil {
 			continue
 		}
+		node := device.Spec.NodeName
 		state := r.Inventory.Alive(node)
 		report := s.reports[replica.ID]
 		unheard := report == nil && !slices.Contains(s.shard.Spec.Membership.InSync, replica.ID)
@@ -79,6 +82,10 @@ func (r *Reconciler) remove(ctx context.Context, s *scope) error {
 		case !state.Alive:
 			s.waitsFor = append(s.waitsFor, fmt.Sprintf("storenode %s is down and has replica %d on device %s",
 				node, replica.ID, replica.DeviceName))
+		case broken(device) != "" && report != nil && !refused:
+			s.waitsFor = append(s.waitsFor, fmt.Sprintf("device %s on node %s has replica %d and cannot give its space back "+
+				"(%s): bring it back, or, if it is lost for good: kubectl delete device %s",
+				device.Name, node, replica.ID, broken(device), device.Name))
 		case (unheard || refused) && min(deleting, state.AliveFor) >= settle:
 			// It has had the time to say that it has the Replica, and did not, or said that it has not.
 		case unheard || refused:
@@ -104,15 +111,24 @@ func (r *Reconciler) remove(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// holder is the node a Replica's Device is on, or that a person has said it will not return.
-func (r *Reconciler) holder(ctx context.Context, replica v1alpha1.ShardReplica) (node string, gone bool, err error) {
+// holder is the Device of a Replica, nil if a person has said that it will not return.
+func (r *Reconciler) holder(ctx context.Context, replica v1alpha1.ShardReplica) (*v1alpha1.Device, error) {
 	var device v1alpha1.Device
-	err = r.API.Get(ctx, client.ObjectKey{Name: replica.DeviceName}, &device)
+	err := r.API.Get(ctx, client.ObjectKey{Name: replica.DeviceName}, &device)
 	switch {
 	case apierrors.IsNotFound(err):
-		return "", true, nil
+		return nil, nil //nolint:nilnil // nil is the answer
 	case err != nil:
-		return "", false, fmt.Errorf("get device %s: %w", replica.DeviceName, err)
+		return nil, fmt.Errorf("get device %s: %w", replica.DeviceName, err)
 	}
-	return device.Spec.NodeName, false, nil
+	return &device, nil
+}
+
+// broken is why a Device cannot do anything any more, though its storenode lives; empty if it can.
+func broken(device *v1alpha1.Device) string {
+	c := meta.FindStatusCondition(device.Status.Conditions, v1alpha1.ConditionReady)
+	if c == nil || c.Status != metav1.ConditionFalse {
+		return ""
+	}
+	return c.Reason
 }
