@@ -8,7 +8,8 @@
 //     The second half is the storenodes', and reconcilers/shard closes it with Epoch 1.
 //  3. The status, from the Shards.
 //
-// Deleting goes the other way: Shards are deleted, each waits until its space is given back, then the finalizer goes.
+// Deleting goes the other way: once the Volume is attached to no node, Shards are deleted, each waits until its space
+// is given back, then the finalizer goes.
 // The Ready condition says what is waited for.
 //
 // # Failure

@@ -110,10 +110,18 @@ func healthy(s *scope) reconcilers.Verdict {
 	}
 }
 
-// remove deletes the Shards, and lets go of the Volume when there are none.
+// remove deletes the Shards once nobody uses them, and lets go of the Volume when there are none.
 func (r *Reconciler) remove(ctx context.Context, s *scope) (reconcile.Result, error) {
 	if !controllerutil.ContainsFinalizer(s.volume, reconcilers.Finalizer) {
 		return reconcile.Result{}, nil
+	}
+	if attached := attached(s.volume); attached != "" { // its data is in use
+		base := s.volume.DeepCopy()
+		reconcilers.Set(&s.volume.Status.Conditions, v1alpha1.ConditionReady, reconcilers.Verdict{
+			Reason:  v1alpha1.ReasonDeleting,
+			Message: "it is attached to " + attached + ", so nothing is deleted until that ends",
+		}, s.volume.Generation)
+		return reconcile.Result{}, reconcilers.Patch(ctx, r.API, base, s.volume)
 	}
 	for i := range s.shards {
 		if !s.shards[i].DeletionTimestamp.IsZero() {
@@ -137,6 +145,15 @@ func (r *Reconciler) remove(ctx context.Context, s *scope) (reconcile.Result, er
 	base := s.volume.DeepCopy()
 	reconcilers.Set(&s.volume.Status.Conditions, v1alpha1.ConditionReady, waits(s), s.volume.Generation)
 	return reconcile.Result{}, reconcilers.Patch(ctx, r.API, base, s.volume)
+}
+
+// attached names the nodes that use the Volume.
+func attached(v *v1alpha1.Volume) string {
+	var nodes []string
+	for _, a := range v.Spec.Attachments {
+		nodes = append(nodes, "node "+a.NodeName)
+	}
+	return strings.Join(nodes, ", ")
 }
 
 // left is how many Shards there may be: those in the cache and, if it shows none, those that only the API server has. A
