@@ -30,13 +30,13 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	var inSync, rebuild []string
 	for _, replica := range shard.Spec.Replicas {
 		if replica.ID == shard.Spec.Membership.Primary {
-			shard.Status.PrimaryNode = replica.NodeName
+			shard.Status.PrimaryNode = s.node(replica)
 		}
 		if slices.Contains(shard.Spec.Membership.InSync, replica.ID) {
-			inSync = append(inSync, replica.NodeName)
+			inSync = append(inSync, s.node(replica))
 		}
-		if s.rebuilds(replica.ID) {
-			rebuild = append(rebuild, progress(replica.NodeName, s.reports[replica.ID]))
+		if s.rebuilding(replica.ID) {
+			rebuild = append(rebuild, progress(s.node(replica), s.reports[replica.ID]))
 		}
 	}
 	shard.Status.InSyncNodes, shard.Status.Rebuild = strings.Join(inSync, ","), strings.Join(rebuild, ",")
@@ -46,6 +46,27 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	r.Metrics.Degraded.Put(shard.Name, served && !healthy.OK)
 	r.Metrics.TooFew.Put(shard.Name, served && len(shard.Spec.Membership.InSync) < s.needed())
 	return reconcilers.Patch(ctx, r.API, base, shard)
+}
+
+// node is where a Replica is now: its Device may have moved since it was placed.
+func (s *scope) node(replica v1alpha1.ShardReplica) string {
+	for _, seen := range s.seen.Replicas {
+		if seen.ID == replica.ID {
+			return seen.Node
+		}
+	}
+	return replica.NodeName
+}
+
+// rebuilding reports whether a Rebuild goes on. What a storenode that died, or lost the Device, said last does not
+// count.
+func (s *scope) rebuilding(id int64) bool {
+	for _, seen := range s.seen.Replicas {
+		if seen.ID == id {
+			return s.rebuilds(id) && s.alive[seen.Node].Alive && !seen.Failed && !seen.Gone
+		}
+	}
+	return false
 }
 
 func ready(s *scope) reconcilers.Verdict {
@@ -101,7 +122,7 @@ func (s *scope) uncreated() []string {
 	var names []string
 	for _, replica := range s.shard.Spec.Replicas {
 		if s.reports[replica.ID] == nil {
-			names = append(names, "storenode "+replica.NodeName)
+			names = append(names, "storenode "+s.node(replica))
 		}
 	}
 	return names
@@ -128,7 +149,7 @@ func healthy(s *scope) reconcilers.Verdict {
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonNoReplacement, Message: text + "; " + s.noReplacement}
 	}
 	for _, replica := range s.shard.Spec.Replicas {
-		if s.rebuilds(replica.ID) {
+		if s.rebuilding(replica.ID) {
 			return reconcilers.Verdict{Reason: v1alpha1.ReasonRebuilding, Message: text}
 		}
 	}
@@ -190,7 +211,7 @@ func (s *scope) stale() string {
 		at := ""
 		for _, replica := range s.shard.Spec.Replicas {
 			if replica.ID == report.ID {
-				at = " on node " + replica.NodeName
+				at = " on node " + s.node(replica)
 			}
 		}
 		return fmt.Sprintf("replica %d%s has seen epoch %d, the object has %d: was the API server restored from "+
