@@ -81,21 +81,29 @@ func (n *Node) NodeStageVolume(
 	if err := validateStage(r); err != nil {
 		return nil, err
 	}
-	published, err := decodePublishContext(r.GetPublishContext())
-	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
 	if err := n.lock(r.GetVolumeId()); err != nil {
 		return nil, err
 	}
 	defer n.options.Locks.Release(r.GetVolumeId())
+	if _, err := n.stage(ctx, r); err != nil {
+		return nil, err
+	}
+	return &csi.NodeStageVolumeResponse{}, nil
+}
+
+// stage does what is not done yet.
+func (n *Node) stage(ctx context.Context, r staging) (api.Attachment, error) {
+	published, err := decodePublishContext(r.GetPublishContext())
+	if err != nil {
+		return api.Attachment{}, status.Error(codes.InvalidArgument, err.Error())
+	}
 	readOnly := isReaderOnly(r.GetVolumeCapability())
 	attached, err := n.options.Initiator.Attach(ctx, api.AttachRequest{
 		Volume: r.GetVolumeId(), ID: published.VolumeID, SizeBytes: published.SizeBytes,
 		Generation: published.Generation, ReadOnly: readOnly, Addresses: published.Addresses,
 	})
 	if err != nil {
-		return nil, nodeError(err)
+		return api.Attachment{}, nodeError(err)
 	}
 	if mount := r.GetVolumeCapability().GetMount(); mount != nil {
 		f := mounter.Filesystem{
@@ -103,10 +111,10 @@ func (n *Node) NodeStageVolume(
 			Flags: mount.GetMountFlags(), ReadOnly: readOnly,
 		}
 		if err := n.stageFilesystem(f); err != nil {
-			return nil, n.takeBack(ctx, r.GetVolumeId(), attached.DevicePath, nodeError(err))
+			return api.Attachment{}, n.takeBack(ctx, r.GetVolumeId(), attached.DevicePath, nodeError(err))
 		}
 	}
-	return &csi.NodeStageVolumeResponse{}, nil
+	return attached, nil
 }
 
 // takeBack detaches a device that could not be mounted, and returns the cause. To the kubelet most errors say that
@@ -183,7 +191,7 @@ func (n *Node) NodePublishVolume(
 		return nil, err
 	}
 	defer n.options.Locks.Release(r.GetVolumeId())
-	attached, err := n.attachment(ctx, r.GetVolumeId())
+	attached, err := n.staged(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -220,17 +228,44 @@ func (n *Node) checkOnlyTarget(device string, r *csi.NodePublishVolumeRequest) e
 	return nil
 }
 
-// attachment is what the initiator has of the volume.
-func (n *Node) attachment(ctx context.Context, volume string) (api.Attachment, error) {
-	all, err := n.options.Initiator.List(ctx)
+// staged is the device of a staged volume. If it has been lost since, with the initiator and its holder, the volume is
+// staged anew: the kubelet would not do that as long as any pod on this node wants the volume, be it only the next one.
+func (n *Node) staged(ctx context.Context, r *csi.NodePublishVolumeRequest) (api.Attachment, error) {
+	attached, found, err := n.attachment(ctx, r.GetVolumeId())
 	if err != nil {
 		return api.Attachment{}, nodeError(err)
 	}
+	if found && r.GetVolumeCapability().GetBlock() != nil {
+		return attached, nil
+	}
+	source, err := n.options.Mounter.Source(r.GetStagingTargetPath())
+	if err != nil {
+		return api.Attachment{}, nodeError(err)
+	}
+	if found && source == attached.DevicePath {
+		return attached, nil
+	}
+	if len(r.GetPublishContext()) == 0 {
+		return api.Attachment{}, status.Errorf(codes.FailedPrecondition, "volume %s is not staged at %s",
+			r.GetVolumeId(), r.GetStagingTargetPath())
+	}
+	if err := validateStage(r); err != nil {
+		return api.Attachment{}, err
+	}
+	return n.stage(ctx, r)
+}
+
+// attachment is what the initiator has of the volume.
+func (n *Node) attachment(ctx context.Context, volume string) (a api.Attachment, found bool, err error) {
+	all, err := n.options.Initiator.List(ctx)
+	if err != nil {
+		return api.Attachment{}, false, err
+	}
 	at := slices.IndexFunc(all, func(a api.Attachment) bool { return a.Volume == volume })
 	if at < 0 {
-		return api.Attachment{}, status.Errorf(codes.FailedPrecondition, "volume %s is not staged on this node", volume)
+		return api.Attachment{}, false, nil
 	}
-	return all[at], nil
+	return all[at], true, nil
 }
 
 func (n *Node) publishDevice(device string, r *csi.NodePublishVolumeRequest) error {
@@ -251,15 +286,7 @@ func (n *Node) publishDevice(device string, r *csi.NodePublishVolumeRequest) err
 }
 
 func (n *Node) publishFilesystem(device string, r *csi.NodePublishVolumeRequest) error {
-	staging, target := r.GetStagingTargetPath(), r.GetTargetPath()
-	staged, err := n.options.Mounter.Source(staging)
-	if err != nil {
-		return err
-	}
-	// Binding a staging directory that nothing is mounted on would give the pod the node's own disk.
-	if staged != device {
-		return status.Errorf(codes.FailedPrecondition, "%s is not mounted at %s (found %q)", device, staging, staged)
-	}
+	target := r.GetTargetPath()
 	source, err := n.options.Mounter.Source(target)
 	if err != nil {
 		return err
@@ -272,7 +299,7 @@ func (n *Node) publishFilesystem(device string, r *csi.NodePublishVolumeRequest)
 			return err
 		}
 	}
-	return n.options.Mounter.BindDirectory(staging, target, bindOptions(r))
+	return n.options.Mounter.BindDirectory(r.GetStagingTargetPath(), target, bindOptions(r))
 }
 
 // bindOptions add what the pod wants to what the staged mount has.

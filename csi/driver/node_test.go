@@ -24,6 +24,8 @@ type fakeInitiator struct {
 	attached map[string]api.Attachment
 	calls    int
 	fail     error
+	// device of the next attachment; empty for one named after the volume.
+	device string
 	// failDetach is what Detach alone fails with.
 	failDetach error
 }
@@ -34,6 +36,9 @@ func (f *fakeInitiator) Attach(_ context.Context, r api.AttachRequest) (api.Atta
 		return api.Attachment{}, f.fail
 	}
 	a := api.Attachment{Volume: r.Volume, ReadOnly: r.ReadOnly, DevicePath: "/dev/fake-" + r.Volume}
+	if f.device != "" {
+		a.DevicePath = f.device
+	}
 	f.attached[r.Volume] = a
 	return a, nil
 }
@@ -258,6 +263,28 @@ func TestPublishingWhatIsNotStagedIsRefused(t *testing.T) {
 	delete(x.mounter.mounts, "/stage/v")
 	_, err = x.NodePublishVolume(t.Context(), publishRequest(mountCapability("")))
 	wantStatus(t, "staging directory without a mount", err, codes.FailedPrecondition)
+}
+
+func TestTheNextPodGetsADeviceInPlaceOfOneThatWasLost(t *testing.T) {
+	for _, c := range []*csi.VolumeCapability{mountCapability(""), blockCapability()} {
+		x := newNodeFixture()
+		x.mustStage(t, c)
+		r := publishRequest(c)
+		x.mustPublish(t, r)
+		// Initiator and holder die, and with them the device; the mounts stay.
+		x.initiator.attached, x.initiator.device = map[string]api.Attachment{}, "/dev/fresh"
+		r.TargetPath = "/pod/next"
+		r.PublishContext = stageRequest(c).GetPublishContext()
+		for range 2 {
+			x.mustPublish(t, r)
+		}
+		if got := x.mounter.mounts["/pod/next"]; got != "/dev/fresh" || x.mounter.mounts["/pod/v"] != "/dev/fake-v" {
+			t.Errorf("%v: mounts are %v", c, x.mounter.mounts)
+		}
+		if x.initiator.calls != 2 {
+			t.Errorf("%v: attached %d times", c, x.initiator.calls)
+		}
+	}
 }
 
 func TestABusyVolumeAnswersAborted(t *testing.T) {

@@ -33,7 +33,7 @@ func validateVolumeAndPath(volume, field, path string) error {
 	return nil
 }
 
-func validateStage(r *csi.NodeStageVolumeRequest) error {
+func validateStage(r staging) error {
 	if err := validateVolumeAndPath(r.GetVolumeId(), "staging_target_path", r.GetStagingTargetPath()); err != nil {
 		return err
 	}
@@ -51,6 +51,14 @@ func validatePublish(r *csi.NodePublishVolumeRequest) error {
 		return status.Error(codes.FailedPrecondition, "staging_target_path is missing: the volume must be staged first")
 	}
 	return nil
+}
+
+// staging is what NodeStageVolume is asked for; NodePublishVolume is told it again.
+type staging interface {
+	GetVolumeId() string
+	GetStagingTargetPath() string
+	GetVolumeCapability() *csi.VolumeCapability
+	GetPublishContext() map[string]string
 }
 
 // validateNodeCapability refuses what this node could not do.
@@ -87,8 +95,8 @@ func podOf(target string) string {
 	return parts[len(parts)-1]
 }
 
-// isOfPod reports whether a mount is for the pod: the kubelet binds the parts of a volume that a pod has by subPath, and
-// devices, once more, at paths with its UID.
+// isOfPod reports whether a mount is for the pod: the kubelet binds the parts of a volume that a pod has by subPath,
+// and devices, once more, at paths with its UID.
 func isOfPod(target, pod string) bool { return slices.Contains(strings.Split(target, "/"), pod) }
 
 // isReaderOnly reports whether nobody may write through this attachment.
