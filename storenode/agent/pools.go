@@ -25,6 +25,10 @@ import (
 const (
 	// rescanEvery finds Devices that were plugged in since.
 	rescanEvery = 30 * time.Second
+	// openPatience is how long a Device may take to be looked at or opened before the others' turn comes and it counts as
+	// missing; reopenEvery is how soon is seen whether it has answered since.
+	openPatience = 5 * time.Second
+	reopenEvery  = 2 * time.Second
 	// maxDevices bounds what one Pool may select on one node, so that a careless pattern cannot flood the API.
 	maxDevices = 128
 )
@@ -85,6 +89,10 @@ type pools struct {
 	log    *slog.Logger
 	// served are the Devices in service, by resolved path. Only the one reconcile worker touches it.
 	served map[string]serving
+	// attempts are looks and openings under way, by path. One that hangs with its SSD must not keep the others, nor be
+	// kept secret. patience is openPatience but in tests.
+	attempts map[string]attempt
+	patience time.Duration
 	// inService hears of each Device that comes into service.
 	inService chan<- event.GenericEvent
 }
@@ -135,6 +143,9 @@ func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	errs = append(errs, r.tellRefused(ctx, pool, refused), r.tellMissing(ctx, pool.Name, refused))
 	if pool.UID == "" && len(spots) == 0 {
 		return reconcile.Result{}, errors.Join(errs...) // nothing is left of it here
+	}
+	if len(r.attempts) > 0 {
+		return reconcile.Result{RequeueAfter: reopenEvery}, errors.Join(errs...)
 	}
 	return reconcile.Result{RequeueAfter: rescanEvery}, errors.Join(errs...)
 }
@@ -203,6 +214,11 @@ func (r *pools) spots(ctx context.Context, pool *v1alpha1.Pool) ([]spot, error) 
 			before = append(before, d.Path)
 		}
 	}
+	for path, a := range r.attempts {
+		if a.pool == pool.Name {
+			before = append(before, path)
+		}
+	}
 	var spots []spot
 	for _, path := range resolve(before) {
 		spots = append(spots, spot{path, slices.Contains(matched, path)})
@@ -236,35 +252,114 @@ func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, at spot) (candida
 		}
 		return c, r.tellServed(ctx, pool, s.id, c)
 	}
-	found, err := r.opener.Probe(path)
-	c.found = found
-	if err != nil {
-		c.reason, c.message = v1alpha1.ReasonUnreadable, err.Error()
+	begun, was := r.attempts[path]
+	switch {
+	case was && begun.pool != pool.Name:
+		return c, nil // it is known whose it is when that has ended
+	case was && begun.serves:
+		return r.serve(ctx, pool, c, r.wait(path, 0))
+	case !was:
+		r.begin(path, attempt{pool: pool.Name}, func() (o outcome) {
+			o.found, o.err = r.opener.Probe(path)
+			return o
+		})
+	}
+	patience := r.patience
+	if was {
+		patience = 0 // it had its time
+	}
+	looked := r.wait(path, patience)
+	if c.found = looked.found; looked.err != nil {
+		c.reason, c.message = v1alpha1.ReasonUnreadable, looked.err.Error()
 		return c, nil //nolint:nilerr // the Device object tells of it
 	}
-	if at.selected && found.Content != ContentOurs && !matches(&pool.Spec.DeviceSelector, found) {
+	if at.selected && c.found.Content != ContentOurs && !matches(&pool.Spec.DeviceSelector, c.found) {
 		return c, nil
 	}
-	if c.reason, c.message = r.refuse(pool.Name, at, found); c.reason != "" {
+	if c.reason, c.message = r.refuse(pool.Name, at, c.found); c.reason != "" {
 		return c, nil
 	}
+	overcommit := pool.Spec.OvercommitPercent
+	r.begin(path, attempt{pool: pool.Name, serves: true}, func() outcome {
+		return r.open(path, pool.Name, overcommit, looked.found)
+	})
+	return r.serve(ctx, pool, c, r.wait(path, r.patience))
+}
+
+// open formats the Device if it is empty, and takes it into service.
+func (r *pools) open(path, pool string, overcommitPercent int32, found Found) outcome {
+	o := outcome{found: found}
 	if found.Content == ContentEmpty {
-		if err := r.opener.Format(path, pool.Name); err != nil {
-			return c, fmt.Errorf("format device %s: %w", path, err)
+		if err := r.opener.Format(path, pool); err != nil {
+			o.err = fmt.Errorf("format device %s: %w", path, err)
+			return o
 		}
-		r.log.Info("Formatted device", "path", path, "pool", pool.Name)
+		r.log.Info("Formatted device", "path", path, "pool", pool)
 	}
-	id, err := r.opener.Serve(path, pool.Spec.OvercommitPercent)
-	if err != nil {
-		c.reason, c.message = v1alpha1.ReasonUnreadable, err.Error()
-		return c, fmt.Errorf("serve device %s: %w", path, err)
+	if o.id, o.err = r.opener.Serve(path, overcommitPercent); o.err != nil {
+		o.err = fmt.Errorf("serve device %s: %w", path, o.err)
 	}
-	r.served[path] = serving{id, pool.Name}
-	r.places.serve(id)
-	r.log.Info("Serving device", "path", path, "device", id.String(), "pool", pool.Name)
-	err = r.tellServed(ctx, pool, id, c)
-	r.inService <- event.GenericEvent{Object: &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: deviceName(id)}}}
+	return o
+}
+
+// serve notes the outcome of open.
+func (r *pools) serve(ctx context.Context, pool *v1alpha1.Pool, c candidate, o outcome) (candidate, error) {
+	if o.err != nil {
+		c.reason, c.message = v1alpha1.ReasonUnreadable, o.err.Error()
+		if errors.Is(o.err, errSlow) {
+			return c, nil // the Device object tells of it
+		}
+		return c, o.err
+	}
+	c.found = o.found
+	r.served[c.path] = serving{o.id, pool.Name}
+	r.places.serve(o.id)
+	r.log.Info("Serving device", "path", c.path, "device", o.id.String(), "pool", pool.Name)
+	err := r.tellServed(ctx, pool, o.id, c)
+	r.inService <- event.GenericEvent{Object: &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: deviceName(o.id)}}}
 	return c, err
+}
+
+// attempt is a look at a Device for a Pool, or its opening if it serves.
+type attempt struct {
+	pool   string
+	serves bool
+	ended  chan outcome
+}
+
+// outcome of an attempt.
+type outcome struct {
+	found Found
+	id    ident.UUID
+	err   error
+}
+
+// errSlow says that an attempt has not ended yet.
+var errSlow = errors.New("the device does not answer; it is waited for, and in service once it does")
+
+// begin runs f beside the others' turn.
+func (r *pools) begin(path string, a attempt, f func() outcome) {
+	a.ended = make(chan outcome, 1)
+	r.attempts[path] = a
+	go func() { a.ended <- f() }()
+}
+
+// wait is the outcome of the attempt at path, or errSlow.
+func (r *pools) wait(path string, patience time.Duration) outcome {
+	ended := r.attempts[path].ended
+	var late <-chan time.Time
+	if len(ended) == 0 { // what has ended is taken, whatever the time
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case o := <-ended:
+		delete(r.attempts, path)
+		return o
+	case <-late:
+		return outcome{err: errSlow}
+	}
 }
 
 // refuse says why a Device must not be touched.

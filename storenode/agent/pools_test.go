@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/utils/clock"
@@ -24,9 +25,14 @@ type shelf struct {
 	ssds              map[string]Found
 	served, formatted []string
 	released          []ident.UUID
+	// hangs is where an SSD does not answer before the channel is closed.
+	hangs map[string]chan struct{}
 }
 
 func (s *shelf) Probe(path string) (Found, error) {
+	if hangs := s.hangs[path]; hangs != nil {
+		<-hangs
+	}
 	found, ok := s.ssds[path]
 	if !ok {
 		return found, os.ErrNotExist
@@ -97,6 +103,7 @@ func storenode(t *testing.T, s *shelf, objects ...client.Object) *pools {
 	p := &places{api: api, node: "n1", local: map[string]ident.UUID{}}
 	return &pools{
 		api: api, node: "n1", opener: s, places: p, log: log, served: map[string]serving{},
+		attempts: map[string]attempt{}, patience: openPatience,
 		inService: make(chan event.GenericEvent, maxDevices),
 		report: &report{
 			api: api, reader: api, host: &fakeHost{}, opener: s, places: p, clock: clock.RealClock{}, node: "n1",
@@ -224,5 +231,29 @@ func TestSSDThatIsPulledIsMissingAndServedAgainUnderAnotherName(t *testing.T) {
 	}
 	if entries := r.report.entries(there)[id]; len(entries) != 1 || entries[0].State != v1alpha1.ReplicaInSync {
 		t.Errorf("its replica is told of as %+v", entries)
+	}
+}
+
+func TestSSDThatDoesNotAnswerKeepsNoOtherAndIsMissing(t *testing.T) {
+	a, b := slot(t, "a"), slot(t, "b")
+	s := &shelf{ssds: map[string]Found{
+		a: {Content: ContentOurs, UUID: uuid(1), Pool: "fast"}, b: {Content: ContentOurs, UUID: uuid(2), Pool: "fast"},
+	}, hangs: map[string]chan struct{}{a: make(chan struct{})}}
+	r := storenode(t, s, selecting("fast", a, b), claimed(1, "fast", a), claimed(2, "fast", b))
+	r.patience = 10 * time.Millisecond
+	for range 2 {
+		r.look(t, "fast")
+		for n, want := range map[byte]string{1: v1alpha1.ReasonMissing, 2: v1alpha1.ReasonServing} {
+			if said := r.said(t, deviceName(uuid(n))); said != want {
+				t.Errorf("device %d says %q, want %q", n, said, want)
+			}
+		}
+	}
+	close(s.hangs[a])
+	r.attempts[a].ended <- <-r.attempts[a].ended // it has answered
+	r.patience = openPatience
+	r.look(t, "fast")
+	if said := r.said(t, deviceName(uuid(1))); said != v1alpha1.ReasonServing {
+		t.Errorf("after its answer it says %q", said)
 	}
 }
