@@ -38,7 +38,7 @@ func (d *devices) Format(path, pool string) error {
 	if found, err := probe(path); err != nil || found.Content != agent.ContentEmpty {
 		return errors.Join(fmt.Errorf("format %s: %w", path, store.ErrNotEmpty), err)
 	}
-	return process.Format(d.host, path, pool, d.boot, d.log)
+	return process.Format(d.host, path, pool, powered(path, d.boot), d.log)
 }
 
 // Serve implements agent.Opener.
@@ -47,7 +47,7 @@ func (d *devices) Serve(path string, overcommitPercent int32) (ident.UUID, error
 	if err != nil {
 		return ident.UUID{}, fmt.Errorf("serve device: %w", err)
 	}
-	s, err := process.Serve(d.host, path, float64(overcommitPercent)/100, d.boot, d.log)
+	s, err := process.Serve(d.host, path, float64(overcommitPercent)/100, powered(path, d.boot), d.log)
 	if err != nil {
 		return ident.UUID{}, err
 	}

@@ -30,6 +30,6 @@ func offline(f func(io.Writer, string, uint64) error) func(*cobra.Command, []str
 		if err != nil {
 			return err
 		}
-		return f(c.OutOrStdout(), args[0], boot)
+		return f(c.OutOrStdout(), args[0], powered(args[0], boot))
 	}
 }

@@ -3,6 +3,7 @@ package setup
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"os"
 	"path/filepath"
@@ -98,6 +99,33 @@ func users(sys string) string {
 		names = append(names, h.Name())
 	}
 	return "a part of " + strings.Join(names, ", ")
+}
+
+// powered names the time for which the Device at path has had its power: the run of the machine, or, for an SSD that
+// was plugged in since, that. The kernel numbers block devices as they appear (diskseq), so one that was pulled and put
+// back is not taken for one that kept what it had not flushed.
+func powered(path string, boot uint64) uint64 {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil || s.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return boot
+	}
+	return since(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(s.Rdev), unix.Minor(s.Rdev)), boot)
+}
+
+func since(sys string, boot uint64) uint64 {
+	if direct, err := filepath.EvalSymlinks(sys); err == nil {
+		sys = direct
+	}
+	sequence := attribute(sys, "diskseq")
+	if sequence == "" {
+		sequence = attribute(filepath.Dir(sys), "diskseq") // a partition's disk
+	}
+	if sequence == "" {
+		return boot // a kernel before 5.15
+	}
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%x %s", boot, sequence) // never fails
+	return h.Sum64()
 }
 
 // attribute is a file of sysfs, trimmed; empty if there is none.

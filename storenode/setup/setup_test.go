@@ -118,6 +118,34 @@ func TestDeviceThatIsPulledIsReleasedAndServedAgainElsewhere(t *testing.T) {
 	}
 }
 
+func TestSSDThatWasPluggedInAnewLostItsPower(t *testing.T) {
+	sys := t.TempDir()
+	sequence := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(sys, "diskseq"), []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := since(sys, 7); got != 7 {
+		t.Errorf("without a sequence it has had power since %d, want the machine's 7", got)
+	}
+	sequence("11")
+	before, partition := since(sys, 7), filepath.Join(sys, "sda1")
+	if err := os.Mkdir(partition, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if before == 7 || since(sys, 7) != before || since(partition, 7) != before || since(sys, 8) == before {
+		t.Error("a disk and its partitions have power as long as neither the machine nor the disk is another")
+	}
+	sequence("12")
+	if since(sys, 7) == before {
+		t.Error("a disk that was pulled and put back counts as if it had kept its power")
+	}
+	if path := file(t, ""); powered(path, 7) != 7 {
+		t.Error("a file has another power than its machine")
+	}
+}
+
 func TestForeignDevicesAreNotTouched(t *testing.T) {
 	_, d := opened(t)
 	for name, path := range map[string]string{
