@@ -304,12 +304,13 @@ func (b *member) mayLead() bool {
 // as well as it can, and brings another in sync, that can.
 func (m *Machine) yields() bool { return m.broken && m.heir() != nil }
 
-// heir is another member that may be Primary in place of this Replica, nil if there is none.
+// heir is another member that may be Primary in place of this Replica, nil if there is none. Who lost power is none for
+// a Replica that did not: what is here may be the only copy.
 func (m *Machine) heir() *member {
 	var found *member
 	for i := range m.members {
 		b := &m.members[i]
-		if b.id == 0 || !b.mayLead() {
+		if b.id == 0 || !b.mayLead() || b.powerLost && !m.powerLost {
 			continue
 		}
 		switch {

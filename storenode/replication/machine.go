@@ -58,6 +58,8 @@ type Machine struct {
 	powerLost bool
 	// broken: the local Device has failed. leaving: the storenode is about to end.
 	broken, leaving bool
+	// disputed: another Replica has another Record of this Epoch.
+	disputed bool
 	// left is since when it is, by the Machine's patience.
 	left time.Duration
 	// healing are the operations that heal, fetches numbers their questions; lost are the Blocks nobody has, in bytes.
@@ -321,6 +323,11 @@ func (m *Machine) Close() {
 // Status is what people are shown.
 func (m *Machine) Status() Status {
 	s := Status{Record: m.record, Progress: Whole, PowerLost: m.powerLost}
+	if m.disputed {
+		s.Role, s.Message = RoleIdle, "Another Replica has another Record of this Epoch: was the API server restored from a "+
+			"backup? See docs/operate/restored-api-server.md"
+		return s
+	}
 	switch m.stage {
 	case stageIdle:
 		s.Role, s.Message = RoleIdle, "Waits for the Primary"

@@ -187,6 +187,9 @@ func (m *Machine) serving() bool {
 	if m.now < m.servesUntil || mutant.Now == mutant.SkipPromise || mutant.Now == mutant.ServeExpired {
 		return true
 	}
+	if m.disputed {
+		return false
+	}
 	until := Instant(1<<63 - 1)
 	m.each(m.need, func(b *member) {
 		until = min(until, m.env.LeaseUntil(b.id))

@@ -45,6 +45,8 @@ func (m *Machine) wanted() (membership.Record, bool) {
 	r := m.record
 	next := membership.Record{Epoch: r.Epoch + 1, Primary: m.self, Replicas: r.Replicas}
 	switch {
+	case m.disputed:
+		return next, false
 	case m.broken && (m.stage == stageRenewing || m.stage == stagePromised):
 		return m.passOn(next)
 	case m.stage == stageRenewing:

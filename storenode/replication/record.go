@@ -14,6 +14,10 @@ import (
 // ErrUnsound refuses a Record that contradicts itself.
 var ErrUnsound = errors.New("record contradicts itself")
 
+// ErrSetBack refuses a Record of an Epoch that had another one before: the keeper of records was set back, and has gone
+// on from there. It is a case of ErrStaleRecord.
+var ErrSetBack = fmt.Errorf("another record of this epoch is known: %w", ErrStaleRecord)
+
 // debt is the promise to a former Primary, as this storenode answered its heartbeats: until then no other is served.
 type debt struct {
 	// to is 0 when nobody knows to whom.
@@ -23,8 +27,8 @@ type debt struct {
 	epoch ident.Epoch
 }
 
-// Adopt takes a Record that is in force. The one known already changes at most addresses; an older one is refused with
-// ErrStaleRecord.
+// Adopt takes a Record that is in force. The one known already changes at most addresses; an older one, or another one
+// of the same Epoch, is refused with ErrStaleRecord.
 func (m *Machine) Adopt(now Instant, r membership.Record) error {
 	m.at(now)
 	if r.Epoch < m.record.Epoch {
@@ -32,6 +36,9 @@ func (m *Machine) Adopt(now Instant, r membership.Record) error {
 	}
 	if err := sound(r); err != nil {
 		return err
+	}
+	if m.contradicts(r) {
+		return fmt.Errorf("epoch %d: %w", r.Epoch, ErrSetBack)
 	}
 	if r.Epoch == m.record.Epoch {
 		m.confirmed(r)
@@ -59,11 +66,13 @@ func sound(r membership.Record) error {
 	return nil
 }
 
+// contradicts reports whether it is another Record of our Epoch, which the keeper's compare-and-swap never lets happen.
+func (m *Machine) contradicts(r membership.Record) bool {
+	return r.Epoch == m.record.Epoch && (!slices.Equal(r.InSync, m.record.InSync) || r.Primary != m.record.Primary)
+}
+
 // confirmed takes the Record that is known as the one in force.
 func (m *Machine) confirmed(r membership.Record) {
-	if !slices.Equal(r.InSync, m.record.InSync) || r.Primary != m.record.Primary {
-		return // two Records of one Epoch: the keeper broke its word, and ours is the one that was remembered
-	}
 	m.record.Replicas = r.Replicas
 	m.seat(m.record)
 	if m.stage == stageIdle && r.Primary == m.self && r.Epoch > 0 {
@@ -88,6 +97,7 @@ func (m *Machine) adopt(r membership.Record) {
 		m.stepDown()
 	}
 	m.proposal = proposal{}
+	m.disputed = false
 	m.out.Propose = nil
 	wasInSync := old.IsInSync(m.self)
 	m.seat(m.record)
@@ -188,6 +198,8 @@ func (m *Machine) toldRecord(h *wire.Header, p Payload) {
 		}
 		if h.Status == wire.StatusOK {
 			m.quit(h)
+		} else if b := m.member(h.From); b != nil {
+			b.told = false // it may not have its Device yet
 		}
 		return
 	}
@@ -199,7 +211,7 @@ func (m *Machine) toldRecord(h *wire.Header, p Payload) {
 		Opcode: wire.OpRecord, Flags: wire.FlagReply, Epoch: m.record.Epoch, To: h.From,
 		Request: h.Request, Session: h.Session,
 	}
-	if ok && r.Epoch < m.record.Epoch {
+	if ok && (r.Epoch < m.record.Epoch || m.contradicts(r)) {
 		m.refuse(answer, wire.StatusStaleEpoch)
 		return
 	}
@@ -221,8 +233,12 @@ func (m *Machine) take(p Payload) (membership.Record, bool) {
 	return r, err == nil
 }
 
-// learn adopts a Record if it is newer.
+// learn adopts a Record if it is newer. One that contradicts ours tells that nothing can be built on either: nothing is
+// served or proposed until a person has written a newer one.
 func (m *Machine) learn(r membership.Record) {
+	if m.contradicts(r) && sound(r) == nil {
+		m.disputed, m.servesUntil = true, 0
+	}
 	if r.Epoch > m.record.Epoch && sound(r) == nil {
 		m.adopt(r)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -28,6 +29,22 @@ func answer(check func() error) http.HandlerFunc {
 	}
 }
 
+// onThisMachine reports an address at which nobody can reach this machine any more. The process would go on with it, its
+// Lease fresh, and be waited for; one that is started anew is given the node's address of then.
+func onThisMachine(address string) error {
+	want := net.ParseIP(address)
+	all, err := net.InterfaceAddrs()
+	if want == nil || want.IsUnspecified() || err != nil {
+		return nil //nolint:nilerr // nothing is known against it
+	}
+	for _, a := range all {
+		if have, ok := a.(*net.IPNet); ok && (have.IP.Equal(want) || want.IsLoopback()) {
+			return nil
+		}
+	}
+	return fmt.Errorf("address %s is not on this machine any more: has the node another one now?", address)
+}
+
 // inSync reports Replicas here that are being brought in sync. A rollout ends the next storenode when this one is
 // ready, so until then the others are needed.
 func inSync(statuses []shard.Status) error {
@@ -43,20 +60,20 @@ func inSync(statuses []shard.Status) error {
 	return nil
 }
 
-func serveHealth(ctx context.Context, address string, g prometheus.Gatherer, s *process.Server) error {
-	if address == "" {
+func serveHealth(ctx context.Context, f *flags, g prometheus.Gatherer, s *process.Server) error {
+	if f.metrics == "" {
 		<-ctx.Done()
 		return nil
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", answer(s.Check))
+	mux.HandleFunc("GET /healthz", answer(func() error { return errors.Join(s.Check(), onThisMachine(f.address)) }))
 	mux.HandleFunc("GET /readyz", answer(func() error { return errors.Join(s.Check(), inSync(s.Host.Statuses())) }))
-	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: headerTimeout}
+	server := &http.Server{Addr: f.metrics, Handler: mux, ReadHeaderTimeout: headerTimeout}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.ListenAndServe(); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve health at %s: %w", address, err)
+		return fmt.Errorf("serve health at %s: %w", f.metrics, err)
 	}
 	return nil
 }

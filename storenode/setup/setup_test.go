@@ -220,6 +220,14 @@ func TestTheChartsFlagsExist(t *testing.T) {
 	}
 }
 
+func TestAddressThatTheNodeHasNoMoreIsTold(t *testing.T) {
+	for address, is := range map[string]bool{"127.0.0.1": true, "::1": true, "0.0.0.0": true, "192.0.2.1": false} {
+		if err := onThisMachine(address); (err == nil) != is {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
 func TestMemoryForDataStaysWithinItsBounds(t *testing.T) {
 	if got := poolSize(0); got < poolLeast || got > poolMost {
 		t.Errorf("a share of the machine: %d bytes", got)

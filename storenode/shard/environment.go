@@ -14,15 +14,15 @@ var _ replication.Environment = (*replica)(nil)
 
 // LeaseUntil implements replication.Environment.
 func (r *replica) LeaseUntil(id ident.ReplicaID) replication.Instant {
-	if p := r.peerOf(id); p != nil {
-		return p.leases.until.load()
+	if m := r.member(id); m != nil {
+		return m.leaseUntil()
 	}
 	return 0
 }
 
 // Promised implements replication.Environment.
 func (r *replica) Promised(id ident.ReplicaID) replication.Instant {
-	if p := r.peerOf(id); p != nil {
+	if p := r.promisee(id); p != nil {
 		return p.leases.promised.load()
 	}
 	return r.host.forgotten.load()

@@ -3,7 +3,9 @@ package shard
 import (
 	"sync/atomic"
 
+	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/wire"
 )
 
 // mark is an Instant that only moves forward, read without a lock.
@@ -57,13 +59,16 @@ func (l *leases) due(now replication.Instant, t replication.Timing) bool {
 
 // granted takes the answer to what was asked at sent; it reports whether a lapsed lease holds again.
 func (l *leases) granted(sent, now replication.Instant, t replication.Timing) (regained bool) {
-	if sent < l.since || sent > l.asked {
-		return false // not asked by us, or of another process
+	if !l.isAnswer(sent) {
+		return false
 	}
 	lapsed := l.until.load() <= now
 	l.until.raise(sent.After(t.Lease))
 	return lapsed && l.until.load() > now
 }
+
+// isAnswer reports whether that was asked by us, on the present connection.
+func (l *leases) isAnswer(sent replication.Instant) bool { return sent >= l.since && sent <= l.asked }
 
 // answer makes the promise.
 func (l *leases) answer(now replication.Instant) {
@@ -80,4 +85,75 @@ func (l *leases) unanswered(now replication.Instant, t replication.Timing) bool 
 // silent reports whether a Primary has not been heard of for longer than the grace period.
 func (l *leases) silent(now replication.Instant, t replication.Timing) bool {
 	return now > max(l.heard.load(), l.followed).After(t.Grace)
+}
+
+// Storenodes make promises to each other, for all Shards at once; what one is worth for a Shard hangs on its Replicas.
+// A Primary counts what a member's storenode promises on a connection only after the member itself has answered there
+// that it knows the Primary's Record: it vouches for it. And the member notes on whose connection it said so: that
+// storenode relies on it, whatever address the Authority has for it now, or none. So a Primary that the rest has left
+// behind is told, or hears nothing that it could count, though every Replica was moved elsewhere and the objects with
+// its address are gone.
+
+// reliance is the Primary that counts our promises, and where it is.
+type reliance struct {
+	id   ident.ReplicaID
+	peer *peer
+}
+
+// vouched takes a member's answer to our Record, on a connection that we dialed. Before the Machine sees it.
+func (r *replica) vouched(l *link, h *wire.Header) {
+	m := r.member(h.From)
+	switch {
+	case m == nil || m.peer != l.peer:
+	case h.Status != wire.StatusOK:
+		m.vouch, m.carried = nil, 0
+	case m.served && h.Epoch == r.machine.Record().Epoch && m.vouch != l:
+		m.carried = m.leaseUntil()
+		m.vouch = l
+	}
+}
+
+// leaseUntil is how long the member's storenode takes no other Primary of this Shard.
+func (m *member) leaseUntil() replication.Instant {
+	if m.vouch == nil || m.vouch.incarnation != m.peer.process.Load() {
+		return 0 // another process knows nothing of promises of the one before it
+	}
+	return max(m.carried, m.vouch.until.load())
+}
+
+// reliedOn notes that we have just told the Primary that we know its Record.
+func (r *replica) reliedOn(l *link, from ident.ReplicaID, epoch ident.Epoch) {
+	if record := r.machine.Record(); record.Primary == from && record.Epoch == epoch {
+		r.reliance = reliance{from, l.peer}
+	}
+}
+
+// promisee is the storenode of another Replica as far as our promises to it are concerned, nil if it is not known.
+func (r *replica) promisee(id ident.ReplicaID) *peer {
+	if id != 0 && id == r.reliance.id {
+		return r.reliance.peer
+	}
+	return r.peerOf(id)
+}
+
+// disappoint tells the Primary that relies on this Replica that it is no more, before anything else is promised.
+func (r *replica) disappoint() {
+	p := r.reliance.peer
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.in == nil {
+		return
+	}
+	told := p.in.sendOne(wire.Header{
+		Opcode: wire.OpRecord, Flags: wire.FlagReply, Status: wire.StatusNotFound, Shard: r.key.Shard,
+		From: r.key.Replica, To: r.reliance.id, Epoch: r.machine.Record().Epoch,
+	}, nil)
+	if !told {
+		p.in.close(errNoMemory)
+		return
+	}
+	p.in.written(r.monitor)
 }

@@ -34,6 +34,8 @@ type link struct {
 	conn transport.Conn
 	// incarnation of the process at the other end, set with Hello.
 	incarnation uint64
+	// until is how long the other storenode has promised, on this connection of ours, to take no other Primary.
+	until mark
 	// over: the connection has ended, or must not be listened to any more.
 	over atomic.Bool
 	// dirty: something is queued and the link is in somebody's list to be flushed.
@@ -220,6 +222,9 @@ func (l *link) pass(f *transport.Frame) error {
 	case r.closed:
 		l.last, status = nil, wire.StatusNotFound
 	case f.IsReply():
+		if l.outbound && f.Opcode == wire.OpRecord {
+			r.vouched(l, &f.Header)
+		}
 	case !r.valid(f):
 		status = wire.StatusInvalid
 	case l.peer == nil && l.host.isFull():
@@ -238,7 +243,12 @@ func (l *link) pass(f *transport.Frame) error {
 		m.Route = l
 		r.monitor.counts.add(f)
 	}
+	relies := !m.IsReply() && !l.outbound && m.Opcode == wire.OpRecord
+	from, epoch := m.From, m.Epoch
 	r.step(m)
+	if relies {
+		r.reliedOn(l, from, epoch)
+	}
 	return nil
 }
 

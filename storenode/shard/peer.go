@@ -3,6 +3,7 @@ package shard
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shale-storage/shale/storenode/replication"
@@ -45,8 +46,9 @@ type peer struct {
 	// served counts Shards whose Primary we are with a Replica there, follows those whose Primary is there while ours is
 	// InSync.
 	served, follows int
-	// leases' marks are read without mu.
-	leases leases
+	// leases' marks are read without mu, and so is process, the incarnation that was last reached.
+	leases  leases
+	process atomic.Uint64
 
 	// users are the local Replicas of Shards that have a Replica there; guarded by Host.mu.
 	users []*replica
@@ -144,6 +146,7 @@ func (p *peer) reached(l *link, h *wire.Hello) error {
 	}
 	restarted := p.incarnation != 0 && p.incarnation != h.Incarnation
 	l.incarnation, p.incarnation, p.up, p.leaving = h.Incarnation, h.Incarnation, true, false
+	p.process.Store(h.Incarnation)
 	p.leases.connected(now, restarted)
 	p.mu.Unlock()
 	p.host.o.Log.Info("Connected to storenode", "address", p.address, "name", h.Name, "restarted", restarted)
@@ -210,7 +213,11 @@ func (p *peer) heartbeatAnswered(l *link, sent replication.Instant) (regained bo
 	now := p.host.o.Clock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.out == l && p.up && p.leases.granted(sent, now, p.host.o.Timing)
+	if p.out != l || !p.up || !p.leases.isAnswer(sent) {
+		return false
+	}
+	l.until.raise(sent.After(p.host.o.Timing.Lease))
+	return p.leases.granted(sent, now, p.host.o.Timing)
 }
 
 // silent reports whether a Primary there that we follow was not heard of for too long.

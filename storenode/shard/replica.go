@@ -30,6 +30,8 @@ type replica struct {
 
 	// members are the other Replicas of the Record; former those of the Record before, as far as they are not.
 	members, former []*member
+	// reliance is the Primary that counts our storenode's promises.
+	reliance reliance
 	// ways are the connections by which requests of other Replicas came, for the answers.
 	ways []way
 	// view is for readers outside the monitor.
@@ -52,6 +54,10 @@ type member struct {
 	link *link
 	// incarnation is the process that the Machine was told of last.
 	incarnation uint64
+	// vouch is the connection on which it last answered that it knows us as the Primary; carried is what was promised on
+	// the one before, to the same process.
+	vouch   *link
+	carried replication.Instant
 	// served: we are its Primary, so its storenode's lease is needed. follows: it is ours, and we are InSync.
 	served, follows bool
 }
@@ -151,10 +157,10 @@ func (r *replica) adopt(record membership.Record) (err error) {
 
 // guarded runs what may make the Machine adopt a Record. If the Primary moves away from another storenode, that one is
 // told on the connection on which we answer its heartbeats, before any later one is answered: it thus stops serving
-// the Shard before its lease is renewed.
+// the Shard before its lease is renewed. Where that storenode is, it has told us itself, see reliance.
 func (r *replica) guarded(event func()) {
 	before := r.view.Load().record
-	former := r.peerOf(before.Primary)
+	former := r.promisee(before.Primary)
 	if former != nil {
 		former.mu.Lock()
 	}
@@ -269,6 +275,9 @@ func (r *replica) memberAt(old []*member, c membership.Replica) *member {
 
 // mark keeps the peer's counts of who serves whom.
 func (m *member) mark(served, follows bool, r *replica) {
+	if !served {
+		m.vouch, m.carried = nil, 0
+	}
 	if m.served == served && m.follows == follows {
 		return
 	}
@@ -369,6 +378,7 @@ func (r *replica) close(then func()) {
 		r.leave(m)
 	}
 	r.members, r.former = nil, nil
+	r.disappoint()
 	r.closed = true
 	r.scrubbed()
 	r.machine.Close()

@@ -16,8 +16,9 @@ func (n *node) suffers(d time.Duration) { n.unwell = max(n.unwell, n.w.t+int64(d
 func (n *node) loses(d time.Duration) { n.unlinked = max(n.unlinked, n.w.t+int64(d)) }
 
 // examine looks whether those whom a Primary wants to evict have deserved it: that a Device of the Primary fails is no
-// reason. Only processes that the Primary can have heard of all the time are judged.
-func (w *world) examine(primary *node, have, next *membership.Record) {
+// reason. Only processes that the Primary can have heard of all the time are judged, and that did not lose power.
+func (w *world) examine(primary *node, index uint32, next *membership.Record) {
+	have := &w.register.records[index]
 	if next.Epoch != have.Epoch+1 || !have.IsInSync(primary.idIn(have)) {
 		return
 	}
@@ -26,7 +27,7 @@ func (w *world) examine(primary *node, have, next *membership.Record) {
 		return
 	}
 	for _, n := range w.nodes {
-		if n == primary || !n.inSync(have) || n.inSync(next) || max(n.unwell, n.unlinked) > since {
+		if n == primary || !n.inSync(have) || n.inSync(next) || max(n.unwell, n.unlinked) > since || n.isLossy(int(index)) {
 			continue
 		}
 		w.failf("n%d evicts n%d, which is well: %+v", primary.index+1, n.index+1, *next)

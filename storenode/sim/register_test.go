@@ -142,7 +142,7 @@ func (g *register) propose(n *node, index uint32, next membership.Record) {
 	w := g.w
 	w.logf("n%d proposes for %d: epoch %d primary %d of %v", n.index+1, index, next.Epoch, next.Primary, next.InSync)
 	life := n.life
-	w.examine(n, &g.records[index], &next)
+	w.examine(n, index, &next)
 	g.deciding++
 	w.after(w.between(time.Millisecond, 60*time.Millisecond), func() {
 		g.deciding--
