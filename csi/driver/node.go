@@ -2,9 +2,6 @@ package driver
 
 import (
 	"context"
-	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -327,41 +324,6 @@ func (n *Node) NodeUnpublishVolume(
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 
-// NodeGetVolumeStats tells the space of a file system, or the size of a device.
-func (n *Node) NodeGetVolumeStats(
-	_ context.Context, r *csi.NodeGetVolumeStatsRequest,
-) (*csi.NodeGetVolumeStatsResponse, error) {
-	if p := r.GetVolumePath(); p != "" && r.GetVolumeId() != "" && !filepath.IsAbs(p) {
-		return nil, status.Errorf(codes.NotFound, "volume_path: %q is no path of a published volume", p)
-	}
-	if path := r.GetVolumePath(); r.GetVolumeId() != "" && path != "" && !filepath.IsAbs(path) {
-		return nil, status.Errorf(codes.NotFound, "volume_path: %q is not absolute, so no volume is there", path)
-	}
-	if err := validateVolumeAndPath(r.GetVolumeId(), "volume_path", r.GetVolumePath()); err != nil {
-		return nil, err
-	}
-	if n.options.Mounter.IsCorrupted(r.GetVolumePath()) {
-		return nil, status.Errorf(codes.Internal, "the mount at %s does not answer; the pod must be restarted",
-			r.GetVolumePath())
-	}
-	u, err := n.options.Mounter.Usage(r.GetVolumePath())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, status.Errorf(codes.NotFound, "volume_path: %v", err)
-	}
-	if err != nil {
-		return nil, nodeError(err)
-	}
-	usage := []*csi.VolumeUsage{{
-		Unit: csi.VolumeUsage_BYTES, Total: u.TotalBytes, Used: u.UsedBytes, Available: u.AvailableBytes,
-	}}
-	if !u.Block {
-		usage = append(usage, &csi.VolumeUsage{
-			Unit: csi.VolumeUsage_INODES, Total: u.TotalInodes, Used: u.UsedInodes, Available: u.AvailableInodes,
-		})
-	}
-	return &csi.NodeGetVolumeStatsResponse{Usage: usage}, nil
-}
-
 // NodeGetInfo names this node.
 func (n *Node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
 	info := &csi.NodeGetInfoResponse{NodeId: n.options.Node, MaxVolumesPerNode: n.options.MaxVolumes}
@@ -379,6 +341,7 @@ func (n *Node) NodeGetCapabilities(
 	for _, kind := range []csi.NodeServiceCapability_RPC_Type{
 		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
 		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+		csi.NodeServiceCapability_RPC_GET_VOLUME_HEALTH,
 		csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
 	} {
 		out.Capabilities = append(out.Capabilities, &csi.NodeServiceCapability{

@@ -24,6 +24,8 @@ type fakeInitiator struct {
 	attached map[string]api.Attachment
 	calls    int
 	fail     error
+	// away is what List fails with.
+	away error
 	// device of the next attachment; empty for one named after the volume.
 	device string
 	// failDetach is what Detach alone fails with.
@@ -51,7 +53,7 @@ func (f *fakeInitiator) Detach(_ context.Context, volume string) error {
 }
 
 func (f *fakeInitiator) List(context.Context) ([]api.Attachment, error) {
-	return slices.Collect(maps.Values(f.attached)), nil
+	return slices.Collect(maps.Values(f.attached)), f.away
 }
 
 // fakeMounter keeps a mount table of its own: target to source, and the log of what changed it.
@@ -390,6 +392,7 @@ func TestStatsTellBytesAndInodes(t *testing.T) {
 		"/pod/fs": "/dev/fake-v", "/pod/block": "/dev/fake-block", "/pod/dead": "/dev/fake-v",
 	}
 	x.mounter.corrupted["/pod/dead"] = true
+	x.initiator.attached["v"] = api.Attachment{Volume: "v", DevicePath: "/dev/fake-v"}
 	stats := func(path string) ([]*csi.VolumeUsage, error) {
 		r, err := x.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "v", VolumePath: path})
 		return r.GetUsage(), err
@@ -398,14 +401,48 @@ func TestStatsTellBytesAndInodes(t *testing.T) {
 	if err != nil || len(fs) != 2 || fs[0].GetUsed() != 4 || fs[1].GetAvailable() != 2 {
 		t.Errorf("file system: %v, %v", fs, err)
 	}
+	x.initiator.attached["v"] = api.Attachment{Volume: "v", DevicePath: "/dev/fake-block"}
 	block, err := stats("/pod/block")
 	if err != nil || len(block) != 1 || block[0].GetTotal() != 4096 {
 		t.Errorf("block: %v, %v", block, err)
 	}
+	_, err = stats("/pod/fs")
+	wantStatus(t, "mount of a device that was lost", err, codes.Internal)
+	x.initiator.attached["v"] = api.Attachment{Volume: "v", DevicePath: "/dev/fake-v"}
 	_, err = stats("/pod/dead")
 	wantStatus(t, "dead mount", err, codes.Internal)
 	_, err = stats("/pod/none")
 	wantStatus(t, "no such path", err, codes.NotFound)
+}
+
+func TestAPodLearnsThatItsDeviceIsLostOrItsInitiatorAway(t *testing.T) {
+	x := newNodeFixture()
+	want := func(publish, reason string) {
+		t.Helper()
+		r, err := x.NodeGetVolumeHealth(t.Context(), &csi.NodeGetVolumeHealthRequest{
+			VolumeId: "v", VolumePublishPath: publish, StagingTargetPath: "/stage/v",
+		})
+		var got string
+		for _, s := range r.GetVolumeHealth().GetHealthStatuses() {
+			got += s.GetReason()
+		}
+		if err != nil || got != reason || r.GetVolumeHealth().GetVolumeId() != "v" {
+			t.Errorf("at %q: got %v, %v, want reason %q", publish, r, err, reason)
+		}
+	}
+	x.mustStage(t, mountCapability(""))
+	x.mustPublish(t, publishRequest(mountCapability("")))
+	want("", "")
+	want("/pod/v", "")
+	want("/pod/not-mounted", "")
+	x.mounter.corrupted["/pod/v"] = true
+	want("/pod/v", reasonDeviceLost)
+	x.mounter.corrupted["/pod/v"] = false
+	x.initiator.attached = map[string]api.Attachment{}
+	want("", reasonDeviceLost)
+	want("/pod/v", reasonDeviceLost)
+	x.initiator.away = api.ErrAway
+	want("/pod/v", reasonInitiatorAway)
 }
 
 func TestNodeInfoNamesTheNode(t *testing.T) {
