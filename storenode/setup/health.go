@@ -29,8 +29,8 @@ func answer(check func() error) http.HandlerFunc {
 	}
 }
 
-// onThisMachine reports an address at which nobody can reach this machine any more. The process would go on with it, its
-// Lease fresh, and be waited for; one that is started anew is given the node's address of then.
+// onThisMachine reports an address at which nobody can reach this machine any more. The process would go on with it,
+// its Lease fresh, and be waited for; one that is started anew is given the node's address of then.
 func onThisMachine(address string) error {
 	want := net.ParseIP(address)
 	all, err := net.InterfaceAddrs()
