@@ -123,7 +123,7 @@ func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) erro
 	rep := &report{
 		api: a.manager.GetClient(), reader: a.reader, host: host, opener: opener, places: a.places,
 		clock: a.options.Clock, node: a.options.Node, log: a.options.Log, kick: make(chan struct{}, 1),
-		failures: map[ident.ReplicaKey]string{}, told: map[ident.ShardID]told{},
+		failures: map[ident.ReplicaKey]failure{}, told: map[ident.ShardID]told{},
 		errors: map[ident.UUID]*deviceErrors{}, away: map[ident.ReplicaKey]away{},
 	}
 	sh := &shards{

@@ -28,6 +28,10 @@ const (
 	reportEvery = time.Second
 	// usageEvery is how often mere changes of used space are written.
 	usageEvery = 15 * time.Second
+	// refusalMemory is how long a refused Replica is told of after it was last tried: the Shard is placed elsewhere
+	// meanwhile, and nothing is placed here for that Shard as long as it is told. Who is still listed is tried again
+	// before, as the queue of the Shards' reconciler waits for 17 minutes at most.
+	refusalMemory = 20 * time.Minute
 	// scrubTime is how exactly the end of a scrub is told, so that it does not change with each look.
 	scrubTime = time.Minute
 )
@@ -50,7 +54,7 @@ type report struct {
 
 	mu sync.Mutex
 	// failures are Replicas that could not be created here, and why.
-	failures map[ident.ReplicaKey]string
+	failures map[ident.ReplicaKey]failure
 	// told is what was last written of each Shard, so that only changes are.
 	told map[ident.ShardID]told
 	// away are Replicas of Devices that were here and are gone, as they are told of until they are seen again.
@@ -65,6 +69,12 @@ type report struct {
 type told struct {
 	entries []v1alpha1.ShardReplicaStatus
 	at      time.Time
+}
+
+// failure is why a Replica could not be created, and when that was last tried.
+type failure struct {
+	why string
+	at  time.Time
 }
 
 // away is the entry of a Replica on a Device that is gone.
@@ -89,7 +99,7 @@ func (r *report) applied(id ident.ShardID, local []v1alpha1.ShardReplica, err er
 		if err == nil {
 			delete(r.failures, key)
 		} else {
-			r.failures[key] = failureMessage(err)
+			r.failures[key] = failure{failureMessage(err), r.clock.Now()}
 		}
 	}
 	r.mu.Unlock()
@@ -169,8 +179,8 @@ func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.S
 			ended := r.clock.Now().Add(-s.Scrub.Since).UTC().Round(scrubTime)
 			entry.LastScrub = ended.Format(time.RFC3339)
 		}
-		if why, failed := r.failures[s.Key]; failed {
-			entry.Message = why
+		if f, failed := r.failures[s.Key]; failed {
+			entry.Message = f.why
 		}
 		all[s.Key.Shard] = append(all[s.Key.Shard], entry)
 	}
@@ -182,10 +192,11 @@ func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.S
 		seen[key] = true
 		all[key.Shard] = append(all[key.Shard], a.entry)
 	}
-	for key, why := range r.failures {
+	maps.DeleteFunc(r.failures, func(_ ident.ReplicaKey, f failure) bool { return r.clock.Since(f.at) > refusalMemory })
+	for key, f := range r.failures {
 		if !seen[key] {
 			all[key.Shard] = append(all[key.Shard], v1alpha1.ShardReplicaStatus{
-				ID: int64(key.Replica), State: stateText(shard.StateFailed), Message: why,
+				ID: int64(key.Replica), State: stateText(shard.StateFailed), Message: f.why,
 			})
 		}
 	}

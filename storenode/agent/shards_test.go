@@ -2,6 +2,9 @@ package agent
 
 import (
 	"testing"
+	"time"
+
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/storenode/ident"
@@ -65,5 +68,20 @@ func TestReplicaThatWasGivenUpIsToldSo(t *testing.T) {
 		if err := r.tellGivenUp(ident.ShardID{}, object); err != nil || len(host.heard) != c.want {
 			t.Errorf("replica %d at epoch %d heard %+v, %v", c.id, c.epoch, host.heard, err)
 		}
+	}
+}
+
+// The Device may have room by the time at which the Shard needs a place again.
+func TestRefusedReplicaIsNotToldOfForEver(t *testing.T) {
+	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
+	r := &report{clock: clock, failures: map[ident.ReplicaKey]failure{}, kick: make(chan struct{}, 1)}
+	id := ident.ShardID{Index: 1}
+	r.applied(id, []v1alpha1.ShardReplica{{ID: 2}}, shard.ErrNoSpace)
+	told := func() int { return len(r.entries(nil)[id]) }
+	if clock.Step(refusalMemory); told() != 1 {
+		t.Error("it is forgotten while the shard may be looking for another place")
+	}
+	if clock.Step(time.Second); told() != 0 {
+		t.Error("it is told of for ever, so its device is never used for the shard again")
 	}
 }
