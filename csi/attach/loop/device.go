@@ -134,6 +134,35 @@ func (d device) clear(name string, exclusive bool) error {
 	return nil
 }
 
+// keep takes back a clear that waits for openers; errUnbound if they have gone. While keep has the device open that
+// cannot happen.
+func (d device) keep(name string) error {
+	fd, err := unix.Open(d.path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENOENT) {
+		return errUnbound
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", d.path(), err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	found, err := nameOf(fd)
+	if err != nil {
+		return err
+	}
+	if found != name {
+		return errUnbound
+	}
+	info, err := unix.IoctlLoopGetStatus64(fd)
+	if err != nil {
+		return fmt.Errorf("get loop status: %w", err)
+	}
+	info.Flags &^= unix.LO_FLAGS_AUTOCLEAR
+	if err := unix.IoctlLoopSetStatus64(fd, info); err != nil {
+		return fmt.Errorf("keep %s: %w", d.path(), err)
+	}
+	return nil
+}
+
 // isBoundAs reports whether d is still bound under name.
 func (d device) isBoundAs(name string) (bool, error) {
 	found, err := d.name()

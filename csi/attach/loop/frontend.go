@@ -208,7 +208,8 @@ func (f *Frontend) Detach(ctx context.Context, volume string) error {
 	return nil
 }
 
-// clear unbinds the device as soon as nobody claims it and waits until its last opener has gone.
+// clear unbinds the device as soon as nobody claims it and waits until its last opener has gone. With ErrBusy the
+// device works on: left to vanish at some later time, its number would become another volume's.
 func (a *attachment) clear(ctx context.Context) error {
 	asked := false
 	err := wait.PollUntilContextCancel(ctx, clearPoll, true, func(context.Context) (bool, error) {
@@ -225,10 +226,17 @@ func (a *attachment) clear(ctx context.Context) error {
 		bound, err := a.device.isBoundAs(a.name)
 		return !bound, err
 	})
-	if wait.Interrupted(err) {
-		return attach.ErrBusy
+	if !wait.Interrupted(err) {
+		return err
 	}
-	return err
+	if asked {
+		if err := a.device.keep(a.name); errors.Is(err, errUnbound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return attach.ErrBusy
 }
 
 func (a *attachment) removeLink() {

@@ -231,6 +231,27 @@ func TestADeviceInUseIsNotDetached(t *testing.T) {
 	}
 }
 
+func TestADeviceThatStayedBusyStaysWhenItsOpenerGoes(t *testing.T) {
+	f := newFrontend(t)
+	_, d := attachMemory(t, f, "opened")
+	fd, err := unix.Open(d.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := f.Detach(ctx, "opened"); !errors.Is(err, attach.ErrBusy) {
+		t.Fatalf("detach of an open device: %v", err)
+	}
+	if err := unix.Close(fd); err != nil {
+		t.Fatal(err)
+	}
+	a := f.get("opened")
+	if bound, err := a.device.isBoundAs(a.name); !bound || err != nil {
+		t.Errorf("%s is bound as the volume: %v, %v", d.Path, bound, err)
+	}
+}
+
 func TestAReadOnlyDeviceRefusesWrites(t *testing.T) {
 	f := newFrontend(t)
 	d, err := f.Attach(t.Context(), attach.Spec{Volume: "read-only", Backend: newMemory(t, 16<<20), ReadOnly: true})
