@@ -83,7 +83,9 @@ type entry struct {
 	// attached is what callers are told; nil while the Volume is being attached.
 	attached *api.Attachment
 	// request is the one that attached it.
-	request  api.AttachRequest
+	request api.AttachRequest
+	// ending: its device could not be ended whole, and what is left of it is given to nobody; guarded by Initiator.mu.
+	ending   bool
 	volume   Volume
 	frontend attach.Frontend
 	// life of the attachment in which volume was opened; adopted is what a device that waits for it was made of.
@@ -125,7 +127,7 @@ func (i *Initiator) Attach(ctx context.Context, r api.AttachRequest) (api.Attach
 		if err != nil {
 			return api.Attachment{}, err
 		}
-		if keep {
+		if keep && !e.ending {
 			return *e.attached, nil
 		}
 		if err := i.end(ctx, e); err != nil {
@@ -237,6 +239,8 @@ func (i *Initiator) end(ctx context.Context, e *entry) error {
 		return api.Errorf(api.CodeBusy, "device %s of volume %s is in use", e.attached.DevicePath, e.request.Volume)
 	}
 	if err != nil {
+		// Its number may be another volume's soon.
+		i.setEnding(e)
 		return fmt.Errorf("end %s device: %w", e.frontend.Name(), err)
 	}
 	i.setAttached(e, nil)
@@ -284,7 +288,13 @@ func (i *Initiator) release(volume string, e *entry) {
 func (i *Initiator) setAttached(e *entry, a *api.Attachment) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	e.attached = a
+	e.attached, e.ending = a, false
+}
+
+func (i *Initiator) setEnding(e *entry) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	e.ending = true
 }
 
 // List is all that is attached, by name.
@@ -293,7 +303,7 @@ func (i *Initiator) List() []api.Attachment {
 	defer i.mu.Unlock()
 	list := make([]api.Attachment, 0, len(i.table))
 	for _, e := range i.table {
-		if e.attached != nil {
+		if e.attached != nil && !e.ending {
 			list = append(list, *e.attached)
 		}
 	}

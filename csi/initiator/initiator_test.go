@@ -153,6 +153,28 @@ func TestAHigherGenerationReplacesTheDevice(t *testing.T) {
 	}
 }
 
+func TestADeviceThatIsHalfEndedIsGivenToNobody(t *testing.T) {
+	x := newFixture(t)
+	if _, err := x.Attach(t.Context(), request("v", 1)); err != nil {
+		t.Fatal(err)
+	}
+	x.frontend.detach = errors.New("requests in flight")
+	wantCode(t, x.Detach(t.Context(), "v"), api.CodeInternal)
+	if list := x.List(); len(list) != 0 {
+		t.Errorf("listed is %v", list)
+	}
+	if a, err := x.Attach(t.Context(), request("v", 1)); err == nil {
+		t.Errorf("the same request got %v", a)
+	}
+	x.frontend.detach = nil
+	if a, err := x.Attach(t.Context(), request("v", 1)); err != nil || a.DevicePath != "/dev/fake2" || len(x.List()) != 1 {
+		t.Errorf("when the rest could be ended: got %v, %v", a, err)
+	}
+	if x.volumes[0].closed != 1 || x.volumes[1].closed != 0 {
+		t.Errorf("closed %d and %d times", x.volumes[0].closed, x.volumes[1].closed)
+	}
+}
+
 func TestAHigherGenerationWaitsForADeviceInUse(t *testing.T) {
 	x := newFixture(t)
 	if _, err := x.Attach(t.Context(), request("a", 1)); err != nil {
