@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,8 +28,13 @@ import (
 const (
 	// reportEvery is how often changes of Replicas are looked for; a look costs memory accesses only.
 	reportEvery = time.Second
-	// usageEvery is how often mere changes of used space are written.
+	// usageEvery is how often mere changes of used space are written, or less often, so that each Replica here adds
+	// usageShare: that of thousands of Shards must not be all that the API server does.
 	usageEvery = 15 * time.Second
+	usageShare = 50 * time.Millisecond
+	// reportWorkers bound the Shards that are reported at once: a death changes the Epoch of thousands, and the operator
+	// waits for what is told of the last.
+	reportWorkers = 8
 	// refusalMemory is how long a refused Replica is told of after it was last tried: the Shard is placed elsewhere
 	// meanwhile, and nothing is placed here for that Shard as long as it is told. Who is still listed is tried again
 	// before, as the queue of the Shards' reconciler waits for 17 minutes at most.
@@ -151,13 +158,21 @@ func (r *report) shards(ctx context.Context) error {
 		}
 	}
 	r.mu.Unlock()
-	var errs []error
+	usage := max(usageEvery, time.Duration(len(statuses))*usageShare)
+	errs := make(chan error, len(now))
+	free := make(chan struct{}, reportWorkers)
 	for id, entries := range now {
-		if err := r.shard(ctx, id, entries); err != nil {
-			errs = append(errs, err)
-		}
+		free <- struct{}{}
+		go func() {
+			errs <- r.shard(ctx, id, entries, usage)
+			<-free
+		}()
 	}
-	return errors.Join(errs...)
+	var all []error
+	for range now {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
 }
 
 // entries are the reports of all local Replicas, by Shard, in order of their IDs.
@@ -200,6 +215,9 @@ func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.S
 			})
 		}
 	}
+	for _, entries := range all {
+		slices.SortFunc(entries, func(a, b v1alpha1.ShardReplicaStatus) int { return cmp.Compare(a.ID, b.ID) })
+	}
 	return all
 }
 
@@ -234,7 +252,9 @@ func stateText(s shard.State) string {
 
 // shard writes the entries of one Shard if they differ from what was last written. Server-side apply with a field
 // manager of this node's own: entries of other nodes are not touched, and entries left out disappear.
-func (r *report) shard(ctx context.Context, id ident.ShardID, entries []v1alpha1.ShardReplicaStatus) error {
+func (r *report) shard(
+	ctx context.Context, id ident.ShardID, entries []v1alpha1.ShardReplicaStatus, usage time.Duration,
+) error {
 	r.mu.Lock()
 	last, known := r.told[id]
 	r.mu.Unlock()
@@ -242,7 +262,7 @@ func (r *report) shard(ctx context.Context, id ident.ShardID, entries []v1alpha1
 	if known && equality.Semantic.DeepEqual(last.entries, entries) {
 		return nil
 	}
-	if known && now.Sub(last.at) < usageEvery && sameButUsage(last.entries, entries) {
+	if known && now.Sub(last.at) < usage && sameButUsage(last.entries, entries) {
 		return nil
 	}
 	name, ok := r.name(id)

@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/shard"
+)
+
+// A node with thousands of Replicas, whose Shards all grow, or all get a new Epoch.
+func TestReportsOfManyShardsAreFastAndSeldomOfUsageAlone(t *testing.T) {
+	const many = 1000
+	var writes, now, most atomic.Int32
+	api := kubernetes(t, interceptor.Funcs{SubResourceApply: func(
+		context.Context, client.Client, string, runtime.ApplyConfiguration, ...client.SubResourceApplyOption,
+	) error {
+		writes.Add(1)
+		if n := now.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		time.Sleep(time.Millisecond)
+		now.Add(-1)
+		return nil
+	}})
+	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
+	host := &fakeHost{}
+	for n := range many {
+		key := ident.ReplicaKey{Shard: ident.ShardID{Index: uint32(n)}, Replica: 1}
+		host.statuses = append(host.statuses, shard.Status{Key: key, State: shard.StateInSync, Epoch: 1})
+	}
+	r := &report{
+		api: api, host: host, clock: clock, told: map[ident.ShardID]told{}, findings: &findings{},
+		name: func(id ident.ShardID) (string, bool) { return "v-" + strconv.Itoa(int(id.Index)), true },
+		log:  slog.New(slog.DiscardHandler),
+	}
+	for _, c := range []struct {
+		story  string
+		change func(*shard.Status)
+		passed time.Duration
+		want   int32
+	}{
+		{"first seen", func(*shard.Status) {}, 0, many},
+		{"grown soon after", func(s *shard.Status) { s.UsedBytes++ }, usageEvery, 0},
+		{"grown since long", func(s *shard.Status) { s.UsedBytes++ }, many * usageShare, many},
+		{"in a new epoch", func(s *shard.Status) { s.Epoch++ }, time.Second, many},
+	} {
+		clock.Step(c.passed)
+		for n := range host.statuses {
+			c.change(&host.statuses[n])
+		}
+		writes.Store(0)
+		if err := r.shards(t.Context()); err != nil || writes.Load() != c.want {
+			t.Errorf("%s: %d writes, want %d; %v", c.story, writes.Load(), c.want, err)
+		}
+	}
+	if most.Load() < 2 || most.Load() > reportWorkers {
+		t.Errorf("%d writes at once, want some, at most %d", most.Load(), reportWorkers)
+	}
+}
