@@ -349,9 +349,7 @@ func (r *pools) wait(path string, patience time.Duration) outcome {
 	ended := r.attempts[path].ended
 	var late <-chan time.Time
 	if len(ended) == 0 { // what has ended is taken, whatever the time
-		timer := time.NewTimer(patience)
-		defer timer.Stop()
-		late = timer.C
+		late = r.report.clock.After(patience)
 	}
 	select {
 	case o := <-ended:

@@ -81,9 +81,9 @@ func slot(t *testing.T, name string) string {
 	return path
 }
 
-func claimed(n byte, pool, path string) *v1alpha1.Device {
+func claimed(n byte, path string) *v1alpha1.Device {
 	d := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{
-		UUID: uuid(n).String(), PoolName: pool, NodeName: "n1", Path: path,
+		UUID: uuid(n).String(), PoolName: "fast", NodeName: "n1", Path: path,
 	}}
 	d.Name = deviceName(uuid(n))
 	return d
@@ -138,7 +138,7 @@ func (r *pools) said(t *testing.T, name string) string {
 func TestEmptySSDIsNotFormattedBecauseADeviceWasThereBefore(t *testing.T) {
 	old, wanted := slot(t, "old"), slot(t, "wanted")
 	s := &shelf{ssds: map[string]Found{old: {Content: ContentEmpty}, wanted: {Content: ContentEmpty}}}
-	r := storenode(t, s, selecting("fast", wanted), claimed(1, "fast", old))
+	r := storenode(t, s, selecting("fast", wanted), claimed(1, old))
 	r.look(t, "fast")
 	if !slices.Equal(s.formatted, []string{wanted}) {
 		t.Errorf("formatted %v, want %s alone", s.formatted, wanted)
@@ -158,7 +158,7 @@ func TestDevicesOfAPoolThatIsGoneOrCannotBeReadAreServed(t *testing.T) {
 	} {
 		at := slot(t, "ssd")
 		s := &shelf{ssds: map[string]Found{at: {Content: ContentOurs, UUID: uuid(1), Pool: "fast"}}}
-		r := storenode(t, s, append(pool, claimed(1, "fast", at), claimed(2, "fast", at+".gone"))...)
+		r := storenode(t, s, append(pool, claimed(1, at), claimed(2, at+".gone"))...)
 		r.look(t, "fast")
 		if !slices.Equal(s.served, []string{at}) {
 			t.Errorf("%s: served %v", story, s.served)
@@ -239,7 +239,7 @@ func TestSSDThatDoesNotAnswerKeepsNoOtherAndIsMissing(t *testing.T) {
 	s := &shelf{ssds: map[string]Found{
 		a: {Content: ContentOurs, UUID: uuid(1), Pool: "fast"}, b: {Content: ContentOurs, UUID: uuid(2), Pool: "fast"},
 	}, hangs: map[string]chan struct{}{a: make(chan struct{})}}
-	r := storenode(t, s, selecting("fast", a, b), claimed(1, "fast", a), claimed(2, "fast", b))
+	r := storenode(t, s, selecting("fast", a, b), claimed(1, a), claimed(2, b))
 	r.patience = 10 * time.Millisecond
 	for range 2 {
 		r.look(t, "fast")

@@ -40,7 +40,7 @@ func (r *registration) first(ctx context.Context) error {
 		err := r.register(ctx, true)
 		switch {
 		case err == nil, ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // nobody wants it any more
 		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err), apierrors.IsInvalid(err):
 			return err
 		case !failing:

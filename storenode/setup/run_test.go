@@ -208,7 +208,7 @@ func pulled(t *testing.T, c kube.Client, path string) (slot string) {
 	if err := os.Rename(path, slot); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the pool selects the other slot too", func() error { // and is looked at at once
+	eventually(t, "the pool selects the other slot too", func() error { // which has it look at once
 		var pool v1alpha1.Pool
 		if err := c.Get(t.Context(), kube.ObjectKey{Name: "fast"}, &pool); err != nil {
 			return err
