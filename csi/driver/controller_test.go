@@ -378,6 +378,15 @@ func TestCapacityIsWhatFitsWithoutTwoReplicasOnOneNode(t *testing.T) {
 	}
 }
 
+func TestAPoolThatIsGoneHasNoRoom(t *testing.T) {
+	r, err := newControllerFixture(t).GetCapacity(t.Context(), &csi.GetCapacityRequest{
+		Parameters: map[string]string{"pool": "gone"},
+	})
+	if err != nil || r.GetAvailableCapacity() != 0 {
+		t.Errorf("got %v, %v", r, err)
+	}
+}
+
 func TestVolumesAreForNodesWithThePlugin(t *testing.T) {
 	x := newControllerFixture(t)
 	x.startOperator(t)

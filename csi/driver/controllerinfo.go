@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -11,6 +12,7 @@ import (
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/csi/params"
 	"github.com/shale-storage/shale/csi/volumeid"
+	"github.com/shale-storage/shale/csi/volumes"
 )
 
 const (
@@ -116,6 +118,10 @@ func (c *Controller) GetCapacity(
 		}
 	}
 	bytes, err := c.volumes.Capacity(ctx, p.Pool, p.Replicas)
+	if errors.Is(err, volumes.ErrNotFound) {
+		// After an error the provisioner would go on telling the scheduler of the room there was.
+		return &csi.GetCapacityResponse{}, nil
+	}
 	if err != nil {
 		return nil, controllerError(err)
 	}
