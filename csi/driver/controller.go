@@ -101,7 +101,8 @@ func (c *Controller) notReady(ctx context.Context, id string, cause error) error
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 		defer cancel()
 		if err := c.volumes.Delete(last, id); err != nil {
-			cause = errors.Join(cause, err)
+			// Unavailable says that the volume may be left, so that the call comes again.
+			return status.Errorf(codes.Unavailable, "%v; taking it back: %v", cause, err)
 		}
 	}
 	return controllerError(cause)

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -211,6 +212,25 @@ func TestNoRoomIsSaidWithTheReasonAndLeavesNothing(t *testing.T) {
 	}
 	if err := x.api.Get(t.Context(), client.ObjectKeyFromObject(v), v); client.IgnoreNotFound(err) != nil || err == nil {
 		t.Errorf("the volume is still there: %v", err)
+	}
+}
+
+// withoutRoom says of each volume that there is no room for it, and fails to delete it.
+type withoutRoom struct{ Volumes }
+
+func (withoutRoom) WaitReady(_ context.Context, name string) error {
+	return &volumes.NotReadyError{Volume: name, Reason: v1alpha1.ReasonNoRoom, Message: "n3 is full"}
+}
+
+func (withoutRoom) Delete(context.Context, string) error { return errors.New("the API server is away") }
+
+func TestAVolumeWithoutRoomThatCannotBeTakenBackIsAskedForAgain(t *testing.T) {
+	x := newControllerFixture(t)
+	x.volumes = withoutRoom{x.volumes}
+	_, err := x.CreateVolume(t.Context(), createRequest("pvc-1"))
+	wantStatus(t, "the provisioner must not forget the volume", err, codes.Unavailable)
+	if !strings.Contains(err.Error(), "n3 is full") {
+		t.Errorf("%v does not say why", err)
 	}
 }
 
