@@ -69,6 +69,7 @@ func (r *volumes) volumeMap(ctx context.Context, volume *v1alpha1.Volume) (shard
 		Shards:     make([]membership.Record, count),
 	}
 	seen := 0
+	var short []v1alpha1.ShardSpec
 	for i := range list.Items {
 		spec := &list.Items[i].Spec
 		if spec.Index < 0 || int(spec.Index) >= count || spec.Membership.Epoch == 0 {
@@ -78,8 +79,23 @@ func (r *volumes) volumeMap(ctx context.Context, volume *v1alpha1.Volume) (shard
 			return shard.VolumeMap{}, false, fmt.Errorf("read shard %s: %w", list.Items[i].Name, err)
 		}
 		seen++
+		if want := min(per, size-int64(spec.Index)*per); spec.SizeBytes < want {
+			short = append(short, *spec)
+		}
 	}
+	cut(&m, short)
 	return m, seen == count, nil
+}
+
+// cut ends the map where the first Shard ends that is shorter than it should be: a Volume that somebody asked to grow
+// is as large as its Shards are. What lies behind would be answered with errors.
+func cut(m *shard.VolumeMap, short []v1alpha1.ShardSpec) {
+	for i := range short {
+		end := int64(short[i].Index)*m.ShardSize + short[i].SizeBytes
+		if end < m.Size {
+			m.Size, m.Shards = end, m.Shards[:short[i].Index+1]
+		}
+	}
 }
 
 func (r *volumes) unpublish(name string) {

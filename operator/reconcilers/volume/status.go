@@ -59,7 +59,7 @@ func ready(s *scope) reconcilers.Verdict {
 	if s.noRoom != nil {
 		return *s.noRoom
 	}
-	worst := reconcilers.Verdict{OK: true, Reason: v1alpha1.ReasonServing, Message: "All shards serve"}
+	worst := reconcilers.Verdict{OK: true, Reason: v1alpha1.ReasonServing, Message: "All shards serve" + tooShort(s)}
 	var named []string
 	for i := range s.shards {
 		shard := &s.shards[i]
@@ -86,6 +86,19 @@ func ready(s *scope) reconcilers.Verdict {
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonCreating, Message: "Shards are being made"}
 	}
 	return worst
+}
+
+// tooShort says that somebody asked the Volume to grow, which Shards that are there do not.
+func tooShort(s *scope) string {
+	v := &s.volume.Spec
+	for i := range s.shards {
+		spec := &s.shards[i].Spec
+		if spec.SizeBytes < min(v.ShardSizeBytes, v.SizeBytes-int64(spec.Index)*v.ShardSizeBytes) {
+			return fmt.Sprintf(", and end at %s: volumes cannot grow yet, though sizeBytes asks for %s",
+				v1alpha1.BytesText(int64(spec.Index)*v.ShardSizeBytes+spec.SizeBytes), v1alpha1.BytesText(v.SizeBytes))
+		}
+	}
+	return ""
 }
 
 // healthy is whether every Shard has all its Replicas InSync.
