@@ -188,7 +188,7 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 	return errors.Join(
 		ctrl.NewControllerManagedBy(a.manager).Named("pool").
 			For(&v1alpha1.Pool{}, specChanges()).
-			Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(a.poolOfDevice), first()). // of Pools that are gone
+			Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(a.poolOfDevice), existence()).
 			Complete(pool),
 		ctrl.NewControllerManagedBy(a.manager).Named("shard").
 			For(&v1alpha1.Shard{}, specChanges()).
@@ -210,7 +210,8 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 	)
 }
 
-// poolOfDevice is the Pool of a Device that was last here, so that it is looked for though the Pool may be gone.
+// poolOfDevice is the Pool of a Device that was last here: it is looked for though the Pool may be gone, and its object
+// is made again when a person deleted it, as nobody finds its Replicas without.
 func (a *Agent) poolOfDevice(_ context.Context, o client.Object) []reconcile.Request {
 	d, ok := o.(*v1alpha1.Device)
 	if !ok || d.Spec.NodeName != a.options.Node {

@@ -406,6 +406,12 @@ func (r *pools) tellServed(ctx context.Context, pool *v1alpha1.Pool, id ident.UU
 		UUID: id.String(), PoolName: pool.Name, NodeName: r.node, Path: c.path,
 		Serial: c.found.Serial, Model: c.found.Model,
 	}
+	_, failed := r.opener.Usage(id)
+	var object v1alpha1.Device
+	err := r.api.Get(ctx, client.ObjectKey{Name: deviceName(id)}, &object)
+	if failed != nil && apierrors.IsNotFound(err) {
+		return nil // a person has said that it will not return
+	}
 	if err := r.ensure(ctx, deviceName(id), spec); err != nil {
 		return err
 	}

@@ -25,6 +25,8 @@ type shelf struct {
 	ssds              map[string]Found
 	served, formatted []string
 	released          []ident.UUID
+	// broken is why the SSDs do not work.
+	broken error
 	// hangs is where an SSD does not answer before the channel is closed.
 	hangs map[string]chan struct{}
 }
@@ -51,7 +53,9 @@ func (s *shelf) Serve(path string, _ int32) (ident.UUID, error) {
 	return s.ssds[path].UUID, nil
 }
 
-func (s *shelf) Usage(ident.UUID) (DeviceUsage, error) { return DeviceUsage{Capacity: 1 << 40}, nil }
+func (s *shelf) Usage(ident.UUID) (DeviceUsage, error) {
+	return DeviceUsage{Capacity: 1 << 40}, s.broken
+}
 
 func (s *shelf) IsThere(id ident.UUID) bool {
 	for _, found := range s.ssds {
@@ -255,5 +259,22 @@ func TestSSDThatDoesNotAnswerKeepsNoOtherAndIsMissing(t *testing.T) {
 	r.look(t, "fast")
 	if said := r.said(t, deviceName(uuid(1))); said != v1alpha1.ReasonServing {
 		t.Errorf("after its answer it says %q", said)
+	}
+}
+
+func TestDeviceObjectThatAPersonDeletedIsMadeAgainUnlessTheSSDFailed(t *testing.T) {
+	at := slot(t, "ssd")
+	for story, broken := range map[string]error{"works": nil, "failed": os.ErrInvalid} {
+		s := &shelf{ssds: map[string]Found{at: {Content: ContentOurs, UUID: uuid(1), Pool: "fast"}}}
+		r := storenode(t, s, selecting("fast", at))
+		r.look(t, "fast")
+		s.broken = broken
+		if err := r.api.Delete(t.Context(), claimed(1, at)); err != nil {
+			t.Fatal(err)
+		}
+		r.look(t, "fast")
+		if made := r.said(t, deviceName(uuid(1))) != ""; made != (broken == nil) {
+			t.Errorf("%s: the object is made again: %v", story, made)
+		}
 	}
 }

@@ -18,12 +18,9 @@ func specChanges() builder.Predicates {
 	return builder.WithPredicates(predicate.GenerationChangedPredicate{})
 }
 
-// first lets pass what is seen for the first time.
-func first() builder.Predicates {
-	return builder.WithPredicates(predicate.Funcs{
-		UpdateFunc: func(event.UpdateEvent) bool { return false },
-		DeleteFunc: func(event.DeleteEvent) bool { return false },
-	})
+// existence lets pass what is seen for the first time, or for the last.
+func existence() builder.Predicates {
+	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }})
 }
 
 // shardsTouchedBy are the Shards whose Replicas a change of a Volume, Device or StoreNode concerns.

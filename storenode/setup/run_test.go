@@ -157,6 +157,10 @@ func TestRunServesWhatTheClusterAsksFor(t *testing.T) {
 	writeAndRead(t, net.JoinHostPort(f.address, strconv.Itoa(int(f.port))))
 	scrape(t, f.metrics)
 	withoutObject(t, c)
+	if err := c.Delete(t.Context(), &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: device}}); err != nil {
+		t.Fatal(err)
+	}
+	readyDevice(t, c)
 	path = pulled(t, c, path)
 	stop()
 	withoutDevice(t, c, f, path)
