@@ -104,6 +104,12 @@ func (m *Machine) asked(h *wire.Header) wire.Status {
 // followed answers the question that began the following, once nothing of before can happen any more.
 func (m *Machine) followed() {
 	f := &m.follow
+	if f.unanswered && m.broken && m.persisted < m.record.Epoch && f.question.Opcode == wire.OpTail {
+		m.unfollow()
+		m.stage = stageIdle
+		m.send(answerTo(&f.question, wire.StatusIO), nil) // it cannot promise to remember whom it follows
+		return
+	}
 	if !f.unanswered || m.inFlight > 0 || m.persisted < m.record.Epoch {
 		return
 	}

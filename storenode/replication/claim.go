@@ -146,6 +146,10 @@ func (m *Machine) tailAnswered(b *member, h *wire.Header, p Payload) {
 	if b.state != memberAsked {
 		return
 	}
+	if h.Status == wire.StatusIO {
+		m.fail(b)
+		return
+	}
 	if h.Status != wire.StatusOK || p == nil {
 		b.askAgain = true // it may not have its Device yet; the deadline ends this
 		return

@@ -76,15 +76,17 @@ func (m *Machine) wanted() (membership.Record, bool) {
 	return next, true
 }
 
-// passOn hands a Shard over that was never served from here, to any other member of InSync.
+// passOn hands a Shard over that was never served from here, to any other member of InSync. Whether that one lost power
+// is not known here; so unless this Replica did, it stays InSync, to be waited for or evicted by those who know.
 func (m *Machine) passOn(next membership.Record) (membership.Record, bool) {
 	next.Primary = 0
 	for _, id := range m.record.InSync {
-		if b := m.member(id); b != nil {
+		b := m.member(id)
+		if b != nil || !m.powerLost {
 			next.InSync = append(next.InSync, id)
-			if next.Primary == 0 && b.connected {
-				next.Primary = id
-			}
+		}
+		if b != nil && b.connected && next.Primary == 0 {
+			next.Primary = id
 		}
 	}
 	return next, next.Primary != 0

@@ -174,7 +174,11 @@ func (s *script) run(d *datadriven.TestData) string {
 			s.m.Tick(s.now)
 		}
 	case "persisted":
-		s.m.Persisted(s.now, arg(d, "epoch", s.m.record.Epoch), nil)
+		var err error
+		if d.HasArg("err") {
+			err = errors.New("the device failed")
+		}
+		s.m.Persisted(s.now, arg(d, "epoch", s.m.record.Epoch), err)
 	case "stored":
 		s.stored(d)
 	case "client", "message":
