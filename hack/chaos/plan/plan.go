@@ -28,6 +28,7 @@ const (
 	StopAPI         Kind = "stop API server"
 	PowerOff        Kind = "power off"
 	FailDevice      Kind = "device fails writes"
+	LoseDevice      Kind = "device missing"
 	FillDevice      Kind = "devices full"
 	MoveWriter      Kind = "move writer"
 )
@@ -88,6 +89,7 @@ var rules = map[Kind]rule{
 	StopAPI:         {weight: 2, shortest: 2 * second, longest: 20 * second},
 	PowerOff:        {weight: 4, shortest: 2 * second, longest: 15 * second, node: true},
 	FailDevice:      {weight: 2, shortest: 3 * second, longest: 10 * second, node: true},
+	LoseDevice:      {weight: 2, shortest: 2 * second, longest: 15 * second, node: true},
 	FillDevice:      {weight: 1, shortest: 1 * second, longest: 5 * second},
 	MoveWriter:      {weight: 2},
 }
@@ -95,7 +97,8 @@ var rules = map[Kind]rule{
 // order in which Kinds are drawn from: a map has none.
 var order = []Kind{
 	KillStorenode, PauseStorenode, KillOperators, PauseOperators, KillCSI, CutNode, CutIncoming, CutOutgoing, CutPair,
-	CutPairOneWay, CutAll, CutControlOfOne, CutControlOfTwo, StopAPI, PowerOff, FailDevice, FillDevice, MoveWriter,
+	CutPairOneWay, CutAll, CutControlOfOne, CutControlOfTwo, StopAPI, PowerOff, FailDevice, LoseDevice, FillDevice,
+	MoveWriter,
 }
 
 const (

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/shale-storage/shale/hack/chaos/plan"
@@ -40,6 +42,8 @@ func (s *Storm) happen(ctx context.Context, f plan.Fault) error {
 	case plan.FailDevice:
 		return s.between(ctx, f.For,
 			func() error { return failWrites(node) }, func() error { return kill(node, "storenode") })
+	case plan.LoseDevice:
+		return s.between(ctx, f.For, func() error { return loseDevice(node) }, func() error { return findDevice(node) })
 	case plan.FillDevice:
 		return s.fill(ctx, f.For)
 	case plan.MoveWriter:
@@ -136,6 +140,21 @@ func kill(n *lab.Node, program string, words ...string) error {
 	}
 	return nil
 }
+
+// device is the file of a node's Device.
+func device(n *lab.Node) string { return filepath.Join(n.Root(), "/var/lib/shale/devices/ssd0.img") }
+
+const away = ".away"
+
+// loseDevice has a storenode come back without its Device, as after a reboot that an SSD does not survive.
+func loseDevice(n *lab.Node) error {
+	if err := os.Rename(device(n), device(n)+away); err != nil {
+		return err
+	}
+	return kill(n, "storenode")
+}
+
+func findDevice(n *lab.Node) error { return os.Rename(device(n)+away, device(n)) }
 
 // failWrites lets the storenode's Device fail.
 func failWrites(n *lab.Node) error {
