@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,6 +277,24 @@ func TestAWriterKeepsOthersOutUntilItIsDetached(t *testing.T) {
 	}
 	if next, err := x.publish(t, id, "n3", writer); err != nil || next[keyGeneration] != "8589934592" {
 		t.Errorf("after detach: %v, %v", next, err)
+	}
+}
+
+func TestANodeIsToldOfStorenodesThatLive(t *testing.T) {
+	const dead, told = 20, 16
+	x := newControllerFixture(t)
+	x.startOperator(t)
+	for i := range dead {
+		n := storeNode(fmt.Sprintf("a%02d", i), fmt.Sprintf("a%02d:7800", i))
+		n.Status.Conditions = []metav1.Condition{{
+			Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "Gone",
+		}}
+		x.add(t, n)
+	}
+	got, err := x.publish(t, x.mustCreate(t), "n2", writer)
+	addresses := strings.Split(got[keyAddresses], ",")
+	if err != nil || len(addresses) != told || !slices.Equal(addresses[:3], []string{"n2:7800", "n1:7800", "n3:7800"}) {
+		t.Errorf("got %v, %v", addresses, err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -186,17 +187,24 @@ func detach(v *v1alpha1.Volume, node string) (changed bool) {
 	return len(v.Spec.Attachments) != before
 }
 
-// Addresses are storenodes at which an initiator may begin, the one on its own node first.
+// Addresses are storenodes at which an initiator may begin: the one on its own node first, those known to be away last,
+// for the node keeps them as long as the attachment lasts.
 func (c *Client) Addresses(ctx context.Context, node string) ([]string, error) {
 	var list v1alpha1.StoreNodeList
 	if err := c.api.List(ctx, &list); err != nil {
 		return nil, fmt.Errorf("list storenodes: %w", err)
 	}
-	slices.SortFunc(list.Items, func(a, b v1alpha1.StoreNode) int {
-		if (a.Name == node) != (b.Name == node) {
-			return map[bool]int{true: -1, false: 1}[a.Name == node]
+	rank := func(s *v1alpha1.StoreNode) int {
+		switch {
+		case s.Name == node:
+			return 0
+		case meta.IsStatusConditionFalse(s.Status.Conditions, v1alpha1.ConditionReady):
+			return 2
 		}
-		return cmp.Compare(a.Name, b.Name)
+		return 1
+	}
+	slices.SortFunc(list.Items, func(a, b v1alpha1.StoreNode) int {
+		return cmp.Or(cmp.Compare(rank(&a), rank(&b)), cmp.Compare(a.Name, b.Name))
 	})
 	var addresses []string
 	for i := range list.Items {
