@@ -7,9 +7,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/storenode/ident"
@@ -82,6 +86,41 @@ func (r *report) missing(ctx context.Context, name, why string) error {
 			Reason: v1alpha1.ReasonMissing, Message: why,
 		})
 	})
+}
+
+// rival is a storenode's Lease as it was seen at first, and when.
+type rival struct {
+	renewed metav1.MicroTime
+	at      time.Time
+}
+
+// servedElsewhere says why a Device of ours must not be served yet: its object says that it is in service on another
+// node, and the storenode there renews its Lease. Then this is a copy, or the SSD was pulled there a moment ago and
+// that is not known yet. Served in both places, one without the newest writes would be taken for one that has them. No
+// clocks are compared: a Lease that has stood still for its duration is not renewed.
+func (r *pools) servedElsewhere(ctx context.Context, found Found) (reason, message string) {
+	var device v1alpha1.Device
+	err := r.api.Get(ctx, client.ObjectKey{Name: deviceName(found.UUID)}, &device)
+	node := device.Spec.NodeName
+	if found.Content != ContentOurs || err != nil || node == r.node ||
+		!meta.IsStatusConditionTrue(device.Status.Conditions, v1alpha1.ConditionReady) {
+		return "", ""
+	}
+	var lease coordinationv1.Lease
+	err = r.api.Get(ctx, client.ObjectKey{Namespace: r.namespace, Name: leasePrefix + node}, &lease)
+	if apierrors.IsNotFound(err) || err == nil && lease.Spec.RenewTime == nil {
+		return "", ""
+	}
+	now := r.report.clock.Now()
+	seen, known := r.rivals[node]
+	switch {
+	case err == nil && (!known || !seen.renewed.Equal(lease.Spec.RenewTime)):
+		r.rivals[node] = rival{*lease.Spec.RenewTime, now}
+	case err == nil && now.Sub(seen.at) > leaseDuration:
+		return "", ""
+	}
+	return v1alpha1.ReasonForeignData, fmt.Sprintf("device %s is in service on node %s, so what is here may be a copy, "+
+		"and is left untouched; if it was moved, it is in service here once it is known to be gone there", device.Name, node)
 }
 
 // gone keeps what was last told of a Device's Replicas, as failed: they still are on it, wherever it is, so their

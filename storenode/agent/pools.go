@@ -81,18 +81,20 @@ type DeviceUsage struct {
 
 // pools claims and serves the Devices that Pools select here.
 type pools struct {
-	api    client.Client
-	node   string
-	opener Opener
-	places *places
-	report *report
-	log    *slog.Logger
+	api             client.Client
+	node, namespace string
+	opener          Opener
+	places          *places
+	report          *report
+	log             *slog.Logger
 	// served are the Devices in service, by resolved path. Only the one reconcile worker touches it.
 	served map[string]serving
 	// attempts are looks and openings under way, by path. One that hangs with its SSD must not keep the others, nor be
 	// kept secret. patience is openPatience but in tests.
 	attempts map[string]attempt
 	patience time.Duration
+	// rivals are the Leases of storenodes that were said to have in service what was found here, by node.
+	rivals map[string]rival
 	// inService hears of each Device that comes into service.
 	inService chan<- event.GenericEvent
 }
@@ -116,6 +118,8 @@ type candidate struct {
 	found Found
 	// reason and message say why it is not in service; empty when it is.
 	reason, message string
+	// soon: it may be another in seconds.
+	soon bool
 }
 
 // Reconcile looks at every Device that one Pool selects on this node.
@@ -144,7 +148,7 @@ func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	if pool.UID == "" && len(spots) == 0 {
 		return reconcile.Result{}, errors.Join(errs...) // nothing is left of it here
 	}
-	if len(r.attempts) > 0 {
+	if len(r.attempts) > 0 || slices.ContainsFunc(refused, func(c candidate) bool { return c.soon }) {
 		return reconcile.Result{RequeueAfter: reopenEvery}, errors.Join(errs...)
 	}
 	return reconcile.Result{RequeueAfter: rescanEvery}, errors.Join(errs...)
@@ -277,6 +281,10 @@ func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, at spot) (candida
 		return c, nil
 	}
 	if c.reason, c.message = r.refuse(pool.Name, at, c.found); c.reason != "" {
+		return c, nil
+	}
+	if c.reason, c.message = r.servedElsewhere(ctx, c.found); c.reason != "" {
+		c.soon = true
 		return c, nil
 	}
 	overcommit := pool.Spec.OvercommitPercent

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -107,7 +109,7 @@ func storenode(t *testing.T, s *shelf, objects ...client.Object) *pools {
 	p := &places{api: api, node: "n1", local: map[string]ident.UUID{}}
 	return &pools{
 		api: api, node: "n1", opener: s, places: p, log: log, served: map[string]serving{},
-		attempts: map[string]attempt{}, patience: openPatience,
+		attempts: map[string]attempt{}, patience: openPatience, rivals: map[string]rival{}, namespace: "shale",
 		inService: make(chan event.GenericEvent, maxDevices),
 		report: &report{
 			api: api, reader: api, host: &fakeHost{}, opener: s, places: p, clock: clock.RealClock{}, node: "n1",
@@ -275,6 +277,50 @@ func TestDeviceObjectThatAPersonDeletedIsMadeAgainUnlessTheSSDFailed(t *testing.
 		r.look(t, "fast")
 		if made := r.said(t, deviceName(uuid(1))) != ""; made != (broken == nil) {
 			t.Errorf("%s: the object is made again: %v", story, made)
+		}
+	}
+}
+
+func TestDeviceThatAnotherNodeServesIsTakenWhenThatIsKnownToBeOver(t *testing.T) {
+	at, renewed := slot(t, "ssd"), metav1.MicroTime{Time: time.Unix(1, 0)}
+	for story, c := range map[string]struct {
+		ready           metav1.ConditionStatus
+		next            metav1.MicroTime
+		first, afterAll string
+	}{
+		"the other renews":    {metav1.ConditionTrue, metav1.MicroTime{Time: time.Unix(2, 0)}, "n2", "n2"},
+		"the other is silent": {metav1.ConditionTrue, renewed, "n2", "n1"},
+		"it is missing there": {metav1.ConditionFalse, renewed, "n1", "n1"},
+	} {
+		s := &shelf{ssds: map[string]Found{at: {Content: ContentOurs, UUID: uuid(1), Pool: "fast"}}}
+		device, lease := claimed(1, at), &coordinationv1.Lease{}
+		device.Spec.NodeName = "n2"
+		device.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: c.ready}}
+		lease.Namespace, lease.Name, lease.Spec.RenewTime = "shale", leasePrefix+"n2", &renewed
+		r := storenode(t, s, selecting("fast", at), device, lease)
+		r.look(t, "fast")
+		has := func() string {
+			t.Helper()
+			if err := r.api.Get(t.Context(), client.ObjectKeyFromObject(device), device); err != nil {
+				t.Fatal(err)
+			}
+			return device.Spec.NodeName
+		}
+		if got := has(); got != c.first {
+			t.Errorf("%s: at first it is on %s, want %s", story, got, c.first)
+		}
+		key := client.ObjectKeyFromObject(lease)
+		if err := r.api.Get(t.Context(), key, lease); err != nil {
+			t.Fatal(err)
+		}
+		lease.Spec.RenewTime = &c.next
+		if err := r.api.Update(t.Context(), lease); err != nil {
+			t.Fatal(err)
+		}
+		r.rivals["n2"] = rival{r.rivals["n2"].renewed, r.rivals["n2"].at.Add(-time.Minute)}
+		r.look(t, "fast")
+		if got := has(); got != c.afterAll {
+			t.Errorf("%s: after a while it is on %s, want %s", story, got, c.afterAll)
 		}
 	}
 }
