@@ -58,7 +58,8 @@ func cniConfig(cidr string) string {
 }
 
 // kubeletConfig is for cgroup version 1 hosts too, and with short times: a dead node is to be noticed soon.
-// KubeletInUserNamespace makes the kubelet accept that the host forbids some settings.
+// KubeletInUserNamespace makes the kubelet accept that the host forbids some settings. Tests end a process more often
+// in an hour than life does in a year, so what was ended often does not wait for minutes before it is started again.
 func kubeletConfig(pki, node, cgroupRoot string) string {
 	return fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -71,7 +72,8 @@ cgroupDriver: cgroupfs
 cgroupRoot: %[3]s
 failCgroupV1: false
 failSwapOn: false
-featureGates: {KubeletInUserNamespace: true}
+featureGates: {KubeletInUserNamespace: true, KubeletCrashLoopBackOffMax: true}
+crashLoopBackOff: {maxContainerRestartPeriod: 5s}
 makeIPTablesUtilChains: false
 resolvConf: ""
 clusterDomain: cluster.local
