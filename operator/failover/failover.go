@@ -12,6 +12,10 @@ import (
 // second, so it has missed a renewal.
 const ReportTrust = 1500 * time.Millisecond
 
+// Agree is how many storenodes, being all others with a Replica in sync, overrule a Lease that is fresh: it only says that
+// the Primary's storenode reaches the API server. Of two that do not hear each other nobody knows who is cut off.
+const Agree = 2
+
 // Node is what is known of one storenode.
 type Node struct {
 	// Alive: its Lease has not expired.
@@ -125,12 +129,16 @@ func Decide(s *Shard) Decision {
 	reporters := slices.DeleteFunc(s.candidates(primary.ID, primary.Node), func(r Replica) bool {
 		return !slices.Contains(s.Nodes[r.Node].Unreachable, primary.Node)
 	})
+	candidates := s.candidates(primary.ID, primary.Node)
 	switch {
 	case len(reporters) == 0:
 		return Decision{Action: Keep}
+	case len(reporters) == len(candidates) && len(reporters) >= Agree && len(candidates) == len(s.InSync)-1:
+		why := fmt.Sprintf("no storenode with a replica in sync hears storenode %s, though its lease is fresh", primary.Node)
+		return s.promote(CauseReport, why, reporters)
 	case node.LeaseAge < ReportTrust:
 		return Decision{Action: Wait, Again: ReportTrust - node.LeaseAge}
-	case reporters[0].Lossy && !s.candidates(primary.ID, primary.Node)[0].Lossy:
+	case reporters[0].Lossy && !candidates[0].Lossy:
 		return Decision{Action: Keep} // until the Lease expires: another has more
 	}
 	why := fmt.Sprintf("storenode %s does not answer %s and has missed a renewal of its lease",

@@ -37,6 +37,18 @@ func primaryLeaseAge(a time.Duration) func(*Shard) {
 	return func(s *Shard) { n := s.Nodes["n1"]; n.LeaseAge = a; s.Nodes["n1"] = n }
 }
 
+// allReportOf is nobody hearing the node.
+func allReportOf(node string) func(*Shard) {
+	return func(s *Shard) {
+		for name, n := range s.Nodes {
+			if name != node {
+				n.Unreachable = append(n.Unreachable, node)
+				s.Nodes[name] = n
+			}
+		}
+	}
+}
+
 // reportOf is n3 not hearing the node.
 func reportOf(node string) func(*Shard) {
 	return func(s *Shard) { n := s.Nodes["n3"]; n.Unreachable = append(n.Unreachable, node); s.Nodes["n3"] = n }
@@ -75,6 +87,15 @@ func TestPrimary(t *testing.T) {
 		"nobody InSync lives": {
 			shard(dead("n1", "n2", "n3")), "refuse: the lease of storenode n1 expired; only these have every " +
 				"acknowledged write, bring one of them back: node n1, node n2, node n3",
+		},
+		"all others report: the lease says that it reaches the API server, no more": {
+			shard(allReportOf("n1")), "promote 2 epoch 8 inSync [2 3]: ReportedUnreachable",
+		},
+		"all others but one report, and that one is dead: it may hear it": {
+			shard(allReportOf("n1"), dead("n2")), "wait 1.5s",
+		},
+		"of two that do not hear each other nobody knows who is cut off": {
+			shard(allReportOf("n1"), inSync(1, 2)), "wait 1.5s",
 		},
 		"a Backup reports, and a renewal was missed: the reporter becomes Primary": {
 			shard(reportOf("n1"), primaryLeaseAge(ReportTrust)), "promote 3 epoch 8 inSync [2 3]: ReportedUnreachable",

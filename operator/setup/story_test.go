@@ -142,15 +142,39 @@ func TestReportOfABackupPromotesItBeforeTheLeaseExpires(t *testing.T) {
 	dead := node(s, s.Spec.Membership.Primary)
 	reporter := without(nodes, dead)[1]
 	w.pass(2*time.Second, without(nodes, dead)...)
-	var sn v1alpha1.StoreNode
-	w.must(w.api.Get(t.Context(), client.ObjectKey{Name: reporter}, &sn))
-	base := sn.DeepCopy()
-	sn.Status.Unreachable = []string{dead}
-	w.must(w.api.Status().Patch(t.Context(), &sn, client.MergeFrom(base)))
+	w.mishears(reporter, dead)
 	s = w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch == 2 })
 	if got := node(s, s.Spec.Membership.Primary); got != reporter {
 		t.Errorf("primary is on %s, want %s, which reported", got, reporter)
 	}
+}
+
+// A node whose storage network is cut still reaches the API server, and renews its Lease.
+func TestPrimaryThatNobodyHearsIsReplacedThoughItsLeaseIsFresh(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3"}
+	w := newWorld(t, nil, nodes...)
+	w.volume("v", gib, 3)
+	s := w.shard("v-0 to be served", "v-0", served)
+	old := s.Spec.Membership.Primary
+	cut := node(s, old)
+	for _, reporter := range without(nodes, cut) {
+		w.renew(nodes...)
+		w.mishears(reporter, cut)
+	}
+	s = w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch == 2 })
+	if m := s.Spec.Membership; m.Primary == old || slices.Contains(m.InSync, old) {
+		t.Errorf("got %+v, want another primary, without %d", m, old)
+	}
+}
+
+// mishears has a storenode report that it does not hear another.
+func (w *world) mishears(reporter, silent string) {
+	w.t.Helper()
+	var sn v1alpha1.StoreNode
+	w.must(w.api.Get(w.t.Context(), client.ObjectKey{Name: reporter}, &sn))
+	base := sn.DeepCopy()
+	sn.Status.Unreachable = []string{silent}
+	w.must(w.api.Status().Patch(w.t.Context(), &sn, client.MergeFrom(base)))
 }
 
 func TestShardWithoutAnyInSyncReplicaAliveNamesWhomToBringBack(t *testing.T) {

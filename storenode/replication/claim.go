@@ -56,7 +56,7 @@ func (m *Machine) reignBegins() {
 	m.reign, m.stage, m.attempts = m.record.Epoch, stageAsking, m.c.Life<<lifeShift
 	m.claim = claim{tails: m.claim.tails[:0], own: m.claim.own[:0], digests: m.claim.digests[:0], spans: m.claim.spans[:0]}
 	m.sessions.forget()
-	m.doomed, m.lost = 0, m.lost[:0]
+	m.doomed, m.lost, m.alone = 0, m.lost[:0], 0
 	m.pace.Begin(m.patience)
 	for i := range m.members {
 		b := &m.members[i]

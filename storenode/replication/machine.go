@@ -58,6 +58,8 @@ type Machine struct {
 	powerLost bool
 	// broken: the local Device has failed. leaving: the storenode is about to end.
 	broken, leaving bool
+	// alone is since when no other member of InSync is heard, by the Machine's patience; 0 while one is.
+	alone time.Duration
 	// disputed: another Replica has another Record of this Epoch.
 	disputed bool
 	// left is since when it is, by the Machine's patience.

@@ -306,7 +306,37 @@ func (m *Machine) watch() {
 			m.fail(b)
 		}
 	})
+	m.listen()
 }
+
+// hesitation is for how long a Primary that hears nobody evicts nobody. It is likelier cut off itself than that all
+// others are gone; they hear each other, tell so, and the operator promotes one of them, as long as they are InSync.
+const hesitation = 4 * time.Second
+
+// listen looks whether any other member of InSync is heard; of a single one it cannot be told who is cut off.
+func (m *Machine) listen() {
+	silent := 0
+	for i := range m.members {
+		b := &m.members[i]
+		switch {
+		case b.id == 0 || !b.inSync:
+		case b.connected && m.env.LeaseUntil(b.id) > m.now:
+			m.alone = 0
+			return
+		default:
+			silent++
+		}
+	}
+	switch {
+	case silent < 2:
+		m.alone = 0
+	case m.alone == 0:
+		m.alone = max(m.patience, 1)
+	}
+}
+
+// hesitates reports whether this Primary evicts nobody for now, as it hears nobody.
+func (m *Machine) hesitates() bool { return m.alone != 0 && m.patience-m.alone < hesitation }
 
 // lapsedFor is how long the lease of a member was seen to be over.
 func (m *Machine) lapsedFor(b *member) time.Duration {

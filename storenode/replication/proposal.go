@@ -65,7 +65,7 @@ func (m *Machine) wanted() (membership.Record, bool) {
 			next.Primary = heir.id
 		}
 	}
-	if next.Primary == m.self && !m.discontent() {
+	if next.Primary == m.self && (!m.discontent() || m.hesitates()) {
 		return next, false
 	}
 	for _, c := range r.Replicas {
