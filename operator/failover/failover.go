@@ -12,8 +12,8 @@ import (
 // second, so it has missed a renewal.
 const ReportTrust = 1500 * time.Millisecond
 
-// Agree is how many storenodes, being all others with a Replica in sync, overrule a Lease that is fresh: it only says that
-// the Primary's storenode reaches the API server. Of two that do not hear each other nobody knows who is cut off.
+// Agree is how many storenodes, being all others with a Replica in sync, overrule a Lease that is fresh: it only says
+// that the Primary's storenode reaches the API server. Of two that do not hear each other nobody knows who is cut off.
 const Agree = 2
 
 // Node is what is known of one storenode.

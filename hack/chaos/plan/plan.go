@@ -22,6 +22,7 @@ const (
 	CutOutgoing     Kind = "cut from node"
 	CutPair         Kind = "cut two nodes"
 	CutPairOneWay   Kind = "cut two nodes one way"
+	CutStorage      Kind = "cut storage of node"
 	CutAll          Kind = "cut all nodes apart"
 	CutControlOfOne Kind = "cut control plane of one"
 	CutControlOfTwo Kind = "cut control plane of two"
@@ -83,6 +84,7 @@ var rules = map[Kind]rule{
 	CutOutgoing:     {weight: 2, shortest: 1 * second, longest: 12 * second, node: true, together: true},
 	CutPair:         {weight: 3, shortest: 1 * second, longest: 15 * second, node: true, other: true},
 	CutPairOneWay:   {weight: 3, shortest: 1 * second, longest: 15 * second, node: true, other: true},
+	CutStorage:      {weight: 2, shortest: 1 * second, longest: 15 * second, node: true},
 	CutAll:          {weight: 2, shortest: 1 * second, longest: 8 * second},
 	CutControlOfOne: {weight: 2, shortest: 2 * second, longest: 12 * second, node: true, together: true},
 	CutControlOfTwo: {weight: 1, shortest: 2 * second, longest: 12 * second, node: true, other: true},
@@ -97,8 +99,8 @@ var rules = map[Kind]rule{
 // order in which Kinds are drawn from: a map has none.
 var order = []Kind{
 	KillStorenode, PauseStorenode, KillOperators, PauseOperators, KillCSI, CutNode, CutIncoming, CutOutgoing, CutPair,
-	CutPairOneWay, CutAll, CutControlOfOne, CutControlOfTwo, StopAPI, PowerOff, FailDevice, LoseDevice, FillDevice,
-	MoveWriter,
+	CutPairOneWay, CutStorage, CutAll, CutControlOfOne, CutControlOfTwo, StopAPI, PowerOff, FailDevice, LoseDevice,
+	FillDevice, MoveWriter,
 }
 
 const (

@@ -69,6 +69,8 @@ func (s *Storm) network(ctx context.Context, f plan.Fault, node, other *lab.Node
 		cut = func() error { return errors.Join(node.CutTo(ctx, other), other.CutTo(ctx, node)) }
 	case plan.CutPairOneWay:
 		hit, cut = []*lab.Node{node}, func() error { return node.CutTo(ctx, other) }
+	case plan.CutStorage:
+		hit, cut = s.Nodes(), func() error { return s.cutStorage(ctx, node) }
 	case plan.CutAll:
 		hit, cut = s.Nodes(), func() error { return s.onAll(func(n *lab.Node) error { return n.Cut(ctx) }) }
 	case plan.CutControlOfOne:
@@ -86,6 +88,17 @@ func (s *Storm) network(ctx context.Context, f plan.Fault, node, other *lab.Node
 		}
 		return errors.Join(failed...)
 	})
+}
+
+// cutStorage parts a node from all others, and not from the control plane.
+func (s *Storm) cutStorage(ctx context.Context, node *lab.Node) error {
+	var failed []error
+	for _, other := range s.Nodes() {
+		if other != node {
+			failed = append(failed, node.CutTo(ctx, other), other.CutTo(ctx, node))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // between begins a fault and ends it.
