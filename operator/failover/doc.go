@@ -18,8 +18,8 @@
 //     by itself, as it cannot have its lease. Promoting would stall a Shard that is about to be well: wait until
 //     the Lease says otherwise.
 //   - All others InSync, two at least ([Agree]), report, and are alive: the Lease only says that the Primary's
-//     storenode reaches the API server. Where storage has a network of its own, that can be cut alone. The Primary evicts nobody
-//     for some seconds when it hears nobody, so that there is time for this. Promote one of them.
+//     storenode reaches the API server. Where storage has a network of its own, that can be cut alone. The Primary
+//     evicts nobody for some seconds when it hears nobody, so that there is time for this. Promote one of them.
 //   - The Primary's own storenode says that its Replica failed, or a person deleted the object of its Device, and no
 //     storenode made it anew. Promote.
 //   - The membership has no Primary. Promote.

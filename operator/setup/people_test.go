@@ -31,5 +31,5 @@ func TestVolumeThatIsAttachedKeepsItsDataUntilItIsNot(t *testing.T) {
 		t.Error("the shard of a volume in use is being deleted")
 	}
 	attach(`{"attachments":null}`)
-	w.gone("v")
+	w.gone()
 }

@@ -321,11 +321,12 @@ func (w *world) shard(what, name string, is func(*v1alpha1.Shard) bool) *v1alpha
 	return &s
 }
 
-func (w *world) gone(name string) {
+// gone waits for the end of the Volume v.
+func (w *world) gone() {
 	w.t.Helper()
-	w.until("volume "+name+" to be gone", func() (bool, string) {
+	w.until("volume v to be gone", func() (bool, string) {
 		var v v1alpha1.Volume
-		err := w.api.Get(w.t.Context(), client.ObjectKey{Name: name}, &v)
+		err := w.api.Get(w.t.Context(), client.ObjectKey{Name: "v"}, &v)
 		return apierrors.IsNotFound(err), fmt.Sprintf("%v %+v", err, v.Status)
 	})
 	var list v1alpha1.ShardList

@@ -51,7 +51,7 @@ func TestVolumeBecomesReadyAndItsDeletionGivesTheSpaceBack(t *testing.T) {
 		t.Errorf("primaries are on %v, want one on each node", primaries)
 	}
 	w.must(w.api.Delete(t.Context(), v))
-	w.gone("v")
+	w.gone()
 }
 
 func TestVolumeWithoutRoomSaysWhyForEachDevice(t *testing.T) {
@@ -237,7 +237,7 @@ func TestDeletionWaitsForADeadStorenodeUntilItsDeviceIsDeleted(t *testing.T) {
 		return strings.Contains(message, "storenode n2 is down"), message
 	})
 	w.must(w.api.Delete(t.Context(), &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: device("n2")}}))
-	w.gone("v")
+	w.gone()
 }
 
 // stride is how many writes there are from one that fails to the next: never two in a row, so that what failed is done
@@ -262,7 +262,7 @@ func TestDeletionSaysThatItWaitsForAMissingDevice(t *testing.T) {
 		return strings.Contains(message, "kubectl delete device "+device("n2")), message
 	})
 	w.must(w.api.Delete(t.Context(), &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: device("n2")}}))
-	w.gone("v")
+	w.gone()
 }
 
 func TestAnyWriteMayFailAndAllStillConverges(t *testing.T) {
@@ -274,7 +274,7 @@ func TestAnyWriteMayFailAndAllStillConverges(t *testing.T) {
 				v := w.volume("v", 2*gib, 3)
 				w.condition("v", v1alpha1.ReasonServing, metav1.ConditionTrue)
 				w.must(w.api.Delete(t.Context(), v))
-				w.gone("v")
+				w.gone()
 				if n := writes.Load(); n < 2*stride {
 					t.Errorf("there were %d writes only: not each failed in one of the lives", n)
 				}

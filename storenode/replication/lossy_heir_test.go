@@ -11,8 +11,8 @@ import (
 // (its Record) before it has begun, or it would pass the Shard on while it asks.
 func TestWhoLostNoPowerStaysInSyncThoughItsDeviceFails(t *testing.T) {
 	s := &script{t: t}
-	do := func(cmd string, args ...datadriven.CmdArg) string {
-		return s.run(&datadriven.TestData{Cmd: cmd, CmdArgs: args})
+	do := func(cmd string, args ...datadriven.CmdArg) {
+		s.run(&datadriven.TestData{Cmd: cmd, CmdArgs: args})
 	}
 	a := func(k string, v ...string) datadriven.CmdArg { return datadriven.CmdArg{Key: k, Vals: v} }
 	do("new", a("self", "1"))

@@ -13,6 +13,7 @@ import (
 // The Device (or StoreNode) object of a Primary is deleted, so agents resolve no address for it any more; then another
 // Replica is promoted. The former Primary's agent hears nothing of it for now (API server delayed or cut off there).
 func takeOver(t *testing.T, addressVanishes bool) {
+	t.Helper()
 	c := newCluster(t, 2)
 	c.volume(1)
 	k := newClient(t, c)
