@@ -27,7 +27,10 @@ func (w *world) examine(primary *node, index uint32, next *membership.Record) {
 		return
 	}
 	for _, n := range w.nodes {
-		if n == primary || n.dead || !n.inSync(have) || n.inSync(next) || max(n.unwell, n.unlinked) > since || n.isLossy(int(index)) {
+		if n == primary || n.dead || !n.inSync(have) || n.inSync(next) || n.isLossy(int(index)) {
+			continue
+		}
+		if max(n.unwell, n.unlinked) > since {
 			continue
 		}
 		w.failf("n%d evicts n%d, which is well: %+v", primary.index+1, n.index+1, *next)
