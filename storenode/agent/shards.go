@@ -112,9 +112,9 @@ func displaced(object *v1alpha1.Shard, s shard.Status) bool {
 // tellGivenUp lets a local Replica that a person gave up know of it: a Primary whose Device failed may serve yet, and
 // one that was away believes what it remembers.
 func (r *shards) tellGivenUp(id ident.ShardID, object *v1alpha1.Shard) error {
-	for _, s := range r.host.Statuses() {
+	for _, s := range r.host.StatusesOf(id) {
 		late := int64(s.Epoch) < object.Spec.Membership.Epoch
-		if s.Key.Shard != id || !late || !object.IsGivenUp(int64(s.Key.Replica)) {
+		if !late || !object.IsGivenUp(int64(s.Key.Replica)) {
 			continue
 		}
 		rec, err := record(&object.Spec, r.places.address)
@@ -130,8 +130,8 @@ func (r *shards) tellGivenUp(id ident.ShardID, object *v1alpha1.Shard) error {
 // remove deletes the local Replicas of a Shard that match.
 func (r *shards) remove(id ident.ShardID, match func(shard.Status) bool) error {
 	var errs []error
-	for _, s := range r.host.Statuses() {
-		if s.Key.Shard != id || !match(s) {
+	for _, s := range r.host.StatusesOf(id) {
+		if !match(s) {
 			continue
 		}
 		if err := r.host.Delete(s.Key); err != nil {

@@ -48,6 +48,7 @@ type fakeHost struct {
 }
 
 func (h *fakeHost) Statuses() []shard.Status                     { return h.statuses }
+func (h *fakeHost) StatusesOf(ident.ShardID) []shard.Status      { return h.statuses }
 func (h *fakeHost) Decided(_ ident.ShardID, r membership.Record) { h.heard = append(h.heard, r) }
 
 func TestReplicaThatWasGivenUpIsToldSo(t *testing.T) {

@@ -95,8 +95,9 @@ type Manager interface {
 	// Delete removes local Replicas of a Shard that is gone for good, or that lost its place here, and gives the space
 	// back.
 	Delete(key ident.ReplicaKey) error
-	// Statuses of all local Replicas.
+	// Statuses of all local Replicas, StatusesOf those of one Shard.
 	Statuses() []Status
+	StatusesOf(shard ident.ShardID) []Status
 	// Health of a Device in service.
 	Health(device ident.UUID) Health
 	// Publish tells the map of a Volume, for OPEN by clients; Unpublish forgets it.

@@ -206,6 +206,13 @@ func (h *Host) Statuses() []Status {
 	h.mu.RLock()
 	replicas := h.replicas
 	h.mu.RUnlock()
+	return statuses(replicas)
+}
+
+// StatusesOf implements Manager.
+func (h *Host) StatusesOf(shard ident.ShardID) []Status { return statuses(h.of(shard)) }
+
+func statuses(replicas []*replica) []Status {
 	all := make([]Status, 0, len(replicas))
 	for _, r := range replicas {
 		r.monitor.Enter()
