@@ -212,7 +212,7 @@ func (w *world) run(faults time.Duration) error {
 		c.mend()
 	}
 	w.settle()
-	if w.rotten != nil && w.fail == nil {
+	if (w.rotten != nil || w.unread) && w.fail == nil {
 		w.until(3*scrubPass, never) // a whole pass heals what nobody has read
 		w.settle()
 	}
