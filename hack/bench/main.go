@@ -56,7 +56,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	err := likeTheImages()
+	err := errors.Join(o.check(), likeTheImages())
 	if err == nil {
 		err = start(ctx, &o)
 	}
@@ -64,6 +64,27 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1) //nolint:gocritic // there is nothing left to stop
 	}
+}
+
+// check refuses what would measure nothing.
+func (o *options) check() error {
+	loads := workloads
+	if o.rebuild {
+		loads = rebuildLoads
+	}
+	var names []string
+	for _, w := range loads {
+		names = append(names, w.name)
+	}
+	switch {
+	case o.rounds < 1:
+		return fmt.Errorf("-rounds %d: at least 1 is needed", o.rounds)
+	case o.size < 1 || o.last < 0:
+		return errors.New("-size-mib and -time must be positive")
+	case !slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, o.only) }):
+		return fmt.Errorf("-only %s: no load has that in its name; there are %s", o.only, strings.Join(names, ", "))
+	}
+	return nil
 }
 
 func start(ctx context.Context, o *options) error {
