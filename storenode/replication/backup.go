@@ -199,12 +199,19 @@ func (m *Machine) apply(h *wire.Header, p Payload) wire.Status {
 		return wire.StatusOK
 	}
 	op.request, op.follows = *h, f.number
-	if op.Kind == Flush && mutant.Now == mutant.LoseFlush {
+	if op.Kind == Spoil && m.keeps(&op) || op.Kind == Flush && mutant.Now == mutant.LoseFlush {
 		f.stored(m, &op)
 		return wire.StatusOK
 	}
 	m.store(f, op)
 	return wire.StatusOK
+}
+
+// keeps reports whether a Block that is to be spoiled, because the Primary cannot read it, is by its checksum the very
+// content that is missed there. Whether it can be read now or not, it may be the last copy.
+func (m *Machine) keeps(op *Op) bool {
+	sum, written := m.env.Checksum(op.Offset)
+	return written && sum == op.Sum
 }
 
 // follows reports whether a message belongs to the following.

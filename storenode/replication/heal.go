@@ -2,7 +2,9 @@ package replication
 
 import (
 	"errors"
+	"math"
 	"math/bits"
+	"time"
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
@@ -16,6 +18,8 @@ const (
 	MaxLost = 4096
 	// maxMends bounds how often a read looks for copies: other Blocks may rot while some are healed.
 	maxMends = 4
+	// lookAgain is after how long a copy is looked for again that only I/O errors hid. They may pass.
+	lookAgain = 10 * time.Second
 	// stuckDeadlines is after how many deadlines of a member the Primary's own Device is taken for stuck.
 	stuckDeadlines = 2
 )
@@ -36,7 +40,11 @@ type heal struct {
 	from       *member
 	// written: the Block at the beginning of the part was written anew; if it still cannot be read, the Device is sick.
 	written bool
-	// retry: there was no memory to read into; at the next Tick.
+	// begun is when, by the Machine's patience. unsteady: some Replica failed to read the Block for another reason than
+	// its checksum, so it may have it all the same.
+	begun    time.Duration
+	unsteady bool
+	// retry: there was no memory to read into, or somebody is unsteady; at the next Tick.
 	retry bool
 	// compares: a scrub compares the Extent; its members answer with epochs.
 	compares bool
@@ -71,7 +79,7 @@ func (m *Machine) healSlot() int {
 func (m *Machine) heal(o *operation) {
 	slot := m.healSlot()
 	m.healing[slot] = o
-	o.heal = heal{slot: slot, length: int64(o.length)}
+	o.heal = heal{slot: slot, length: int64(o.length), begun: m.patience}
 	m.probe(o)
 }
 
@@ -104,7 +112,7 @@ func (m *Machine) healStored(o *operation, op *Op) {
 		h.length = (h.length/2 + ident.BlockSize - 1) / ident.BlockSize * ident.BlockSize
 		m.probe(o)
 	default:
-		h.asked, h.bad, h.from = 0, 0, nil
+		h.asked, h.bad, h.from, h.unsteady = 0, 0, nil, !errors.Is(op.Err, ErrCorruption)
 		m.fetch(o)
 	}
 }
@@ -128,14 +136,19 @@ func (m *Machine) nextPart(o *operation) {
 	m.probe(o)
 }
 
-// fetch asks the next Replica for the Block; when none is left, the Block is lost.
+// fetch asks the next Replica for the Block. When none is left, all are asked again for a while if some are unsteady;
+// then the Block is lost.
 func (m *Machine) fetch(o *operation) {
 	h := &o.heal
 	b := m.source(h.asked)
 	if b == nil {
 		h.fetching = false
+		if h.unsteady && m.patience-h.begun < m.c.Timing.Deadline/2 {
+			h.retry = true
+			return
+		}
 		if !m.unsure() {
-			m.lose(o.offset + h.at)
+			m.lose(o.offset+h.at, h.unsteady)
 		}
 		m.nextPart(o)
 		return
@@ -221,6 +234,7 @@ func (m *Machine) fetched(b *member, h *wire.Header, p Payload) {
 		if b.inSync {
 			o.heal.bad |= b.bit
 		}
+		o.heal.unsteady = o.heal.unsteady || h.Status == wire.StatusIO
 	default:
 	}
 	o.heal.asked |= b.bit
@@ -252,21 +266,36 @@ func (m *Machine) healMember(b *member, offset int64, length int) {
 // find notes news for people.
 func (m *Machine) find(f Finding) { m.out.Findings = append(m.out.Findings, f) }
 
-// lose notes that no Replica has a Block.
-func (m *Machine) lose(offset int64) {
-	if m.hasLost(offset, ident.BlockSize) {
-		return
+// lostBlock is a Block that no Replica could read.
+type lostBlock struct {
+	// offset in bytes within the Shard.
+	offset int64
+	// until when, by the Machine's patience, nobody is asked again.
+	until time.Duration
+}
+
+// lose notes that no Replica can read a Block: for good, or, if some are unsteady, for a while.
+func (m *Machine) lose(offset int64, unsteady bool) {
+	until := time.Duration(math.MaxInt64)
+	if unsteady {
+		until = m.patience + lookAgain
+	}
+	for i := range m.lost {
+		if m.lost[i].offset == offset {
+			m.lost[i].until = until
+			return
+		}
 	}
 	m.find(Finding{Kind: Lost, Replica: m.self, Offset: offset, Length: ident.BlockSize})
 	if len(m.lost) < MaxLost {
-		m.lost = append(m.lost, offset)
+		m.lost = append(m.lost, lostBlock{offset, until})
 	}
 }
 
-// hasLost reports whether a lost Block is in a range.
+// hasLost reports whether a Block is in a range that nobody is to be asked for.
 func (m *Machine) hasLost(offset, length int64) bool {
-	for _, at := range m.lost {
-		if offset <= at && at < offset+length {
+	for _, l := range m.lost {
+		if offset <= l.offset && l.offset < offset+length && m.patience < l.until {
 			return true
 		}
 	}
@@ -279,9 +308,9 @@ func (m *Machine) forgetLost(offset, length int64) {
 		return
 	}
 	kept := m.lost[:0]
-	for _, at := range m.lost {
-		if at < offset || offset+length <= at {
-			kept = append(kept, at)
+	for _, l := range m.lost {
+		if l.offset < offset || offset+length <= l.offset {
+			kept = append(kept, l)
 		}
 	}
 	m.lost = kept

@@ -64,10 +64,10 @@ type Machine struct {
 	disputed bool
 	// left is since when it is, by the Machine's patience.
 	left time.Duration
-	// healing are the operations that heal, fetches numbers their questions; lost are the Blocks nobody has, in bytes.
+	// healing are the operations that heal, fetches numbers their questions; lost are the Blocks nobody can read.
 	healing [MaxHeals]*operation
 	fetches uint64
-	lost    []int64
+	lost    []lostBlock
 	scrub   scrub
 	// owed are promises to former Primaries; vague: a former life may have made some that nobody remembers.
 	owed  []debt

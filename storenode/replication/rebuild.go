@@ -381,7 +381,7 @@ func (m *Machine) internalDone(o *operation) {
 		m.healing[o.heal.slot] = nil
 		m.scrub.running = false
 	case o.steps.mends:
-		if o.steps.at >= int64(o.length) {
+		if o.steps.at >= int64(o.length) && !o.steps.spoils {
 			m.find(Finding{Kind: Healed, Replica: b.id, From: m.self, Offset: o.offset, Length: o.length})
 		}
 	case b == nil && o.kind == kindCopy:

@@ -217,6 +217,7 @@ func (s *script) step(d *datadriven.TestData) {
 		Seq: arg[ident.Seq](d, "seq", 0), From: arg[ident.ReplicaID](d, "from", 0),
 		Committed: arg[ident.Seq](d, "committed", 0), Generation: arg[ident.Generation](d, "generation", 0),
 		Offset: arg[uint64](d, "block", 0) * 4096, Length: arg[uint32](d, "blocks", 1) * 4096,
+		Snapshot: arg[uint64](d, "snapshot", 0),
 	}
 	message := Message{Header: h}
 	if i := slices.Index(statuses, text(d, "status")); i >= 0 {

@@ -187,7 +187,7 @@ func (m *Machine) read(o *operation, op *Op) {
 	case m.broken && m.heir() != nil:
 		m.order.push(o) // the next Primary has it
 		return
-	case errors.Is(op.Err, ErrCorruption) && m.unsure() && !m.hasLost(o.offset, int64(o.length)):
+	case m.unsure() && !m.hasLost(o.offset, int64(o.length)):
 		status = wire.StatusBusy // nobody who could be asked has it
 	case errors.Is(op.Err, ErrCorruption):
 		status = wire.StatusCorruption
