@@ -24,9 +24,9 @@ import (
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/test/apiserver"
 )
 
 const (
@@ -42,24 +42,20 @@ var cluster *rest.Config
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
-	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		fmt.Println("operator/setup: envtest is skipped: KUBEBUILDER_ASSETS is not set, " +
-			"try KUBEBUILDER_ASSETS=$(go run ./hack/toolbox/build -dir envtest)")
+	if !apiserver.Available() {
+		fmt.Println("operator/setup: skipped:", apiserver.Missing)
 		os.Exit(m.Run())
 	}
-	env := &envtest.Environment{
-		CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true,
-		ControlPlaneStartTimeout: 3 * patience, ControlPlaneStopTimeout: patience, // a busy machine takes more than 20 s
-	}
-	var err error
-	if cluster, err = env.Start(); err != nil {
-		fmt.Println("start envtest:", err)
+	server, err := apiserver.Start()
+	if err != nil {
+		fmt.Println(err)
 		os.Exit(1)
 	}
+	cluster = server.Config
 	cluster.QPS, cluster.Burst = 500, 1000
 	code := m.Run()
-	if err := env.Stop(); err != nil {
-		fmt.Println("stop envtest:", err)
+	if err := server.Stop(); err != nil {
+		fmt.Println(err)
 	}
 	os.Exit(code)
 }

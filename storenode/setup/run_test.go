@@ -20,10 +20,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	kube "sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/storenode/client"
+	"github.com/shale-storage/shale/test/apiserver"
 )
 
 const (
@@ -36,32 +36,12 @@ const (
 // api is an API server of our own, with our types; KUBECONFIG leads there.
 func api(t *testing.T) kube.Client {
 	t.Helper()
-	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		t.Skip("needs etcd and kube-apiserver: KUBEBUILDER_ASSETS=$(go run ./hack/toolbox/build -dir envtest)")
-	}
-	env := &envtest.Environment{CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true}
-	config, err := env.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = env.Stop() })
-	user, err := env.AddUser(envtest.User{Name: "test", Groups: []string{"system:masters"}}, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := user.KubeConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("KUBECONFIG", path)
+	server := apiserver.For(t)
+	t.Setenv("KUBECONFIG", server.Kubeconfig(t))
 	if err := v1alpha1.AddToScheme(scheme.Scheme); err != nil {
 		t.Fatal(err)
 	}
-	c, err := kube.New(config, kube.Options{Scheme: scheme.Scheme})
+	c, err := kube.New(server.Config, kube.Options{Scheme: scheme.Scheme})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,10 +12,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/test/apiserver"
 )
 
 // server is a real API server with the definitions of config/crd; nil where there is none to start.
@@ -26,21 +26,18 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+	if !apiserver.Available() {
 		return m.Run()
 	}
 	log.SetLogger(logr.Discard())
-	environment := &envtest.Environment{
-		CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true,
-	}
-	config, err := environment.Start()
+	running, err := apiserver.Start()
 	if err != nil {
-		slog.Error("No API server to test with", "error", err)
+		slog.Error("No API server", "error", err)
 		return 1
 	}
 	defer func() {
-		if err := environment.Stop(); err != nil {
-			slog.Error("Stopping the API server failed", "error", err)
+		if err := running.Stop(); err != nil {
+			slog.Error("An API server is left", "error", err)
 		}
 	}()
 	scheme := runtime.NewScheme()
@@ -48,7 +45,7 @@ func run(m *testing.M) int {
 		slog.Error("No scheme", "error", err)
 		return 1
 	}
-	if server, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
+	if server, err = client.NewWithWatch(running.Config, client.Options{Scheme: scheme}); err != nil {
 		slog.Error("No client", "error", err)
 		return 1
 	}
@@ -58,7 +55,7 @@ func run(m *testing.M) int {
 func needsAPI(t *testing.T) {
 	t.Helper()
 	if server == nil {
-		t.Skip("KUBEBUILDER_ASSETS names no etcd and kube-apiserver; `make unit` builds them")
+		t.Skip(apiserver.Missing)
 	}
 }
 
