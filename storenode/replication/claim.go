@@ -29,6 +29,9 @@ type claim struct {
 	flushing     bool
 	flushed      bool
 	handover     bool
+	// looked for torn Blocks; looks are in flight.
+	looked bool
+	looks  int
 	// wished to be Primary by a client that does not reach this one; 0 if nobody is.
 	wished ident.ReplicaID
 	// served is since when, by the Machine's patience.
@@ -43,7 +46,7 @@ func (m *Machine) claimOn() {
 	if m.stage == stagePromised && !m.owing() && m.persisted >= m.record.Epoch && m.inFlight == 0 {
 		m.reignBegins()
 	}
-	if m.stage == stageAsking && !m.leavesToOther() && m.allAnswered() && m.sameLoss() {
+	if m.stage == stageAsking && !m.leavesToOther() && m.allAnswered() && m.whole() && m.sameLoss() {
 		m.compareTails()
 	}
 	if m.stage == stageSettling {
@@ -201,6 +204,30 @@ func (m *Machine) leavesToOther() bool {
 		m.claim.handover = m.claim.handover || m.powerLost && !b.powerLost
 	})
 	return m.claim.handover
+}
+
+// whole looks through what was written last for Blocks that were torn when all lost power, before those leave that may
+// have them whole: what they have is what was flushed, or newer. It reports whether that is done.
+func (m *Machine) whole() bool {
+	c := &m.claim
+	if c.looked {
+		return c.looks == 0
+	}
+	c.looked = true
+	lost := false
+	m.each(m.need, func(b *member) { lost = lost || b.powerLost })
+	if !m.powerLost || !lost {
+		return true
+	}
+	c.own = m.env.Tail(c.own[:0])
+	for _, s := range merge(m.spans(c.spans[:0], c.own, 0)) {
+		o := m.order.get()
+		o.kind, o.internal, o.offset, o.length = kindHeal, true, s.from, int(s.to-s.from)
+		o.heal.claims = true
+		c.looks++
+		m.order.insert(o)
+	}
+	return c.looks == 0
 }
 
 // sameLoss evicts the members that lost power; if this one did too, all did, and it goes on alone. It reports whether

@@ -40,10 +40,13 @@ type heal struct {
 	from       *member
 	// written: the Block at the beginning of the part was written anew; if it still cannot be read, the Device is sick.
 	written bool
-	// begun is when, by the Machine's patience. unsteady: some Replica failed to read the Block for another reason than
-	// its checksum, so it may have it all the same.
-	begun    time.Duration
+	// unsteady: some Replica failed to read the Block for another reason than its checksum, so it may have it all the
+	// same. until when all are asked again, by the Machine's patience; 0 before that was necessary. Each Block that was
+	// healed gives time for another one.
 	unsteady bool
+	until    time.Duration
+	// claims: the claim waits for it.
+	claims bool
 	// retry: there was no memory to read into, or somebody is unsteady; at the next Tick.
 	retry bool
 	// compares: a scrub compares the Extent; its members answer with epochs.
@@ -54,10 +57,14 @@ type heal struct {
 }
 
 // mend heals a range of this Replica before an operation that could not read it goes on. What came meanwhile goes
-// first.
+// before a read, but not before a copy, for whose Seq it may wait.
 func (m *Machine) mend(o *operation, offset int64, length int) {
 	h := m.order.get()
 	h.kind, h.internal, h.offset, h.length = kindHeal, true, offset, length
+	if o.seq != 0 {
+		m.order.ahead(o, h)
+		return
+	}
 	m.order.behind(o, h)
 }
 
@@ -79,7 +86,7 @@ func (m *Machine) healSlot() int {
 func (m *Machine) heal(o *operation) {
 	slot := m.healSlot()
 	m.healing[slot] = o
-	o.heal = heal{slot: slot, length: int64(o.length), begun: m.patience}
+	o.heal = heal{slot: slot, length: int64(o.length), claims: o.heal.claims}
 	m.probe(o)
 }
 
@@ -124,7 +131,9 @@ func (m *Machine) passed(o *operation) {
 		at := o.offset + h.at
 		m.find(Finding{Kind: Healed, Replica: m.self, From: h.from.id, Offset: at, Length: ident.BlockSize})
 		m.forgetLost(at, ident.BlockSize)
-		m.each(h.bad, func(b *member) { m.healMember(b, at, ident.BlockSize) })
+		if h.until = 0; m.stage != stageAsking {
+			m.each(h.bad, func(b *member) { m.healMember(b, at, ident.BlockSize) })
+		}
 	}
 	m.nextPart(o)
 }
@@ -143,7 +152,10 @@ func (m *Machine) fetch(o *operation) {
 	b := m.source(h.asked)
 	if b == nil {
 		h.fetching = false
-		if h.unsteady && m.patience-h.begun < m.c.Timing.Deadline/2 {
+		if h.unsteady && h.until == 0 {
+			h.until = m.patience + m.c.Timing.Deadline/2
+		}
+		if h.unsteady && m.patience < h.until {
 			h.retry = true
 			return
 		}
@@ -235,6 +247,10 @@ func (m *Machine) fetched(b *member, h *wire.Header, p Payload) {
 			o.heal.bad |= b.bit
 		}
 		o.heal.unsteady = o.heal.unsteady || h.Status == wire.StatusIO
+	case wire.StatusNotFound:
+		if b.inSync {
+			m.fail(b) // it follows no more, but may have it
+		}
 	default:
 	}
 	o.heal.asked |= b.bit

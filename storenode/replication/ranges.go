@@ -93,15 +93,48 @@ func (o *operation) conflicts(p *operation) bool {
 		o.offset < p.offset+int64(p.length) && p.offset < o.offset+int64(o.length)
 }
 
-// order is all operations of a Primary, oldest first: its range locks. An operation begins when no earlier one that
-// overlaps is there and one of the two changes data. A range of length 0 (a flush) overlaps nothing.
+// order is all operations of a Primary: its range locks. An operation begins when no earlier one that overlaps is there
+// and one of the two changes data. A range of length 0 (a flush) overlaps nothing.
 type order struct {
 	first, last *operation
-	// head and tail of the queue of those that may begin.
-	head, tail *operation
-	clients    int
-	free       *operation
+	queues      [lanes]queue
+	clients     int
+	free        *operation
 }
+
+// lane is what operations wait for that nothing overlaps; within one, the first goes first.
+type lane uint8
+
+const (
+	// laneOn is for what has a Seq and goes on with it: it waits for nothing, as others wait for it.
+	laneOn lane = iota
+	// laneHeal: for a place in Machine.healing.
+	laneHeal
+	// laneInternal: for room in the window.
+	laneInternal
+	// laneRead: for leases.
+	laneRead
+	// laneChange: for leases and room in the window.
+	laneChange
+	lanes
+)
+
+func (o *operation) lane() lane {
+	switch {
+	case o.seq != 0:
+		return laneOn
+	case o.kind == kindHeal || o.kind == kindScrub:
+		return laneHeal
+	case o.internal:
+		return laneInternal
+	case o.kind == kindRead:
+		return laneRead
+	}
+	return laneChange
+}
+
+// queue of a lane.
+type queue struct{ head, tail *operation }
 
 // get is an unused operation.
 func (l *order) get() *operation {
@@ -122,13 +155,7 @@ func (l *order) insert(o *operation) {
 			o.blockers++
 		}
 	}
-	o.previous = l.last
-	if l.last == nil {
-		l.first = o
-	} else {
-		l.last.next = o
-	}
-	l.last = o
+	l.link(l.last, o)
 	if !o.internal {
 		l.clients++
 	}
@@ -158,6 +185,14 @@ func (l *order) unblock(o *operation) {
 }
 
 func (l *order) unlink(o *operation) {
+	l.cut(o)
+	if !o.internal {
+		l.clients--
+	}
+}
+
+// cut is the opposite of link.
+func (l *order) cut(o *operation) {
 	if o.previous == nil {
 		l.first = o.next
 	} else {
@@ -168,13 +203,10 @@ func (l *order) unlink(o *operation) {
 	} else {
 		o.next.previous = o.previous
 	}
-	if !o.internal {
-		l.clients--
-	}
 	o.next, o.previous = nil, nil
 }
 
-// behind puts an operation that has begun behind another one, which it is to wait for, and both behind all others.
+// behind puts a read that has begun behind another operation, which it is to wait for, and both behind all others.
 func (l *order) behind(o, first *operation) {
 	l.unblock(o)
 	l.unlink(o)
@@ -182,45 +214,84 @@ func (l *order) behind(o, first *operation) {
 	l.insert(o)
 }
 
-// push queues an operation to begin. One that needs no room in the window does not wait behind those that do: they may
-// wait for it.
-func (l *order) push(o *operation) {
-	o.state, o.queued = opQueued, nil
-	if l.head != nil && (o.kind == kindHeal || o.kind == kindScrub || o.seq != 0) {
-		o.queued, l.head = l.head, o
-		return
+// ahead puts an operation before one that has a Seq and is to wait for it. All others that overlap and have not begun
+// wait for it too: they may need room in the window, and there may be none before that Seq is done.
+func (l *order) ahead(o, first *operation) {
+	var begun, next *operation
+	for p := l.first; p != nil; p = next {
+		next = p.next
+		switch {
+		case !p.conflicts(first):
+		case p != o && (p.state == opRunning || p.state == opCopying):
+			first.blockers++
+			l.cut(p)
+			if l.link(nil, p); begun == nil {
+				begun = p
+			}
+		default:
+			l.unqueue(p)
+			p.state = opWaiting
+			p.blockers++
+		}
 	}
-	if l.tail == nil {
-		l.head = o
-	} else {
-		l.tail.queued = o
+	first.state = opWaiting
+	l.link(begun, first)
+	if first.blockers == 0 {
+		l.push(first)
 	}
-	l.tail = o
 }
 
-// unqueue takes an operation out of the queue, if it is there.
+// link puts an operation behind another one, or, without one, in front of all.
+func (l *order) link(before, o *operation) {
+	o.previous = before
+	if before == nil {
+		o.next, l.first = l.first, o
+	} else {
+		o.next, before.next = before.next, o
+	}
+	if o.next == nil {
+		l.last = o
+	} else {
+		o.next.previous = o
+	}
+}
+
+// push queues an operation to begin.
+func (l *order) push(o *operation) {
+	o.state, o.queued = opQueued, nil
+	q := &l.queues[o.lane()]
+	if q.tail == nil {
+		q.head = o
+	} else {
+		q.tail.queued = o
+	}
+	q.tail = o
+}
+
+// unqueue takes an operation out of its queue, if it is in one.
 func (l *order) unqueue(o *operation) {
 	if o.state != opQueued {
 		return
 	}
+	q := &l.queues[o.lane()]
 	var before *operation
-	for p := l.head; p != o; p = p.queued {
+	for p := q.head; p != o; p = p.queued {
 		before = p
 	}
 	if before == nil {
-		l.pop()
+		q.pop()
 		return
 	}
 	if before.queued = o.queued; o.queued == nil {
-		l.tail = before
+		q.tail = before
 	}
 	o.queued = nil
 }
 
-func (l *order) pop() {
-	o := l.head
-	if l.head = o.queued; l.head == nil {
-		l.tail = nil
+func (q *queue) pop() {
+	o := q.head
+	if q.head = o.queued; q.head == nil {
+		q.tail = nil
 	}
 	o.queued = nil
 }

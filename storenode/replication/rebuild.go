@@ -320,10 +320,13 @@ func (m *Machine) stepRead(o *operation, op *Op) {
 }
 
 // unreadable goes on with a copy whose present step could not be read: after good copies were looked for, Block by
-// Block, and with those that nobody has made unreadable there too. Nothing else stops for them.
+// Block, and with those that nobody has made unreadable there too. Nothing else stops for them. But nothing is made
+// unreadable at members that have everything, while one of them could not be asked.
 func (m *Machine) unreadable(o *operation) {
 	s := &o.steps
 	switch {
+	case m.yields():
+		s.retry = true // the next Primary has it
 	case s.mended < s.at+s.length:
 		s.mended = s.at + s.length
 		m.mend(o, o.offset+s.at, int(s.length))
@@ -331,6 +334,10 @@ func (m *Machine) unreadable(o *operation) {
 		s.single = max(s.single, s.at+s.length)
 		s.length = ident.BlockSize
 		m.readStep(o)
+	case s.mends && m.unsure():
+		m.copied(o) // the next scrub finds it again
+	case s.joiner == nil && m.unsure():
+		s.mended, s.retry = s.at, true // nobody who could be asked has it
 	default:
 		s.spoils = true
 		m.sendStep(o)
@@ -376,7 +383,9 @@ func (m *Machine) internalDone(o *operation) {
 	b := o.steps.joiner
 	switch {
 	case o.kind == kindHeal:
-		m.healing[o.heal.slot] = nil
+		if m.healing[o.heal.slot] = nil; o.heal.claims {
+			m.claim.looks--
+		}
 	case o.kind == kindScrub:
 		m.healing[o.heal.slot] = nil
 		m.scrub.running = false

@@ -7,23 +7,30 @@ import (
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
-// begin starts the operations whose turn it is, in order.
+// begin starts the operations whose turn it is.
 func (m *Machine) begin() {
-	for o := m.order.head; o != nil; o = m.order.head {
-		if !m.mayBegin(o) {
-			return
+	for again := true; again; {
+		again = false
+		for i := range m.order.queues {
+			q := &m.order.queues[i]
+			for o := q.head; o != nil && m.mayBegin(o); o = q.head {
+				q.pop()
+				m.run(o)
+				again = true
+			}
 		}
-		m.order.pop()
-		m.run(o)
 	}
 }
 
 func (m *Machine) mayBegin(o *operation) bool {
+	if o.seq != 0 {
+		return true
+	}
 	if !o.internal && (m.stage != stageServing || m.broken && m.heir() != nil || !m.serving()) {
 		return false
 	}
 	switch {
-	case o.kind == kindRead || o.seq != 0:
+	case o.kind == kindRead:
 		return true
 	case o.kind == kindHeal || o.kind == kindScrub:
 		return m.healSlot() >= 0
@@ -350,7 +357,9 @@ func (m *Machine) again() {
 			m.reach(b)
 		}
 	}
-	for o := m.order.first; o != nil; o = o.next {
+	var next *operation
+	for o := m.order.first; o != nil; o = next {
+		next = o.next
 		again := o.again & o.pending
 		o.again = 0
 		m.each(again, func(b *member) { m.sendTo(o, b) })
