@@ -20,8 +20,6 @@ const (
 	maxMends = 4
 	// lookAgain is after how long a copy is looked for again that only I/O errors hid. They may pass.
 	lookAgain = 10 * time.Second
-	// stuckDeadlines is after how many deadlines of a member the Primary's own Device is taken for stuck.
-	stuckDeadlines = 2
 )
 
 // heal is how far a range of the Primary was looked through. The operation holds the range lock against everybody, so
@@ -586,19 +584,4 @@ func (m *Machine) checked(o *operation) {
 		*s = scrub{}
 	}
 	m.each(h.bad, func(b *member) { m.healMember(b, offset, length) })
-}
-
-// watchDevice hands over when the Device here does not answer: what clients wait for would wait with it. A member that
-// is in the same trouble is evicted, as it does not acknowledge.
-func (m *Machine) watchDevice() {
-	if m.broken || m.claim.handover || m.stage != stageServing || m.heir() == nil {
-		return
-	}
-	for o := m.order.first; o != nil; o = o.next {
-		if o.op != nil && m.patience-o.op.begun > stuckDeadlines*m.c.Timing.Deadline {
-			m.claim.handover = true
-			m.find(Finding{Kind: Stuck, Replica: m.self, Offset: o.offset, Length: o.length})
-			return
-		}
-	}
 }

@@ -115,7 +115,7 @@ func TestRangeLocksLetThroughWhatADumbModelDoes(t *testing.T) {
 				l.unqueue(o) // turned away before it began
 				l.remove(o)
 			}
-			for l.r.IntN(8) > 0 && l.begin(lane(l.r.IntN(int(lanes)))) {
+			for l.r.IntN(8) > 0 && l.begin(lane(l.r.IntN(lanes))) {
 			}
 			l.check(t)
 		}

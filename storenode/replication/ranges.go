@@ -116,8 +116,9 @@ const (
 	laneRead
 	// laneChange: for leases and room in the window.
 	laneChange
-	lanes
 )
+
+const lanes = int(laneChange) + 1
 
 func (o *operation) lane() lane {
 	switch {

@@ -23,19 +23,20 @@ func (m *Machine) begin() {
 }
 
 func (m *Machine) mayBegin(o *operation) bool {
-	if o.seq != 0 {
+	serves := m.stage == stageServing && (!m.broken || m.heir() == nil) && m.serving()
+	switch o.lane() {
+	case laneOn:
 		return true
-	}
-	if !o.internal && (m.stage != stageServing || m.broken && m.heir() != nil || !m.serving()) {
-		return false
-	}
-	switch {
-	case o.kind == kindRead:
-		return true
-	case o.kind == kindHeal || o.kind == kindScrub:
+	case laneHeal:
 		return m.healSlot() >= 0
+	case laneInternal:
+		return m.sequence.room(o.numbers())
+	case laneRead:
+		return serves
+	case laneChange:
+		return serves && m.sequence.room(o.numbers())
 	}
-	return m.sequence.room(o.numbers())
+	return false
 }
 
 // numbers is how many Seqs an operation takes: as many as the records it leaves in a Store's tail.
