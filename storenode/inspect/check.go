@@ -61,8 +61,8 @@ func (c *checker) metadata() {
 	if c.Fallback {
 		c.breach("newest checkpoint")
 	}
-	if c.Damaged > 0 {
-		c.breach("%d blocks hold neither what they should nor what they did", c.Damaged)
+	if len(c.Damaged) > 0 {
+		c.breach("%d blocks hold neither what they should nor what they did", len(c.Damaged))
 	}
 }
 

@@ -91,7 +91,7 @@ func (s *state) show(p *printer, path string) {
 		s.NextFrame, s.Replayed)
 	if s.Verified > 0 {
 		p.line("            %d blocks looked at, %d are still in the journal, %d hold what they held before, %d are damaged",
-			s.Verified, len(s.Carried), s.Reverted, s.Damaged)
+			s.Verified, len(s.Carried), s.Reverted, len(s.Damaged))
 	}
 	count := 0
 	s.Table.Handles(func(_ uint32, _ *extent.Replica) { count++ })

@@ -12,8 +12,12 @@ import (
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
-// settleCopies bounds the ranges that are made equal at a time.
-const settleCopies = 8
+const (
+	// settleCopies bounds the ranges that are made equal at a time.
+	settleCopies = 8
+	// maxRounds bounds how often members are waited for that are gone again while torn Blocks are looked for.
+	maxRounds = 3
+)
 
 // lifeShift leaves so many bits of an attempt to the tries of one life.
 const lifeShift = 24
@@ -29,14 +33,24 @@ type claim struct {
 	flushing     bool
 	flushed      bool
 	handover     bool
-	// looked for torn Blocks; looks are in flight.
-	looked bool
+	// look is for torn Blocks, begun rounds times; looks are in flight.
+	look   lookState
+	rounds int
 	looks  int
 	// wished to be Primary by a client that does not reach this one; 0 if nobody is.
 	wished ident.ReplicaID
 	// served is since when, by the Machine's patience.
 	served time.Duration
 }
+
+// lookState is how far torn Blocks were looked for.
+type lookState uint8
+
+const (
+	lookNot lookState = iota
+	lookNow
+	lookOver
+)
 
 // span is a range of the Shard within one Extent, in bytes.
 type span struct{ from, to int64 }
@@ -46,7 +60,7 @@ func (m *Machine) claimOn() {
 	if m.stage == stagePromised && !m.owing() && m.persisted >= m.record.Epoch && m.inFlight == 0 {
 		m.reignBegins()
 	}
-	if m.stage == stageAsking && !m.leavesToOther() && m.allAnswered() && m.whole() && m.sameLoss() {
+	if m.stage == stageAsking && !m.leavesToOther() && m.allAnswered() && m.whole() && !m.yields() && m.sameLoss() {
 		m.compareTails()
 	}
 	if m.stage == stageSettling {
@@ -206,28 +220,58 @@ func (m *Machine) leavesToOther() bool {
 	return m.claim.handover
 }
 
-// whole looks through what was written last for Blocks that were torn when all lost power, before those leave that may
-// have them whole: what they have is what was flushed, or newer. It reports whether that is done.
+// whole looks for Blocks that were torn when all lost power, before those leave that may have them whole, as they were
+// flushed, or newer. It looks at what recovery found, and at what any member wrote last: of a torn write the record may
+// be lost. It reports whether that is done.
 func (m *Machine) whole() bool {
 	c := &m.claim
-	if c.looked {
-		return c.looks == 0
-	}
-	c.looked = true
-	lost := false
-	m.each(m.need, func(b *member) { lost = lost || b.powerLost })
-	if !m.powerLost || !lost {
+	switch c.look {
+	case lookOver:
 		return true
+	case lookNot:
+		c.rounds++
+		c.look, c.next, c.spans = lookNow, 0, m.doubtful(c.spans[:0])
+	case lookNow:
 	}
-	c.own = m.env.Tail(c.own[:0])
-	for _, s := range merge(m.spans(c.spans[:0], c.own, 0)) {
+	for c.next < len(c.spans) && c.looks < MaxHeals {
+		s := c.spans[c.next]
+		if c.next++; !m.holds(s.from, int(s.to-s.from)) {
+			continue
+		}
 		o := m.order.get()
 		o.kind, o.internal, o.offset, o.length = kindHeal, true, s.from, int(s.to-s.from)
 		o.heal.claims = true
 		c.looks++
 		m.order.insert(o)
 	}
-	return c.looks == 0
+	if c.looks > 0 || c.next < len(c.spans) {
+		return false
+	}
+	c.look, c.next, c.spans = lookOver, 0, c.spans[:0]
+	return true
+}
+
+// doubtful are the ranges that may be torn; none if somebody did not lose power.
+func (m *Machine) doubtful(into []span) []span {
+	lost := false
+	m.each(m.need, func(b *member) { lost = lost || b.powerLost })
+	if !m.powerLost || !lost {
+		return into
+	}
+	m.env.Damaged(func(offset int64) { into = append(into, span{offset, offset + ident.BlockSize}) })
+	m.claim.own = m.env.Tail(m.claim.own[:0])
+	into = m.spans(into, m.claim.own, 0)
+	return merge(m.spans(into, m.claim.tails, 0))
+}
+
+// askAnew waits for a member that is gone while torn Blocks are looked for: it may have them whole. Then all is looked
+// through once more.
+func (m *Machine) askAnew(b *member) {
+	m.release(b)
+	m.claim.look = lookNot
+	b.state, b.asked = memberAsked, m.patience
+	m.count()
+	m.reach(b)
 }
 
 // sameLoss evicts the members that lost power; if this one did too, all did, and it goes on alone. It reports whether

@@ -115,7 +115,7 @@ const stuckDeadlines = 2
 // watchDevice hands over when the Device here does not answer: what clients wait for would wait with it. A member that
 // is in the same trouble is evicted, as it does not acknowledge.
 func (m *Machine) watchDevice() {
-	if m.broken || m.claim.handover || m.stage != stageServing || m.heir() == nil {
+	if m.broken || m.claim.handover || m.heir() == nil {
 		return
 	}
 	for o := m.order.first; o != nil; o = o.next {

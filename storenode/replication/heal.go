@@ -245,14 +245,13 @@ func (m *Machine) fetched(b *member, h *wire.Header, p Payload) {
 			o.heal.bad |= b.bit
 		}
 		o.heal.unsteady = o.heal.unsteady || h.Status == wire.StatusIO
-	case wire.StatusNotFound:
-		if b.inSync {
-			m.fail(b) // it follows no more, but may have it
-		}
 	default:
 	}
 	o.heal.asked |= b.bit
 	o.pending, o.heal.fetching = 0, false
+	if h.Status == wire.StatusNotFound && b.inSync {
+		m.fail(b) // it follows no more, but may have it
+	}
 	good := h.Status == wire.StatusOK && p != nil && h.PayloadLength == ident.BlockSize
 	if !good || !b.inSync && !m.remembers(o, p) {
 		m.fetch(o)

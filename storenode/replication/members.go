@@ -119,7 +119,7 @@ func (m *Machine) count() {
 		if b.inSync || b.proposed {
 			m.need |= b.bit
 		}
-		if b.inSync || b.proposed || b.join.flushing {
+		if b.inSync || b.proposed || b.join.closing {
 			m.ackers |= b.bit
 		}
 		m.joinable = m.joinable || !b.inSync
@@ -139,6 +139,8 @@ func (m *Machine) fail(b *member) {
 	switch {
 	case m.powerLost && b.inSync && (b.state != memberFollowing || !b.powerLost):
 		// It may be the only one that has all that was acknowledged: it is waited for, however long.
+	case m.stage == stageAsking && m.claim.look == lookNow && b.inSync && m.claim.rounds < maxRounds:
+		m.askAnew(b)
 	case b.inSync || b.proposed:
 		b.failed = true
 	case b.state != memberOut:

@@ -31,8 +31,9 @@ type join struct {
 	todo   []uint32
 	part   int64
 	copies int
-	// flushing and flushed at the end: what is InSync has on flash what clients were told to be.
-	flushing, flushed bool
+	// At the end nothing more is acknowledged without it (closing); then it is flushed: what is InSync has on flash what
+	// clients were told to be.
+	closing, flushing, flushed bool
 }
 
 func (m *Machine) extents() uint32 { return uint32((m.c.Size + extentSize - 1) / extentSize) }
@@ -98,13 +99,25 @@ func (m *Machine) joinOn(b *member) {
 	case j.cursor < m.extents() && mutant.Now != mutant.JoinEarly:
 		j.asked, b.asked = true, m.patience
 		m.askDigests(b)
-	case !j.flushing:
-		j.flushing = true
+	case !j.closing:
+		j.closing = true
 		m.count()
-		o := m.order.get()
-		o.kind, o.internal, o.steps = kindFlush, true, steps{joiner: b, attempt: b.attempt}
-		m.order.insert(o)
+		m.flushJoiner(b)
+	default:
+		m.flushJoiner(b)
 	}
+}
+
+// flushJoiner flushes a Replica that has got all copies, once, and when no write is on its way to it any more that was
+// acknowledged without it: that may have been flushed at all others.
+func (m *Machine) flushJoiner(b *member) {
+	if b.join.flushing || m.lags(b) {
+		return
+	}
+	b.join.flushing = true
+	o := m.order.get()
+	o.kind, o.internal, o.steps = kindFlush, true, steps{joiner: b, attempt: b.attempt}
+	m.order.insert(o)
 }
 
 // ready reports whether a Replica has everything.

@@ -84,12 +84,14 @@ func (m *Machine) run(o *operation) {
 	}
 	m.sequence.take(o, o.numbers())
 	op.Seq = o.seq
-	o.pending = m.targets
-	if o.steps.joiner != nil {
-		o.pending &= o.steps.joiner.bit
+	o.pending, o.begun = m.targets, m.now
+	if joiner := o.steps.joiner; joiner != nil {
+		o.pending &= joiner.bit // the Device here may have failed, and is none the less to be left for that one
+	} else {
+		o.op = m.store(o, op)
 	}
-	o.op, o.begun = m.store(o, op), m.now
 	m.each(o.pending, func(b *member) { m.sendTo(o, b) })
+	m.progress(o)
 }
 
 // sendTo sends a member what an operation now waits for, if it is connected; else that is done when it is again.

@@ -54,6 +54,9 @@ func (r *replica) PowerLost() bool {
 	return err == nil && info.Lossy
 }
 
+// Damaged implements replication.Environment.
+func (r *replica) Damaged(f func(offset int64)) { r.monitor.store.Damaged(r.handle, f) }
+
 // Extents implements replication.Environment.
 func (r *replica) Extents(from uint32, f func(wire.ExtentDigest) bool) {
 	r.monitor.store.Extents(r.handle, from, func(x store.ExtentInfo) bool {

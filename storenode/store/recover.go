@@ -29,10 +29,18 @@ type Recovered struct {
 	// NextFrame is the number behind the last frame.
 	NextFrame uint64
 	// Replayed counts records, Verified Blocks that were looked at, Reverted those that hold what they held before an
-	// unfinished write, Damaged those that hold neither: reading them fails until they are written.
-	Replayed, Verified, Reverted, Damaged int
+	// unfinished write.
+	Replayed, Verified, Reverted int
+	// Damaged are those that hold neither: reading them fails until they are written.
+	Damaged []Damaged
 	// Carried are the Blocks whose place does not hold yet what the Journal does.
 	Carried []Carried
+}
+
+// Damaged is a Block of a Replica, by its offset there in bytes.
+type Damaged struct {
+	Replica uint32
+	Offset  int64
 }
 
 // Carried is a Block whose data is in the Journal, at a place of the Device in bytes.
@@ -431,7 +439,8 @@ func (d *doubts) settleBlock(at place, blocks *layout.Blocks, h *history, whole 
 		return
 	}
 	// Reads must fail, and a Rebuild must see that the Block differs from a good one: no content has this checksum here.
-	v.Damaged++
+	replica, logical := d.table.Owner(at.extent)
+	v.Damaged = append(v.Damaged, Damaged{replica, int64(logical)*layout.ExtentSize + int64(at.block)*block})
 	blocks.Set(at.block, ^uint32(whole))
 }
 

@@ -133,7 +133,7 @@ func TestADamagedBlockHasNoGoodOnesChecksum(t *testing.T) {
 		r.device.Corrupt(super.ExtentStart(x)+100, 3) // whichever it is in
 	}
 	r.boot++ // nothing later notes that the data was there, and power was lost
-	if v, err := store.Recover(readerAt{r.device}, super, r.boot); err != nil || v.Damaged != 1 {
+	if v, err := store.Recover(readerAt{r.device}, super, r.boot); err != nil || len(v.Damaged) != 1 {
 		t.Fatalf("recovered %+v, %v", v, err)
 	}
 	if err := r.open(); err != nil {

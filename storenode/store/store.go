@@ -51,6 +51,7 @@ type Store struct {
 
 	discards  int
 	powerLost bool
+	damaged   []Damaged
 	failed    error
 	closing   bool
 	// opening: nobody calls Kick yet, so the Checkpoint of Open does.
@@ -141,12 +142,12 @@ func Open(device engine.Device, o Options) (*Store, error) {
 	}
 	s.opening, s.life = false, s.checkpoint.generation
 	o.Log.Info("Opened device", "path", path, "device", super.UUID, "replayed", r.Replayed,
-		"verified", r.Verified, "reverted", r.Reverted, "carried", len(r.Carried), "damaged", r.Damaged)
+		"verified", r.Verified, "reverted", r.Reverted, "carried", len(r.Carried), "damaged", len(r.Damaged))
 	return s, nil
 }
 
 func newStore(device engine.Device, o Options, super layout.Superblock, r *Recovered) (*Store, error) {
-	s := &Store{device: device, o: o, super: super, table: r.Table, powerLost: r.PowerLost}
+	s := &Store{device: device, o: o, super: super, table: r.Table, powerLost: r.PowerLost, damaged: r.Damaged}
 	if err := s.journal.init(s, r); err != nil {
 		return nil, err
 	}
@@ -216,6 +217,16 @@ func info(r *extent.Replica) ReplicaInfo {
 func (s *Store) Usage() Usage {
 	return Usage{
 		Capacity: s.super.Capacity(), Used: int64(s.table.Used()) * layout.ExtentSize, Reserved: s.table.Reserved,
+	}
+}
+
+// Damaged calls f for each Block of a Replica, by its offset, that recovery found to be damaged. It may have been
+// written since.
+func (s *Store) Damaged(h Handle, f func(offset int64)) {
+	for _, d := range s.damaged {
+		if d.Replica == uint32(h) {
+			f(d.Offset)
+		}
 	}
 }
 
