@@ -1,7 +1,7 @@
 # Shale's chores. Each recipe is a line or two; what is longer lives in hack/ as Go.
 SHELL := /bin/bash
 GO    ?= go
-FUZZ  ?= 5s
+FUZZ  ?= 200000
 export CGO_ENABLED := 0
 export GOFLAGS     := -buildvcs=false
 
@@ -37,8 +37,8 @@ unit: ## unit, script, envtest, csi-sanity and chart tests
 race: ## the concurrent packages under the race detector
 	KUBEBUILDER_ASSETS=$$($(TOOL) -dir envtest) CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./storenode/... ./csi/...
 
-fuzz: ## a short run of every fuzz target (FUZZ=1m for longer)
-	$(GO) run ./hack/fuzz -time $(FUZZ)
+fuzz: ## a short run of every fuzz target (FUZZ=90000000 inputs for longer)
+	$(GO) run ./hack/fuzz -inputs $(FUZZ)
 
 ##—— the simulator: whole storenodes in one goroutine, from one seed
 .PHONY: sim sim-replay sim-mutants

@@ -1,8 +1,9 @@
 // Command fuzz gives every fuzz target of the project a short run, one after the other.
 //
-//	go run ./hack/fuzz -time 10s            all targets
-//	go run ./hack/fuzz -time 10m Superblock those whose name contains a word
+//	go run ./hack/fuzz -inputs 100000              all targets
+//	go run ./hack/fuzz -inputs 90000000 Superblock those whose name contains a word
 //
+// Inputs are counted, not seconds: at the end of a time, the go command may take its own deadline for a failure.
 // Targets are found in the sources, so a new one takes part by being written. A failing input is kept by the go command
 // below the package's testdata/fuzz: commit it, it is a test from then on.
 package main
@@ -29,37 +30,42 @@ var declaration = regexp.MustCompile(`(?m)^func (Fuzz[A-Za-z0-9_]+)\(`)
 type target struct{ dir, name string }
 
 func main() {
-	length := flag.Duration("time", 5*time.Second, "how long each target runs")
+	inputs := flag.Int64("inputs", 100_000, "how many inputs each target is given")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *length, flag.Arg(0)); err != nil {
+	if err := run(ctx, *inputs, flag.Arg(0)); err != nil {
 		slog.Error("Fuzzing failed", "error", err)
 		os.Exit(1) //nolint:gocritic // the process ends; the signal handler needs no release
 	}
 }
 
-func run(ctx context.Context, length time.Duration, word string) error {
+func run(ctx context.Context, inputs int64, word string) error {
 	targets, err := find(".", word)
 	if err != nil {
 		return err
+	}
+	if inputs <= 0 {
+		return fmt.Errorf("-inputs is %d: at least 1", inputs)
 	}
 	if len(targets) == 0 {
 		return fmt.Errorf("no fuzz target's name contains %q", word)
 	}
 	for i, t := range targets {
-		fmt.Printf("fuzz %d/%d %s %s\n", i+1, len(targets), t.dir, t.name)
-		if err := fuzz(ctx, t, length); err != nil {
+		fmt.Printf("fuzz %d/%d %s %s", i+1, len(targets), t.dir, t.name)
+		begun := time.Now()
+		if err := fuzz(ctx, t, inputs); err != nil {
 			return err
 		}
+		fmt.Printf(" %.0f s\n", time.Since(begun).Seconds())
 	}
 	return nil
 }
 
 // fuzz runs one target and shows its output only if it fails.
-func fuzz(ctx context.Context, t target, length time.Duration) error {
+func fuzz(ctx context.Context, t target, inputs int64) error {
 	command := exec.CommandContext(ctx, "go", "test", "./"+t.dir,
-		"-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", length.String())
+		"-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", fmt.Sprintf("%dx", inputs))
 	output, err := command.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("fuzz %s in %s: %w\n%s", t.name, t.dir, err, output)
