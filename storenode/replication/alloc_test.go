@@ -16,7 +16,7 @@ func (still) LeaseUntil(ident.ReplicaID) Instant              { return 1 << 62 }
 func (still) Promised(ident.ReplicaID) Instant                { return 0 }
 func (still) Tail(into []wire.TailRecord) []wire.TailRecord   { return into }
 func (still) LastSeq() ident.Seq                              { return 0 }
-func (still) Damaged(func(offset int64))                      {}
+func (still) Doubtful(func(offset, length int64))             {}
 func (still) PowerLost() bool                                 { return false }
 func (still) Extents(uint32, func(wire.ExtentDigest) bool)    {}
 func (still) Written(uint32, func(first, blocks int, w bool)) {}

@@ -99,9 +99,9 @@ type Environment interface {
 	// PowerLost reports whether the local Replica was recovered after a loss of power, now or in an earlier life, and has
 	// not been Sound since: acknowledged writes that were not flushed may be missing.
 	PowerLost() bool
-	// Damaged calls f for each Block, by its offset in bytes, that the last recovery of the local Replica found to hold
-	// neither what it should nor what it did.
-	Damaged(f func(offset int64))
+	// Doubtful calls f for ranges of the local Replica, each within an Extent, in bytes, in which its recovery found
+	// Blocks that hold neither what they should nor what they did, or may have since power was lost.
+	Doubtful(f func(offset, length int64))
 	// Extents calls f for each allocated Extent of the local Replica from the one with index from on, until f returns
 	// false.
 	Extents(from uint32, f func(wire.ExtentDigest) bool)

@@ -182,7 +182,12 @@ func (m *Machine) apply(h *wire.Header, p Payload) wire.Status {
 	if op.Kind == Write && p == nil {
 		return wire.StatusInvalid
 	}
-	if step != 0 && h.Opcode != wire.OpRebuildSpoil && h.Snapshot <= Whole {
+	switch {
+	case step == 0 || h.Opcode == wire.OpRebuildSpoil:
+	case m.stage == stageFollowing:
+		// If this reign ends before all members are equal, the next one finds in the tail that they may not be.
+		op.Seq = ident.Seq(h.Snapshot)
+	case h.Snapshot <= Whole:
 		f.progress = max(f.progress, int(h.Snapshot))
 	}
 	if step == 0 {

@@ -15,8 +15,8 @@ import (
 const (
 	// settleCopies bounds the ranges that are made equal at a time.
 	settleCopies = 8
-	// maxRounds bounds how often members are waited for that are gone again while torn Blocks are looked for.
-	maxRounds = 3
+	// maxTries bounds how often a member is asked anew that is gone again while torn Blocks are looked for.
+	maxTries = 3
 )
 
 // lifeShift leaves so many bits of an attempt to the tries of one life.
@@ -33,10 +33,11 @@ type claim struct {
 	flushing     bool
 	flushed      bool
 	handover     bool
-	// look is for torn Blocks, begun rounds times; looks are in flight.
-	look   lookState
-	rounds int
-	looks  int
+	// look is for torn Blocks; looks are in flight.
+	look  lookState
+	looks int
+	// base is the highest Seq of before this reign.
+	base ident.Seq
 	// wished to be Primary by a client that does not reach this one; 0 if nobody is.
 	wished ident.ReplicaID
 	// served is since when, by the Machine's patience.
@@ -229,7 +230,6 @@ func (m *Machine) whole() bool {
 	case lookOver:
 		return true
 	case lookNot:
-		c.rounds++
 		c.look, c.next, c.spans = lookNow, 0, m.doubtful(c.spans[:0])
 	case lookNow:
 	}
@@ -258,7 +258,7 @@ func (m *Machine) doubtful(into []span) []span {
 	if !m.powerLost || !lost {
 		return into
 	}
-	m.env.Damaged(func(offset int64) { into = append(into, span{offset, offset + ident.BlockSize}) })
+	m.env.Doubtful(func(offset, length int64) { into = append(into, span{offset, offset + length}) })
 	m.claim.own = m.env.Tail(m.claim.own[:0])
 	into = m.spans(into, m.claim.own, 0)
 	return merge(m.spans(into, m.claim.tails, 0))
@@ -267,9 +267,13 @@ func (m *Machine) doubtful(into []span) []span {
 // askAnew waits for a member that is gone while torn Blocks are looked for: it may have them whole. Then all is looked
 // through once more.
 func (m *Machine) askAnew(b *member) {
+	b.tries++
 	m.release(b)
 	m.claim.look = lookNot
-	b.state, b.asked = memberAsked, m.patience
+	b.state, b.asked, b.lapsed = memberAsked, m.patience, none
+	if !b.connected {
+		b.since = m.patience
+	}
 	m.count()
 	m.reach(b)
 }
@@ -298,7 +302,8 @@ func (m *Machine) compareTails() {
 		floor = max(floor, last-MaxWindow)
 	}
 	// Flushes and copies take numbers that no tail has, so Committed may be beyond all tails.
-	m.sequence.begin(max(last, committed))
+	m.claim.base = max(last, committed)
+	m.sequence.begin(m.claim.base)
 	m.stage = stageSettling
 	if m.targets == 0 || mutant.Now == mutant.SkipReconcile {
 		m.claim.flushed = true

@@ -542,9 +542,9 @@ func (n *node) Promised(id ident.ReplicaID) Instant   { return max(n.promised[id
 func (n *node) Tail(into []wire.TailRecord) []wire.TailRecord {
 	return append(into, n.disk.tail...)
 }
-func (n *node) LastSeq() ident.Seq         { return n.disk.last }
-func (n *node) PowerLost() bool            { return n.disk.powerLost }
-func (n *node) Damaged(func(offset int64)) {}
+func (n *node) LastSeq() ident.Seq                  { return n.disk.last }
+func (n *node) PowerLost() bool                     { return n.disk.powerLost }
+func (n *node) Doubtful(func(offset, length int64)) {}
 func (n *node) Extents(from uint32, f func(wire.ExtentDigest) bool) {
 	for _, x := range n.disk.extents() {
 		if x >= from && !f(n.disk.digest(x)) {

@@ -109,8 +109,12 @@ func (m *Machine) yield(message *Message) {
 // stays reports whether a Primary that hands over remains InSync.
 func (m *Machine) stays() bool { return m.claim.wished != 0 && !m.broken && !m.leaving }
 
-// stuckDeadlines is after how many deadlines of a member the Primary's own Device is taken for stuck.
-const stuckDeadlines = 2
+const (
+	// stuckDeadlines is after how many deadlines of a member the Primary's own Device is taken for stuck.
+	stuckDeadlines = 2
+	// stuckBefore is after how long it is while torn Blocks are looked for: whole ones may be here only.
+	stuckBefore = time.Minute
+)
 
 // watchDevice hands over when the Device here does not answer: what clients wait for would wait with it. A member that
 // is in the same trouble is evicted, as it does not acknowledge.
@@ -118,8 +122,12 @@ func (m *Machine) watchDevice() {
 	if m.broken || m.claim.handover || m.heir() == nil {
 		return
 	}
+	limit := stuckDeadlines * m.c.Timing.Deadline
+	if m.stage == stageAsking {
+		limit = stuckBefore
+	}
 	for o := m.order.first; o != nil; o = o.next {
-		if o.op != nil && m.patience-o.op.begun > stuckDeadlines*m.c.Timing.Deadline {
+		if o.op != nil && m.patience-o.op.begun > limit {
 			m.claim.handover = true
 			m.find(Finding{Kind: Stuck, Replica: m.self, Offset: o.offset, Length: o.length})
 			return

@@ -58,6 +58,8 @@ type member struct {
 	// lastSeq, committed and powerLost are what it answered when asked for its tail.
 	lastSeq, committed ident.Seq
 	powerLost          bool
+	// tries is how often it was asked for its tail anew.
+	tries int
 
 	join join
 }
@@ -137,9 +139,9 @@ func (m *Machine) count() {
 // soon as the event at hand is dealt with, and may join again later.
 func (m *Machine) fail(b *member) {
 	switch {
-	case m.powerLost && b.inSync && (b.state != memberFollowing || !b.powerLost):
+	case m.powerLost && b.inSync && !b.powerLost:
 		// It may be the only one that has all that was acknowledged: it is waited for, however long.
-	case m.stage == stageAsking && m.claim.look == lookNow && b.inSync && m.claim.rounds < maxRounds:
+	case m.powerLost && b.inSync && m.stage == stageAsking && m.claim.look != lookOver && b.tries < maxTries:
 		m.askAnew(b)
 	case b.inSync || b.proposed:
 		b.failed = true

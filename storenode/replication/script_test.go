@@ -34,7 +34,7 @@ type script struct {
 func (s *script) LeaseUntil(id ident.ReplicaID) Instant         { return s.leases[id] }
 func (s *script) Promised(ident.ReplicaID) Instant              { return s.promised }
 func (s *script) Tail(into []wire.TailRecord) []wire.TailRecord { return append(into, s.tail...) }
-func (s *script) Damaged(func(offset int64))                    {}
+func (s *script) Doubtful(func(offset, length int64))           {}
 func (s *script) PowerLost() bool                               { return s.lost }
 func (s *script) Extents(_ uint32, f func(wire.ExtentDigest) bool) {
 	f(wire.ExtentDigest{Epoch: 1, Digest: 7})

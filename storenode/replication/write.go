@@ -116,7 +116,10 @@ func (m *Machine) sendTo(o *operation, b *member) {
 		h.Opcode, h.Committed = wire.OpRebuildDiscard, ident.Seq(o.steps.epoch)
 		h.Generation = ident.Generation(o.steps.number)
 		h.Offset, h.Length = uint64(o.offset+o.steps.at), uint32(o.steps.length)
-		if b := o.steps.joiner; b != nil && !o.steps.mends {
+		switch b := o.steps.joiner; {
+		case b == nil && m.stage == stageSettling:
+			h.Snapshot = uint64(m.claim.base)
+		case b != nil && !o.steps.mends:
 			h.Snapshot = uint64(m.joined(b))
 		}
 		switch {

@@ -54,8 +54,8 @@ func (r *replica) PowerLost() bool {
 	return err == nil && info.Lossy
 }
 
-// Damaged implements replication.Environment.
-func (r *replica) Damaged(f func(offset int64)) { r.monitor.store.Damaged(r.handle, f) }
+// Doubtful implements replication.Environment.
+func (r *replica) Doubtful(f func(offset, length int64)) { r.monitor.store.Doubtful(r.handle, f) }
 
 // Extents implements replication.Environment.
 func (r *replica) Extents(from uint32, f func(wire.ExtentDigest) bool) {

@@ -33,6 +33,8 @@ type Recovered struct {
 	Replayed, Verified, Reverted int
 	// Damaged are those that hold neither: reading them fails until they are written.
 	Damaged []Damaged
+	// Lossy are the Replicas that were before this recovery: an earlier one may have found Blocks of theirs damaged.
+	Lossy []uint32
 	// Carried are the Blocks whose place does not hold yet what the Journal does.
 	Carried []Carried
 }
@@ -124,10 +126,15 @@ func Recover(r io.ReaderAt, s *layout.Superblock, boot uint64) (*Recovered, erro
 	return v, nil
 }
 
-// markLossy marks all Replicas if the machine was reset while the Device was in service. Each keeps its mark until it
-// was made equal to others, whatever else ends or starts meanwhile.
+// markLossy notes who is marked already, and marks all Replicas if the machine was reset while the Device was in
+// service. Each keeps its mark until it was made equal to others, whatever else ends or starts meanwhile.
 func (v *Recovered) markLossy(boot uint64, otherFrames bool) {
 	c := &v.Checkpoint
+	v.Table.Handles(func(handle uint32, r *extent.Replica) {
+		if r.Lossy {
+			v.Lossy = append(v.Lossy, handle)
+		}
+	})
 	reset := otherFrames || c.Boot != boot && (!c.Clean || v.Replayed > 0)
 	if reset {
 		v.Table.Handles(func(_ uint32, r *extent.Replica) { r.Lossy = true })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/extent"
@@ -51,9 +52,11 @@ type Store struct {
 
 	discards  int
 	powerLost bool
-	damaged   []Damaged
-	failed    error
-	closing   bool
+	// damaged and lossy as recovery found them.
+	damaged []Damaged
+	lossy   []uint32
+	failed  error
+	closing bool
 	// opening: nobody calls Kick yet, so the Checkpoint of Open does.
 	opening bool
 	life    uint64
@@ -147,7 +150,8 @@ func Open(device engine.Device, o Options) (*Store, error) {
 }
 
 func newStore(device engine.Device, o Options, super layout.Superblock, r *Recovered) (*Store, error) {
-	s := &Store{device: device, o: o, super: super, table: r.Table, powerLost: r.PowerLost, damaged: r.Damaged}
+	s := &Store{device: device, o: o, super: super, table: r.Table, powerLost: r.PowerLost, damaged: r.Damaged,
+		lossy: r.Lossy}
 	if err := s.journal.init(s, r); err != nil {
 		return nil, err
 	}
@@ -220,12 +224,24 @@ func (s *Store) Usage() Usage {
 	}
 }
 
-// Damaged calls f for each Block of a Replica, by its offset, that recovery found to be damaged. It may have been
-// written since.
-func (s *Store) Damaged(h Handle, f func(offset int64)) {
+// Doubtful calls f for ranges of a Replica, each within an Extent, in bytes, that hold Blocks which recovery found to
+// be damaged, or may have found so in an earlier life after the same loss of power. They may have been written since.
+func (s *Store) Doubtful(h Handle, f func(offset, length int64)) {
+	r := s.table.Replica(uint32(h))
+	if r == nil || !r.Lossy {
+		return
+	}
+	if slices.Contains(s.lossy, uint32(h)) {
+		s.Extents(h, 0, func(x ExtentInfo) bool {
+			start := int64(x.Index) * layout.ExtentSize
+			f(start, min(layout.ExtentSize, r.Size-start))
+			return true
+		})
+		return
+	}
 	for _, d := range s.damaged {
 		if d.Replica == uint32(h) {
-			f(d.Offset)
+			f(d.Offset, block)
 		}
 	}
 }

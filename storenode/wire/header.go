@@ -68,7 +68,8 @@ const (
 	// Primary to the joining Replica, as the next two.
 	OpRebuildStart
 	// OpRebuildWrite and OpRebuildDiscard copy Blocks that were written, and those that were not. Committed is the
-	// Epoch of the Extent they are copied from.
+	// Epoch of the Extent they are copied from. Snapshot is how far a joining Replica is, in 1/10000; for a member of
+	// InSync, the Seq to be recorded, 0 for none.
 	OpRebuildWrite
 	OpRebuildDiscard
 	// OpChecksum asks for the digests of the allocated Extents that begin in [Offset, Offset+Length·1 MiB). The
