@@ -150,8 +150,10 @@ func Open(device engine.Device, o Options) (*Store, error) {
 }
 
 func newStore(device engine.Device, o Options, super layout.Superblock, r *Recovered) (*Store, error) {
-	s := &Store{device: device, o: o, super: super, table: r.Table, powerLost: r.PowerLost, damaged: r.Damaged,
-		lossy: r.Lossy}
+	s := &Store{
+		device: device, o: o, super: super, table: r.Table, powerLost: r.PowerLost, damaged: r.Damaged,
+		lossy: r.Lossy,
+	}
 	if err := s.journal.init(s, r); err != nil {
 		return nil, err
 	}
