@@ -2,6 +2,8 @@ package extent
 
 import (
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/journal"
@@ -153,18 +155,15 @@ func (r *Replica) logicalExtents() uint32 {
 	return uint32((r.Size + layout.ExtentSize - 1) / layout.ExtentSize)
 }
 
-// remember adds a write to the tail; one that is there already, told again by recovery, is not added twice.
+// remember adds a write to the tail. One that is there already, told again by recovery, is not added twice; what a
+// claim made equal piece by piece, all under one Seq, takes no more entries than it has gaps.
 func (r *Replica) remember(seq ident.Seq, epoch ident.Epoch, offset int64, length uint32) {
 	if seq == 0 {
 		return
 	}
 	entry := layout.Tail{Seq: seq, Epoch: epoch, Offset: offset, Length: length}
-	if seq <= r.LastSeq {
-		for i := range r.tail {
-			if r.tail[i] == entry {
-				return
-			}
-		}
+	if seq <= r.LastSeq && r.joins(&entry) {
+		return
 	}
 	r.LastSeq = max(r.LastSeq, seq)
 	if len(r.tail) < layout.TailLength {
@@ -173,6 +172,39 @@ func (r *Replica) remember(seq ident.Seq, epoch ident.Epoch, offset int64, lengt
 		r.tail[r.tailNext] = entry
 	}
 	r.tailNext = (r.tailNext + 1) % layout.TailLength
+}
+
+// joins reports whether an entry is a part of one in the tail now, as which it may close the gap to another one.
+func (r *Replica) joins(entry *layout.Tail) bool {
+	i := 0
+	for i < len(r.tail) && !absorb(&r.tail[i], entry) {
+		i++
+	}
+	if i == len(r.tail) {
+		return false
+	}
+	for j := i + 1; j < len(r.tail); j++ {
+		if absorb(&r.tail[i], &r.tail[j]) {
+			r.tail[j].Seq = 0
+			r.tail = slices.DeleteFunc(r.Tail(nil), func(t layout.Tail) bool { return t.Seq == 0 })
+			r.tailNext = len(r.tail)
+			return true
+		}
+	}
+	return true
+}
+
+// absorb extends an entry by another one of the same Seq that it overlaps or touches, and reports whether it did.
+func absorb(t, other *layout.Tail) bool {
+	if t.Seq != other.Seq {
+		return false
+	}
+	from, to := min(t.Offset, other.Offset), max(t.Offset+int64(t.Length), other.Offset+int64(other.Length))
+	if to-from > int64(t.Length)+int64(other.Length) || to-from > math.MaxUint32 {
+		return false
+	}
+	t.Offset, t.Length = from, uint32(to-from)
+	return true
 }
 
 // Tail appends the recent writes, oldest first.

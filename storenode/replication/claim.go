@@ -166,6 +166,7 @@ func (m *Machine) tailAnswered(b *member, h *wire.Header, p Payload) {
 	}
 	if h.Status == wire.StatusIO {
 		m.fail(b)
+		b.askAgain = !b.failed // it is waited for
 		return
 	}
 	if h.Status != wire.StatusOK || p == nil {

@@ -259,9 +259,13 @@ func (m *Machine) fetched(b *member, h *wire.Header, p Payload) {
 	}
 	at := o.offset + o.heal.at
 	o.heal.from = b
-	o.op = m.store(o, Op{
+	op := Op{
 		Kind: Write, Offset: at, Length: ident.BlockSize, Epoch: m.epochOf(uint32(at / extentSize)), Payload: p,
-	})
+	}
+	if m.stage == stageSettling {
+		op.Seq = m.claim.base // it may be what only that member had
+	}
+	o.op = m.store(o, op)
 }
 
 func (m *Machine) remembers(o *operation, p Payload) bool {

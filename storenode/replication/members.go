@@ -215,6 +215,10 @@ func (m *Machine) Connected(now Instant, id ident.ReplicaID, restarted bool) {
 	case !restarted:
 	case b.state == memberOut:
 		b.retry = 0 // it is another process, that has not refused to join
+	case b.state == memberFollowing && b.inSync && m.powerLost && m.stage == stageAsking &&
+		(!b.powerLost || b.tries < maxTries):
+		b.powerLost, m.claim.handover = false, false // what it answered says nothing of what it has now
+		m.askAnew(b)
 	case b.state != memberAsked:
 		m.fail(b)
 	}
