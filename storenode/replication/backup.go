@@ -242,6 +242,8 @@ func (f *follow) stored(m *Machine, op *Op) {
 	case op.Err == nil:
 	case errors.Is(op.Err, ErrNoSpace):
 		status = wire.StatusNoSpace
+	case errors.Is(op.Err, ErrBusy):
+		status = wire.StatusBusy
 	default:
 		status = wire.StatusIO
 	}
@@ -249,7 +251,11 @@ func (f *follow) stored(m *Machine, op *Op) {
 	if h := &op.request; isCopy(h.Opcode) {
 		step = uint64(h.Generation)
 	}
-	f.arrivals.end(op.request.Seq, step, status)
+	if status == wire.StatusBusy {
+		f.arrivals.undo(op.request.Seq, step)
+	} else {
+		f.arrivals.end(op.request.Seq, step, status)
+	}
 	m.send(answerTo(&op.request, status), nil)
 }
 

@@ -61,7 +61,7 @@ func (m *Machine) claimOn() {
 	if m.stage == stagePromised && !m.owing() && m.persisted >= m.record.Epoch && m.inFlight == 0 {
 		m.reignBegins()
 	}
-	if m.stage == stageAsking && !m.leavesToOther() && m.allAnswered() && m.whole() && !m.yields() && m.sameLoss() {
+	if m.stage == stageAsking && !m.leavesToOther() && m.allAnswered() && m.whole() && m.sameLoss() {
 		m.compareTails()
 	}
 	if m.stage == stageSettling {
@@ -234,7 +234,7 @@ func (m *Machine) whole() bool {
 		c.look, c.next, c.spans = lookNow, 0, m.doubtful(c.spans[:0])
 	case lookNow:
 	}
-	for c.next < len(c.spans) && c.looks < MaxHeals {
+	for c.next < len(c.spans) && c.looks < MaxHeals && !m.yields() {
 		s := c.spans[c.next]
 		if c.next++; !m.holds(s.from, int(s.to-s.from)) {
 			continue
@@ -245,7 +245,7 @@ func (m *Machine) whole() bool {
 		c.looks++
 		m.order.insert(o)
 	}
-	if c.looks > 0 || c.next < len(c.spans) {
+	if c.looks > 0 || c.next < len(c.spans) || m.yields() {
 		return false
 	}
 	c.look, c.next, c.spans = lookOver, 0, c.spans[:0]
@@ -282,6 +282,9 @@ func (m *Machine) askAnew(b *member) {
 // sameLoss evicts the members that lost power; if this one did too, all did, and it goes on alone. It reports whether
 // all that are left may go on together.
 func (m *Machine) sameLoss() bool {
+	if m.broken && m.powerLost && m.need != 0 {
+		return false // as long as there is another one, that is to be Primary, whether it is reached or not
+	}
 	together := true
 	m.each(m.need, func(b *member) {
 		if b.powerLost {

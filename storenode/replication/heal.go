@@ -261,6 +261,7 @@ func (m *Machine) fetched(b *member, h *wire.Header, p Payload) {
 	o.heal.from = b
 	op := Op{
 		Kind: Write, Offset: at, Length: ident.BlockSize, Epoch: m.epochOf(uint32(at / extentSize)), Payload: p,
+		FUA: o.heal.claims, // whoever has it whole leaves next
 	}
 	if m.stage == stageSettling {
 		op.Seq = m.claim.base // it may be what only that member had

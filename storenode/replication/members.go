@@ -168,7 +168,8 @@ func (m *Machine) drop(b *member) {
 	if b.slow {
 		b.retry = m.patience + slowPause
 	}
-	b.failed, b.slow, b.join = false, false, join{}
+	// Whatever it missed when it lost power, it will have when it is InSync again.
+	b.failed, b.slow, b.powerLost, b.join = false, false, false, join{}
 	m.count()
 }
 

@@ -387,7 +387,7 @@ func (m *Machine) undo(o *operation) {
 		o.payload.Release()
 		o.payload = nil
 	}
-	o.state, o.steps = opCopying, steps{}
+	o.state, o.steps, o.refused = opCopying, steps{}, 0
 	m.step(o)
 }
 

@@ -202,6 +202,8 @@ func (s *script) stored(d *datadriven.TestData) {
 			op.Err = errors.New("the device failed")
 		case "corruption":
 			op.Err = ErrCorruption
+		case "busy":
+			op.Err = ErrBusy
 		}
 		if op.Kind == Read && op.Err == nil {
 			op.Payload = newMemory(&s.live, make([]uint64, op.Length/4096), nil)

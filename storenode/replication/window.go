@@ -115,6 +115,18 @@ func (a *arrivals) end(seq ident.Seq, step uint64, status wire.Status) {
 	}
 }
 
+// undo forgets a step that was not applied, so that it is fresh when it is told again.
+func (a *arrivals) undo(seq ident.Seq, step uint64) {
+	x := &a.ring[seq%MaxWindow]
+	switch {
+	case x.seq != seq || x.step != step:
+	case step == 0:
+		*x = arrival{}
+	default:
+		x.step, x.running = step-1, false
+	}
+}
+
 // session is what a Primary remembers of a client, so that a request sent again is not carried out again.
 type session struct {
 	id ident.SessionID
