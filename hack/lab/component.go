@@ -38,10 +38,23 @@ type where struct {
 	dir string
 	// env are additions.
 	env []string
+	// restart is for machines without a kubelet: a program that ends is started again until it is ended by end.
+	restart bool
 }
 
 // start starts a program; it goes on when this command ends.
 func (w where) start(ctx context.Context, name string, argv ...string) (*component, error) {
+	if w.restart {
+		// Two of them would start again for ever, and only one could be ended.
+		leader, err := w.running(name)
+		if err != nil {
+			return nil, err
+		}
+		if leader != 0 {
+			return nil, fmt.Errorf("start %s: it runs, as process group %d", name, leader)
+		}
+		argv = kept(name, argv)
+	}
 	c := &component{name: name, log: filepath.Join(w.dir, name+".log"), exited: make(chan struct{})}
 	out, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -61,13 +74,14 @@ func (w where) start(ctx context.Context, name string, argv ...string) (*compone
 		close(c.exited)
 	}()
 	pid := []byte(strconv.Itoa(cmd.Process.Pid) + "\n")
-	if err := os.WriteFile(filepath.Join(w.dir, name+".pid"), pid, 0o644); err != nil {
+	if err := os.WriteFile(w.pidFile(name), pid, 0o644); err != nil {
 		return nil, fmt.Errorf("write pid file of %s: %w", name, err)
 	}
 	return c, nil
 }
 
-// await asks until ready says nil. It fails when the component ends, or after startWithin.
+// await asks until ready says nil. It fails when the component ends, or after startWithin; one that is started again
+// does not end.
 func (c *component) await(ctx context.Context, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()

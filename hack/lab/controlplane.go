@@ -2,14 +2,11 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/hack/lab/pki"
 	"github.com/shale-storage/shale/hack/lab/space"
@@ -61,9 +58,14 @@ func issue(dir string, nodes int) error {
 	return nil
 }
 
+// control is where the control plane's programs run.
+func (c *Cluster) control() where {
+	return where{space: c.space(controlPlane), dir: c.logDir(controlPlane), restart: true}
+}
+
 // startControlPlane starts etcd, then all that needs the API server when that answers.
 func (c *Cluster) startControlPlane(ctx context.Context) error {
-	w := where{space: c.space(controlPlane), dir: c.logDir(controlPlane)}
+	w := c.control()
 	etcd, err := w.start(ctx, "etcd", c.etcdLine()...)
 	if err != nil {
 		return err
@@ -74,12 +76,8 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	}
 	began := time.Now()
 	if err := server.await(ctx, c.healthy(apiServer+"/readyz")); err != nil {
-		select {
-		case <-etcd.exited:
-			return fmt.Errorf("start etcd: it ended: %w%s", etcd.err, etcd.told())
-		default:
-			return err
-		}
+		// Without etcd it is never ready.
+		return fmt.Errorf("%w%s", err, etcd.told())
 	}
 	c.log.Info("API server answers", "seconds", seconds(began))
 	manager, err := w.start(ctx, "kube-controller-manager", c.managerLine()...)
@@ -96,29 +94,16 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	return scheduler.await(ctx, c.healthy("https://127.0.0.1:10259/healthz"))
 }
 
-// StopAPIServer ends the API server by SIGKILL; etcd, scheduler and controllers go on.
+// StopAPIServer ends the API server by SIGKILL, until StartAPIServer; etcd, scheduler and controllers go on.
 func (c *Cluster) StopAPIServer() error {
 	c.log.Info("Ending API server")
-	pids, err := processes(c.group.Child(controlPlane), "kube-apiserver", nil)
-	if err != nil {
-		return err
-	}
-	if len(pids) == 0 {
-		return errors.New("end API server: it does not run")
-	}
-	for _, pid := range pids {
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-			return fmt.Errorf("end API server, process %d: %w", pid, err)
-		}
-	}
-	return nil
+	return c.control().end("kube-apiserver")
 }
 
 // StartAPIServer takes back StopAPIServer and waits until it is ready.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	c.log.Info("Starting API server")
-	w := where{space: c.space(controlPlane), dir: c.logDir(controlPlane)}
-	server, err := w.start(ctx, "kube-apiserver", c.apiServerLine()...)
+	server, err := c.control().start(ctx, "kube-apiserver", c.apiServerLine()...)
 	if err != nil {
 		return err
 	}

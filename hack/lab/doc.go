@@ -24,6 +24,10 @@
 // namespaces go with its processes, see package space; so Down needs no memory of what Up did, ends a half-made
 // lab as well as a whole one, and may be repeated.
 //
+// The control plane has no kubelet: a shell starts each of its programs again a second after it ended, without end, and
+// says so in the program's log. The pid file has the pid of that shell, which is the process group of both. A program
+// that StopAPIServer ended stays away.
+//
 // PowerOff is what pulling the plug is: everything on the node ends at once, nothing cleans up, the SSD keeps what was
 // written. PowerOn starts the node on the same disks, with /run and its kind empty. Cut and Heal are the cable;
 // CutTo and its kin drop only what goes one way to one machine. What else fails: Pause, FailWrites, StopAPIServer.
