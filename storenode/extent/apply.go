@@ -118,7 +118,9 @@ func (t *Table) remove(h uint32) {
 		}
 	}
 	delete(t.handles, r.Key)
-	t.replicas[h] = nil
+	if t.replicas[h] = nil; t.holds {
+		t.held = append(t.held, h)
+	}
 	t.Reserved -= r.Size
 }
 
@@ -137,8 +139,10 @@ func (t *Table) Restore(c *layout.Replica) error {
 // RestoreSlot puts an Extent of a Checkpoint in its place.
 func (t *Table) RestoreSlot(s *layout.Slot, copied layout.Copy) error {
 	r := t.Replica(s.Replica)
-	if r == nil {
-		return nil // its Replica was deleted while the Checkpoint was written
+	if r == nil { // its Replica was deleted while the Checkpoint was written
+		t.extents[s.Extent].Copy = copied // the slot is named as long as that Checkpoint is in force
+		t.touch(s.Extent)
+		return nil
 	}
 	if s.Logical >= r.logicalExtents() {
 		return fmt.Errorf("extent %d as part %d of replica %d: %w", s.Extent, s.Logical, s.Replica, ErrInconsistent)

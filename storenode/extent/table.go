@@ -2,6 +2,7 @@ package extent
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/invariant"
@@ -72,6 +73,10 @@ type Table struct {
 	// dirty Extents differ from their slots.
 	dirty []uint32
 
+	// held handles became free while holds was set.
+	held  []uint32
+	holds bool
+
 	used        uint32
 	maxReplicas uint32
 	// Reserved is what was promised to Replicas, in bytes.
@@ -128,10 +133,17 @@ func (t *Table) Handles(f func(h uint32, r *Replica)) {
 	}
 }
 
+// HoldHandles keeps those that become free from being given out again until ReleaseHandles. While a Checkpoint is being
+// written, what it holds of an Extent, and what the Journal says behind it, may still be of a Replica that was removed.
+func (t *Table) HoldHandles() { t.holds = true }
+
+// ReleaseHandles ends what HoldHandles began.
+func (t *Table) ReleaseHandles() { t.holds, t.held = false, t.held[:0] }
+
 // NewHandle is a handle that is not in use, None when there are too many Replicas.
 func (t *Table) NewHandle() uint32 {
 	for h, r := range t.replicas {
-		if r == nil {
+		if r == nil && !slices.Contains(t.held, uint32(h)) {
 			return uint32(h)
 		}
 	}

@@ -3,12 +3,15 @@
 // The Journal is a ring of frames of 4 KiB. Frame number n, counted from 1 for ever, lies at place n modulo the ring's
 // length. Little endian:
 //
-//	0 magic "SHJF"  4 bytes used by records  8 salt  16 frame number  24 flushed  32 boot  40 records …  4092 CRC32C
+//	0 magic "SHJF"  4 bytes used by records u16  6 settled u16  8 salt  16 frame number  24 flushed  32 boot
+//	40 records …  4092 CRC32C
 //
 // A frame counts only if its checksum, salt and number are right and all frames before it count: so the first gap
-// ends the Journal, and a frame of an earlier lap or life of the Device is never taken. "flushed" is the highest
-// frame known to be on the medium, with all data it speaks of, when this one was written: what it says needs no doubt
-// after a crash. "boot" names the run of the machine: the same one after a crash means that only the process ended,
+// ends the Journal. Behind a gap that a loss of power left, there may be whole frames: so who goes on after a recovery
+// numbers a whole lap further, and a frame of an earlier lap or life of the Device is never taken. "flushed" is the
+// highest frame known to be on the medium, with all data it speaks of, when this one was written: what it says needs no
+// doubt after a crash. "settled" is by how much the highest frame is less than this one whose data the Device has taken,
+// 0 if that is not known: what it says needs no doubt if only the process ended. "boot" names the run of the machine: the same one after a crash means that only the process ended,
 // and that nothing which was completed can be missing.
 //
 // # Records
@@ -23,6 +26,7 @@
 //	generation 6  replica u32  generation u64
 //	note       7  replica u32  seq u64  epoch u64  offset u64  length u32: a write or clear that touched nothing
 //	write data 8  as write; the Blocks themselves lie behind the frame, see below
+//	sound      9  replica u32: it misses nothing any more that a loss of power may have taken
 //
 // # Data
 //

@@ -108,6 +108,7 @@ func (c *checkpointer) advance() {
 
 func (c *checkpointer) begin() {
 	c.phase = draining
+	c.s.table.HoldHandles()
 	c.waiting, c.wanted = c.wanted, c.waiting[:0]
 	c.next, c.clean = c.s.journal.next, c.s.closing
 	c.s.era = 1 - c.s.era
@@ -167,9 +168,10 @@ func (c *checkpointer) kickWhileOpening() {
 
 // Complete implements engine.Completer: a flush or the area is done.
 func (c *checkpointer) Complete(r *engine.Request) {
-	if r.Err != nil {
+	switch {
+	case r.Err != nil:
 		c.s.fail(fmt.Errorf("write checkpoint: %w", r.Err))
-	} else {
+	case c.s.failed == nil:
 		c.step()
 	}
 	c.kickWhileOpening()
@@ -187,6 +189,7 @@ func (c *checkpointer) step() {
 		c.area, c.generation = 1-c.area, c.generation+1
 		c.previous, c.frame = c.frame, c.next
 		c.s.journal.keep = c.previous
+		c.s.table.ReleaseHandles()
 		c.end(nil)
 		c.s.journal.resume()
 	case idle, draining, placingData, slots:

@@ -113,3 +113,87 @@ func TestWhatIsHeldEndsWhenTheDeviceFails(t *testing.T) {
 		t.Errorf("ended %d times, %v", done.count, io.Err)
 	}
 }
+
+// holding keeps a write of a range of the Device, or a flush, until it is to fail.
+type holding struct {
+	*mem.Device
+	from, to int64
+	flushes  bool
+	held     *engine.Request
+}
+
+func (d *holding) Submit(r *engine.Request) {
+	hit := r.Op == engine.OpWrite && r.Offset >= d.from && r.Offset < d.to || d.flushes && r.Op == engine.OpFlush
+	if hit && d.held == nil {
+		d.held = r
+		return
+	}
+	d.Device.Submit(r)
+}
+
+func (d *holding) fail() {
+	d.held.Err = errors.New("the medium is broken")
+	d.held.Done.Complete(d.held)
+}
+
+// TestWhatWaitsForRoomEndsWhenTheCheckpointFails: there is none that would give it.
+func TestWhatWaitsForRoomEndsWhenTheCheckpointFails(t *testing.T) {
+	r := newRig(t, 64<<20)
+	h := r.create(t, 0, 32<<20)
+	super, _, err := store.ReadSuperblock(readerAt{r.device}, 64<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	device := &holding{Device: r.device}
+	if r.s, err = store.Open(device, r.options()); err != nil {
+		t.Fatal(err)
+	}
+	device.from, device.to = super.CheckpointStart(0), super.ExtentStart(0) // and the slots behind
+	all, done := make([]store.IO, 2*super.Frames()), &told{}
+	for i := range all {
+		b := pool.Get(block)
+		defer b.Release()
+		all[i] = store.IO{Op: store.OpWrite, Replica: h, Offset: int64(i) * block, Length: block, Buf: b, Done: done}
+		r.s.Submit(&all[i])
+		r.drive()
+	}
+	if device.held == nil || done.count == len(all) {
+		t.Fatalf("%d of %d writes ended, a checkpoint waits: %v", done.count, len(all), device.held != nil)
+	}
+	device.fail()
+	r.drive()
+	if done.count != len(all) {
+		t.Errorf("%d of %d writes ended", done.count, len(all))
+	}
+	if last := &all[len(all)-1]; !errors.Is(last.Err, store.ErrFailed) {
+		t.Errorf("the last one: %v", last.Err)
+	}
+}
+
+// TestAFlushBehindOneThatFailedFails, though the Device succeeds at it: it tells of an error once.
+func TestAFlushBehindOneThatFailedFails(t *testing.T) {
+	r := newRig(t, 64<<20)
+	h := r.create(t, 0, 4<<20)
+	device := &holding{Device: r.device}
+	var err error
+	if r.s, err = store.Open(device, r.options()); err != nil {
+		t.Fatal(err)
+	}
+	r.mustWrite(t, h, 0, fill(block, 1))
+	device.flushes = true
+	done := &told{}
+	first := store.IO{Op: store.OpFlush, Replica: h, Done: done}
+	second := store.IO{Op: store.OpFlush, Replica: h, Done: done}
+	r.s.Submit(&first)
+	r.drive()
+	r.s.Submit(&second)
+	r.drive()
+	if done.count != 0 {
+		t.Fatalf("%d flushes ended while the first is on its way", done.count)
+	}
+	device.fail()
+	r.drive()
+	if done.count != 2 || first.Err == nil || second.Err == nil {
+		t.Errorf("%d ended, with %v and %v", done.count, first.Err, second.Err)
+	}
+}

@@ -27,7 +27,11 @@ func (f *flusher) init(s *Store) { f.s = s }
 func (f *flusher) add(io *IO) { f.wanted.push(io) }
 
 func (f *flusher) send() {
-	if f.inFlight || f.s.failed != nil && f.wanted.first == nil {
+	if f.s.failed != nil { // a flush that succeeds now says nothing: the Device has told of its error once
+		f.end(f.wanted.take(), f.s.failed)
+		return
+	}
+	if f.inFlight {
 		return
 	}
 	for len(f.leaving) < maxDiscards {
@@ -57,10 +61,14 @@ func (f *flusher) Complete(r *engine.Request) {
 		f.s.fail(r.Err) // what was thought to be on its way to the medium may be nowhere
 	}
 	f.leaving = f.leaving[:0]
-	waiting := f.waiting.take()
+	f.end(f.waiting.take(), r.Err)
+}
+
+// end is the end of a flush for those who shared it.
+func (f *flusher) end(waiting ioList, err error) {
 	for io := waiting.pop(); io != nil; io = waiting.pop() {
 		if io.state.err == nil {
-			io.state.err = r.Err
+			io.state.err = err
 		}
 		f.s.ioPartDone(io)
 	}

@@ -43,8 +43,9 @@ type batch struct {
 
 func (l *log) init(s *Store, r *Recovered) error {
 	l.s, l.place, l.frames = s, s.super.JournalStart(), s.super.Frames()
-	// Numbers leave out whatever a torn batch may have left behind.
-	l.next = r.NextFrame + maxBatchFrames
+	// Numbers leave out a whole lap: behind a gap that a loss of power has left, any frames may be whole that were not
+	// flushed, and once the gap is closed they would be taken for what was written now.
+	l.next = r.NextFrame + max(l.frames, maxBatchFrames)
 	l.keep, l.flushed = r.Checkpoint.Frame, 0
 	for _, b := range []**batch{&l.open, &l.sent} {
 		memory, err := s.o.memory().Map(maxBatchFrames * journal.FrameSize)
@@ -125,12 +126,14 @@ func (l *log) addData(data []byte) {
 
 // send writes the open batch if none is in flight.
 func (l *log) send() {
-	if l.inFlight || l.open.count == 0 {
-		return
-	}
 	b := l.open
-	if l.s.failed != nil {
-		l.end(b, l.s.failed)
+	switch {
+	case l.inFlight:
+		return
+	case l.s.failed != nil:
+		l.end(b, l.s.failed) // and of those that wait for room, which no Checkpoint will give
+		return
+	case b.count == 0:
 		return
 	}
 	l.open, l.sent = l.sent, b

@@ -72,14 +72,15 @@ func bring(d direct, s *layout.Superblock, all []Carried) error {
 // ReadSuperblock finds a valid copy; bad is the number of the other if it is damaged, else -1.
 func ReadSuperblock(r io.ReaderAt, size int64) (s layout.Superblock, bad int, err error) {
 	bad, found := -1, false
-	var damage error
+	var damage, unreadable error
 	for i, at := range layout.SuperblockCopies() {
 		b := make([]byte, layout.Unit)
 		if at+layout.Unit > size {
 			continue
 		}
 		if _, err := r.ReadAt(b, at); err != nil {
-			return s, -1, fmt.Errorf("read superblock: %w", err)
+			bad, unreadable = i, fmt.Errorf("read superblock: %w", err)
+			continue
 		}
 		var one layout.Superblock
 		switch err := one.Decode(b); {
@@ -91,10 +92,13 @@ func ReadSuperblock(r io.ReaderAt, size int64) (s layout.Superblock, bad int, er
 			s, found = one, true
 		}
 	}
-	if !found {
-		return s, -1, damage
+	switch {
+	case found:
+		return s, bad, nil
+	case unreadable != nil: // nobody knows what is there
+		return s, -1, unreadable
 	}
-	return s, bad, nil
+	return s, -1, damage
 }
 
 // Recover reads the state of a Device: the newest Checkpoint, and the Journal behind it. It writes nothing.
@@ -118,9 +122,7 @@ func Recover(r io.ReaderAt, s *layout.Superblock, boot uint64) (*Recovered, erro
 	if !doubts.powerLost { // what a Device has once taken is there
 		doubts.flushed = max(doubts.flushed, doubts.settled)
 	}
-	if err := doubts.settle(r, s, v); err != nil {
-		return nil, err
-	}
+	doubts.settle(r, s, v)
 	v.markLossy(boot, doubts.powerLost)
 	v.Table.Ready()
 	return v, nil
@@ -145,11 +147,13 @@ func (v *Recovered) markLossy(boot uint64, otherFrames bool) {
 // readCheckpoint takes the newer of the two that are valid.
 func (v *Recovered) readCheckpoint(r io.ReaderAt, s *layout.Superblock) error {
 	var newest [2]uint64
+	var unreadable error
 	found := false
 	for area := range 2 {
 		head := make([]byte, layout.Unit)
 		if _, err := r.ReadAt(head, s.CheckpointStart(area)); err != nil {
-			return fmt.Errorf("read checkpoint: %w", err)
+			unreadable = fmt.Errorf("read checkpoint: %w", err)
+			continue
 		}
 		generation, length, err := layout.CheckpointHead(head, s.Geometry, s.Salt)
 		if err != nil {
@@ -158,7 +162,8 @@ func (v *Recovered) readCheckpoint(r io.ReaderAt, s *layout.Superblock) error {
 		newest[area] = generation
 		whole := make([]byte, length)
 		if _, err := r.ReadAt(whole, s.CheckpointStart(area)); err != nil {
-			return fmt.Errorf("read checkpoint: %w", err)
+			unreadable = fmt.Errorf("read checkpoint: %w", err)
+			continue
 		}
 		var c layout.Checkpoint
 		if c.Decode(whole, s.Geometry, s.Salt) != nil {
@@ -168,7 +173,11 @@ func (v *Recovered) readCheckpoint(r io.ReaderAt, s *layout.Superblock) error {
 			v.Checkpoint, v.Area, found = c, area, true
 		}
 	}
-	if !found {
+	switch {
+	case found:
+	case unreadable != nil:
+		return unreadable
+	default:
 		return fmt.Errorf("%w: no valid checkpoint", ErrCorruptDevice)
 	}
 	v.Fallback = newest[1-v.Area] > v.Checkpoint.Generation
@@ -213,7 +222,12 @@ func (j *ring) place(number uint64) int64 {
 func (j *ring) unit(number uint64) ([]byte, error) {
 	if number < j.first || number >= j.end {
 		n := min(replayChunk/journal.FrameSize, j.s.Frames()-number%j.s.Frames())
-		if _, err := j.r.ReadAt(j.chunk[:n*journal.FrameSize], j.place(number)); err != nil {
+		_, err := j.r.ReadAt(j.chunk[:n*journal.FrameSize], j.place(number))
+		if err != nil { // it may be of a unit that nobody needs
+			n = 1
+			_, err = j.r.ReadAt(j.chunk[:journal.FrameSize], j.place(number))
+		}
+		if err != nil {
 			return nil, fmt.Errorf("read journal: %w", err)
 		}
 		j.first, j.end = number, number+n
@@ -328,7 +342,12 @@ type history struct {
 
 // before notes what Blocks held before a record changes them.
 func (d *doubts) before(r *journal.Record) {
-	if r.Type != journal.Write && r.Type != journal.WriteData {
+	switch r.Type {
+	case journal.Write, journal.WriteData:
+	case journal.Create, journal.Delete:
+		d.forget(r)
+		return
+	case journal.Clear, journal.SetRecord, journal.SetGeneration, journal.Note, journal.Sound:
 		return
 	}
 	x := d.extents[r.Extent]
@@ -353,6 +372,15 @@ func (d *doubts) before(r *journal.Record) {
 		}
 		x.blocks[i] = h
 	}
+}
+
+// forget drops what was noted of a Replica that ends: the next one with its handle is another.
+func (d *doubts) forget(r *journal.Record) {
+	old := d.table.Replica(r.Replica)
+	if old == nil || r.Type == journal.Create && old.Key == r.Key {
+		return
+	}
+	maps.DeleteFunc(d.extents, func(_ uint32, x *doubtful) bool { return x.replica == r.Replica })
 }
 
 // after notes what a record says of Blocks; carried is where the Journal has the next of those it carries.
@@ -384,7 +412,7 @@ func (d *doubts) after(r *journal.Record, frame uint64, carried func() (int64, u
 // settle looks at the doubtful Blocks. A Block that holds what a record says is that; one that the Journal carries is
 // what it carries, and is to be restored; one that holds something older is the older, unless the newer was durable;
 // one whose first write did not arrive is as never written. Anything else is damaged.
-func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) error {
+func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) {
 	data := make([]byte, layout.ExtentSize)
 	for _, number := range slices.Sorted(maps.Keys(d.extents)) {
 		x := d.extents[number]
@@ -392,18 +420,23 @@ func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) error
 		if owner != x.replica || logical != x.logical || !d.needsReading(x) {
 			continue
 		}
-		if _, err := r.ReadAt(data, s.ExtentStart(number)); err != nil {
-			return fmt.Errorf("read extent %d: %w", number, err)
-		}
+		_, err := r.ReadAt(data, s.ExtentStart(number))
 		blocks := d.table.Blocks(number)
 		for i, h := range x.blocks {
-			if h.isDoubtful(d.flushed) {
-				v.Verified++
-				d.settleBlock(place{number, i}, blocks, h, checksum.Whole(data[i*block:(i+1)*block]), v)
+			if !h.isDoubtful(d.flushed) {
+				continue
 			}
+			v.Verified++
+			b, at := data[i*block:(i+1)*block], place{number, i}
+			if err != nil {
+				if _, err := r.ReadAt(b, s.ExtentStart(number)+int64(i)*block); err != nil {
+					d.unreadable(at, blocks, h, v)
+					continue
+				}
+			}
+			d.settleBlock(at, blocks, h, checksum.Whole(b), v)
 		}
 	}
-	return nil
 }
 
 func (d *doubts) needsReading(x *doubtful) bool {
@@ -446,9 +479,25 @@ func (d *doubts) settleBlock(at place, blocks *layout.Blocks, h *history, whole 
 		return
 	}
 	// Reads must fail, and a Rebuild must see that the Block differs from a good one: no content has this checksum here.
+	d.damaged(at, v)
+	blocks.Set(at.block, ^uint32(whole))
+}
+
+// unreadable settles a Block whose place cannot be read. What the Journal carries last is written there again; else the
+// newest record stands, and reads fail until it is written.
+func (d *doubts) unreadable(at place, blocks *layout.Blocks, h *history, v *Recovered) {
+	last := len(h.crcs) - 1
+	blocks.Set(at.block, h.crcs[last])
+	if h.data[last] == 0 {
+		d.damaged(at, v)
+		return
+	}
+	v.Carried = append(v.Carried, Carried{Extent: at.extent, Block: at.block, Journal: h.data[last]})
+}
+
+func (d *doubts) damaged(at place, v *Recovered) {
 	replica, logical := d.table.Owner(at.extent)
 	v.Damaged = append(v.Damaged, Damaged{replica, int64(logical)*layout.ExtentSize + int64(at.block)*block})
-	blocks.Set(at.block, ^uint32(whole))
 }
 
 // matches reports whether the place holds what the n-th record says; of what the Journal carries all 64 bits are known.
