@@ -11,8 +11,9 @@
 // numbers a whole lap further, and a frame of an earlier lap or life of the Device is never taken. "flushed" is the
 // highest frame known to be on the medium, with all data it speaks of, when this one was written: what it says needs no
 // doubt after a crash. "settled" is by how much the highest frame is less than this one whose data the Device has
-// taken, 0 if that is not known: what it says needs no doubt if only the process ended. "boot" names the run of the machine: the same one after a crash means that only the process ended,
-// and that nothing which was completed can be missing.
+// taken, 0 if that is not known: what it says needs no doubt if only the process ended. "boot" names the run of the
+// machine: the same one after a crash means that only the process ended, and that nothing which was completed can be
+// missing.
 //
 // # Records
 //
