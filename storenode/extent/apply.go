@@ -76,7 +76,6 @@ func (t *Table) take(x, h, logical uint32) {
 	if other := t.Find(h, logical); other != None {
 		t.release(other)
 	}
-	t.epochs[x] = 0
 	t.assign(x, h, logical)
 }
 

@@ -224,6 +224,7 @@ func (t *Table) Left(x uint32) {
 // assign gives an Extent nobody has to a Replica's place that has none.
 func (t *Table) assign(x, h, logical uint32) {
 	r := t.replicas[h]
+	t.epochs[x] = 0 // not that of whoever had it before
 	page := r.pages[logical/pageExtents]
 	if page == nil {
 		page = new(mapPage)

@@ -91,7 +91,8 @@ func (c *checker) extents() error {
 			continue
 		}
 		if _, err := c.file.ReadAt(data, c.super.ExtentStart(x)); err != nil {
-			return fmt.Errorf("read extent %d: %w", x, err)
+			c.breach("extent %d of %s cannot be read: %v", x, r.Key, err)
+			continue
 		}
 		for _, b := range carried[x] {
 			if _, err := c.file.ReadAt(data[b.Block*ident.BlockSize:(b.Block+1)*ident.BlockSize], b.Journal); err != nil {

@@ -37,8 +37,15 @@ var signatures = []struct {
 	{510, "\x55\xaa", "a partition table or boot sector"},
 }
 
-// Probe looks at a Device of size bytes. For Ours s is filled, for Foreign and Corrupt what says why.
+// Probe looks at a Device of size bytes. For Ours s is filled, for Foreign and Corrupt what says why. A Device that is
+// Ours may have parts that cannot be read; of any other nothing is said then but the error.
 func Probe(r io.ReaderAt, size int64, s *Superblock) (content Content, what string, err error) {
+	copied := make([]byte, Unit)
+	for _, at := range SuperblockCopies() {
+		if _, err := r.ReadAt(copied, at); err == nil && s.Decode(copied) == nil {
+			return Ours, "", nil
+		}
+	}
 	head, tail := make([]byte, min(probed, size)), make([]byte, min(probed, size))
 	if _, err := r.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return 0, "", fmt.Errorf("read start of device: %w", err)
@@ -51,11 +58,7 @@ func Probe(r io.ReaderAt, size int64, s *Superblock) (content Content, what stri
 		if int64(len(head)) < at+Unit {
 			continue
 		}
-		problem := s.Decode(head[at : at+Unit])
-		if problem == nil {
-			return Ours, "", nil
-		}
-		if !errors.Is(problem, ErrNotOurs) {
+		if problem := s.Decode(head[at : at+Unit]); problem != nil && !errors.Is(problem, ErrNotOurs) {
 			damage = problem.Error()
 		}
 	}

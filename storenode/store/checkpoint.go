@@ -190,6 +190,7 @@ func (c *checkpointer) step() {
 		c.previous, c.frame = c.frame, c.next
 		c.s.journal.keep = c.previous
 		c.s.table.ReleaseHandles()
+		c.s.forgetCleared()
 		c.end(nil)
 		c.s.journal.resume()
 	case idle, draining, placingData, slots:

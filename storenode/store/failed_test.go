@@ -197,3 +197,30 @@ func TestAFlushBehindOneThatFailedFails(t *testing.T) {
 		t.Errorf("%d ended, with %v and %v", done.count, first.Err, second.Err)
 	}
 }
+
+// TestAFlushBesideOneThatFailedFails, as the other one may have told of what was wrong with this one.
+func TestAFlushBesideOneThatFailedFails(t *testing.T) {
+	r := newRig(t, 64<<20)
+	h := r.create(t, 0, 4<<20)
+	device := &holding{Device: r.device}
+	var err error
+	if r.s, err = store.Open(device, r.options()); err != nil {
+		t.Fatal(err)
+	}
+	r.mustWrite(t, h, 0, fill(block, 1))
+	device.flushes = true
+	r.s.Checkpoint(func(error) {})
+	r.drive()
+	if device.held == nil {
+		t.Fatal("the checkpoint does not flush")
+	}
+	done := &told{}
+	flush := store.IO{Op: store.OpFlush, Replica: h, Done: done}
+	r.s.Submit(&flush)
+	r.kick()
+	device.fail()
+	r.drive()
+	if done.count != 1 || flush.Err == nil {
+		t.Errorf("ended %d times, with %v", done.count, flush.Err)
+	}
+}

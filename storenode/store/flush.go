@@ -54,14 +54,16 @@ func (f *flusher) send() {
 // Complete implements engine.Completer.
 func (f *flusher) Complete(r *engine.Request) {
 	f.inFlight = false
-	if r.Err == nil {
-		f.s.journal.flushed = max(f.s.journal.flushed, f.settled)
-		f.toDiscard = append(f.toDiscard, f.leaving...)
-	} else {
+	if r.Err != nil {
 		f.s.fail(r.Err) // what was thought to be on its way to the medium may be nowhere
 	}
+	if f.s.failed == nil { // another flush may have failed meanwhile, and taken what was wrong with this one
+		f.s.journal.flushed = max(f.s.journal.flushed, f.settled)
+		f.toDiscard = append(f.toDiscard, f.leaving...)
+		f.s.forgetCleared()
+	}
 	f.leaving = f.leaving[:0]
-	f.end(f.waiting.take(), r.Err)
+	f.end(f.waiting.take(), f.s.failed)
 }
 
 // end is the end of a flush for those who shared it.

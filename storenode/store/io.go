@@ -199,7 +199,8 @@ func (s *Store) writePiece(io *IO, logical uint32, first, blocks int) bool {
 		}
 	}
 	from, to := writtenRange(s.table.Blocks(x), first, first+blocks)
-	replaces := from < to
+	// In place of a Block that a loss of power may bring back, data must not be before the record that it is gone.
+	replaces := from < to || s.isCleared(x)
 	carried := replaces && s.carries(blocks)
 	if carried && !s.journal.hasRoomFor(journal.WriteSize(blocks), blocks) {
 		return false
@@ -268,7 +269,30 @@ func (s *Store) clearPiece(io *IO, logical uint32, first, blocks int) bool {
 	}
 	p.record = journal.AppendExtent(p.room[:0], &r)
 	s.journal.add(p)
+	s.cleared[x] = p.frame
 	return true
+}
+
+// isCleared reports whether Blocks of an Extent were cleared and that may be lost with power.
+func (s *Store) isCleared(x uint32) bool {
+	if len(s.cleared) == 0 {
+		return false
+	}
+	frame, ok := s.cleared[x]
+	return ok && !s.isDurable(frame)
+}
+
+func (s *Store) isDurable(frame uint64) bool {
+	return frame <= s.journal.flushed || frame < s.checkpoint.frame
+}
+
+// forgetCleared drops what is durable by now.
+func (s *Store) forgetCleared() {
+	for x, frame := range s.cleared {
+		if s.isDurable(frame) {
+			delete(s.cleared, x)
+		}
+	}
 }
 
 // note records a discard or zeroes as a whole, for the Replica's tail; false when the batch has no room.

@@ -20,11 +20,11 @@ func (r *rig) reopen(t *testing.T, boot uint64) {
 	}
 }
 
-func (r *rig) handle(t *testing.T, n int) store.Handle {
+func (r *rig) handle(t *testing.T) store.Handle {
 	t.Helper()
-	h, ok := r.s.Lookup(key(n))
+	h, ok := r.s.Lookup(key(0))
 	if !ok {
-		t.Fatalf("replica %d is gone", n)
+		t.Fatal("the replica is gone")
 	}
 	return h
 }
@@ -45,11 +45,11 @@ func TestFramesBehindAGapAreNeverReplayed(t *testing.T) {
 		}
 		r.device = r.device.Crash(chance, nil)
 		r.reopen(t, 1)
-		h = r.handle(t, 0)
+		h = r.handle(t)
 		r.writeAll(t, h, before*mib, after, chance.IntN(4)) // a few frames
 		r.device = r.device.Kill(chance, nil)
 		r.reopen(t, 1)
-		h = r.handle(t, 0)
+		h = r.handle(t)
 		for i := range int64(after) {
 			got, err := r.read(h, (before+i)*mib, block)
 			if err != nil || !bytes.Equal(got, fill(block, uint64(2+i))) {
@@ -156,7 +156,7 @@ func TestADeviceIsOpenedThoughSomeOfItCannotBeRead(t *testing.T) {
 			if r.s, err = store.Open(bad, r.options()); err != nil {
 				t.Fatal(err)
 			}
-			h = r.handle(t, 0)
+			h = r.handle(t)
 			got, err := r.read(h, kept, block)
 			if err != nil || !bytes.Equal(got, fill(block, 3)) {
 				t.Errorf("the carried block: %v", err)
@@ -191,5 +191,36 @@ func (e empty) ReadAt(b []byte, offset int64) (int, error) {
 		return 0, errors.New("unrecovered read error")
 	}
 	clear(b)
+	return len(b), nil
+}
+
+// TestWhatIsOursIsKnownThoughSomeOfItCannotBeRead, also of what is only looked at to know foreign data.
+func TestWhatIsOursIsKnownThoughSomeOfItCannotBeRead(t *testing.T) {
+	const size = 64 << 20
+	r := newRig(t, size)
+	copies := layout.SuperblockCopies()
+	for _, at := range []int64{copies[0], copies[1], 100 * block, size - block} {
+		var super layout.Superblock
+		content, what, err := layout.Probe(damaged{r.device, at}, size, &super)
+		if content != layout.Ours || err != nil {
+			t.Errorf("%d cannot be read: content %d %s, %v", at, content, what, err)
+		}
+		if content, _, err := layout.Probe(damaged{mem.New(mem.Options{Size: size}), at}, size, &super); err == nil {
+			t.Errorf("an empty device that cannot be read at %d: content %d", at, content)
+		}
+	}
+}
+
+// damaged cannot read a unit.
+type damaged struct {
+	*mem.Device
+	at int64
+}
+
+func (d damaged) ReadAt(b []byte, offset int64) (int, error) {
+	if offset <= d.at && d.at < offset+int64(len(b)) {
+		return 0, errors.New("unrecovered read error")
+	}
+	d.Peek(b, offset)
 	return len(b), nil
 }

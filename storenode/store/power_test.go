@@ -1,9 +1,11 @@
 package store_test
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"testing"
 
+	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/store"
 )
 
@@ -98,4 +100,54 @@ func TestEachReplicaIsLossyUntilItIsSound(t *testing.T) {
 	r.device = r.device.Crash(chance, nil)
 	reopen(3)
 	expect(true, true, "power was lost again")
+}
+
+// TestWhatIsWrittenWhereSomethingWasClearedIsOldOrNewAfterALossOfPower: the record that it was cleared may be lost, and
+// what was flushed before must not be gone then.
+func TestWhatIsWrittenWhereSomethingWasClearedIsOldOrNewAfterALossOfPower(t *testing.T) {
+	for seed := range uint64(200) {
+		chance := rand.New(rand.NewPCG(seed, 31))
+		r := newRig(t, 64<<20)
+		h := r.create(t, 0, 4<<20)
+		r.mustWrite(t, h, 0, fill(8*block, 1))
+		if err := r.do(&store.IO{Op: store.OpFlush, Replica: h}); err != nil {
+			t.Fatal(err)
+		}
+		op := []store.Op{store.OpDiscard, store.OpWriteZeroes}[chance.IntN(2)]
+		if err := r.do(&store.IO{Op: op, Replica: h, Offset: block, Length: 2 * block, Epoch: 1}); err != nil {
+			t.Fatal(err)
+		}
+		r.mustWrite(t, h, block, fill(block, 100))
+		r.device = r.device.Crash(chance, nil)
+		r.reopen(t, 1)
+		got, err := r.read(r.handle(t), block, block)
+		old, young := fill(8*block, 1)[block:2*block], fill(block, 100)
+		if err != nil || !bytes.Equal(got, old) && !bytes.Equal(got, young) && !bytes.Equal(got, make([]byte, block)) {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+// TestAnExtentForgetsTheEpochOfWhoHadIt: a Rebuild compares it with that of other Replicas.
+func TestAnExtentForgetsTheEpochOfWhoHadIt(t *testing.T) {
+	r := newRig(t, 64<<20)
+	write := func(h store.Handle, epoch ident.Epoch) {
+		b := pool.Get(block)
+		defer b.Release()
+		if err := r.do(&store.IO{Op: store.OpWrite, Replica: h, Length: block, Buf: b, Epoch: epoch}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, epoch := range []ident.Epoch{9, 2} {
+		h := r.create(t, i, 4<<20)
+		write(h, epoch)
+		r.s.Extents(h, 0, func(x store.ExtentInfo) bool {
+			if x.Epoch != epoch {
+				t.Errorf("an extent written in epoch %d is of epoch %d", epoch, x.Epoch)
+			}
+			return true
+		})
+		r.s.DeleteReplica(key(i), func(error) {})
+		r.drive()
+	}
 }

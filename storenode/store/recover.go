@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/shale-storage/shale/storenode/checksum"
@@ -21,7 +22,7 @@ const replayChunk = 256 << 10
 type Recovered struct {
 	Table      *extent.Table
 	Checkpoint layout.Checkpoint
-	// Area of the Checkpoint; Fallback says that the other, newer one was damaged.
+	// Area of the Checkpoint; Fallback says that the other was damaged, and may be newer.
 	Area     int
 	Fallback bool
 	// PowerLost says that the machine was reset since the Device was in service, so that what was not flushed may be lost.
@@ -152,7 +153,7 @@ func (v *Recovered) readCheckpoint(r io.ReaderAt, s *layout.Superblock) error {
 	for area := range 2 {
 		head := make([]byte, layout.Unit)
 		if _, err := r.ReadAt(head, s.CheckpointStart(area)); err != nil {
-			unreadable = fmt.Errorf("read checkpoint: %w", err)
+			unreadable, newest[area] = fmt.Errorf("read checkpoint: %w", err), math.MaxUint64
 			continue
 		}
 		generation, length, err := layout.CheckpointHead(head, s.Geometry, s.Salt)

@@ -50,6 +50,9 @@ type Store struct {
 	era      int
 	piecesOf [2]int
 
+	// cleared has the frame of the last record that cleared Blocks of an Extent, as long as that may be lost with power.
+	cleared map[uint32]uint64
+
 	discards  int
 	powerLost bool
 	// damaged and lossy as recovery found them.
@@ -152,7 +155,7 @@ func Open(device engine.Device, o Options) (*Store, error) {
 func newStore(device engine.Device, o Options, super layout.Superblock, r *Recovered) (*Store, error) {
 	s := &Store{
 		device: device, o: o, super: super, table: r.Table, powerLost: r.PowerLost, damaged: r.Damaged,
-		lossy: r.Lossy,
+		lossy: r.Lossy, cleared: map[uint32]uint64{},
 	}
 	if err := s.journal.init(s, r); err != nil {
 		return nil, err

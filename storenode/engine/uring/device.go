@@ -164,6 +164,9 @@ func (d *Device) reap() {
 		}
 		d.owner.Enter()
 		stop := d.deliver()
+		if d.closing { // its Owner may have nothing to do with it any more
+			d.Kick()
+		}
 		d.owner.Leave()
 		if stop {
 			return
