@@ -30,6 +30,8 @@ func newInitiator(p *process) *cobra.Command {
 	c := &cobra.Command{
 		Use: "initiator", Short: "Own the block devices of attached Volumes", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			// It says itself what it then lacks.
+			_ = becomeFlusher(p.log)
 			if f.restart {
 				program, err := os.Executable()
 				if err != nil {
