@@ -71,9 +71,11 @@ type Initiator struct {
 	options Options
 	holding *holding
 
-	// mu guards table; an entry's other fields belong to the call that has it busy.
+	// mu guards table and lives; an entry's other fields belong to the call that has it busy.
 	mu    sync.Mutex
 	table map[string]*entry
+	// lives that volumes were adopted in, which may be higher than that of this process.
+	lives map[string]uint32
 }
 
 // entry is a Volume that is attached, or being attached or detached.
@@ -98,7 +100,9 @@ func New(o Options) (*Initiator, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	return &Initiator{options: o, holding: newHolding(o.Holder, o.Log), table: map[string]*entry{}}, nil
+	return &Initiator{
+		options: o, holding: newHolding(o.Holder, o.Log), table: map[string]*entry{}, lives: map[string]uint32{},
+	}, nil
 }
 
 // CleanUp ends what an earlier process left in the kernel. What cannot be ended is logged: it hinders nobody else.
@@ -163,7 +167,8 @@ func (i *Initiator) start(ctx context.Context, e *entry, r api.AttachRequest) (a
 	if err != nil {
 		return api.Attachment{}, err
 	}
-	volume, err := i.options.Open(ctx, openAs(r, i.options.Life))
+	life := i.lifeOf(r.Volume)
+	volume, err := i.options.Open(ctx, openAs(r, life))
 	if err != nil {
 		return api.Attachment{}, fmt.Errorf("open volume: %w", err)
 	}
@@ -176,7 +181,7 @@ func (i *Initiator) start(ctx context.Context, e *entry, r api.AttachRequest) (a
 	if err != nil {
 		return api.Attachment{}, errors.Join(fmt.Errorf("make %s device: %w", frontend.Name(), err), volume.Close())
 	}
-	e.request, e.volume, e.frontend, e.life = r, volume, frontend, i.options.Life
+	e.request, e.volume, e.frontend, e.life = r, volume, frontend, life
 	attached := e.attachment(device)
 	i.setAttached(e, attached)
 	i.options.Log.Info("Attached", "volume", r.Volume, "generation", r.Generation, "device", device.Path)

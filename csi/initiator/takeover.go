@@ -119,19 +119,10 @@ func (i *Initiator) frontend(name string) attach.Frontend {
 func (i *Initiator) resume(ctx context.Context, e *entry) {
 	name := e.request.Volume
 	defer i.release(name, e)
-	tries := 0
-	err := wait.PollUntilContextCancel(ctx, resumePause, true, func(ctx context.Context) (bool, error) {
-		tries++
-		err := i.tryResume(ctx, e)
-		if err == nil || isFinal(err) {
-			return true, err
-		}
-		// Told ever more seldom: at tries 1, 2, 4, 8 and so on.
-		if tries&(tries-1) == 0 {
-			i.options.Log.Warn("Cannot resume device yet", "volume", name, "tries", tries, "cause", err)
-		}
-		return false, nil
-	})
+	err := i.beginLife(e)
+	if err == nil {
+		err = i.keepTrying(ctx, e)
+	}
 	switch {
 	case err == nil:
 		i.options.Log.Info("Resumed", "volume", name, "generation", e.request.Generation, "life", e.life,
@@ -144,6 +135,23 @@ func (i *Initiator) resume(ctx context.Context, e *entry) {
 	}
 }
 
+// keepTrying calls tryResume until it succeeds or cannot any more.
+func (i *Initiator) keepTrying(ctx context.Context, e *entry) error {
+	tries := 0
+	return wait.PollUntilContextCancel(ctx, resumePause, true, func(ctx context.Context) (bool, error) {
+		tries++
+		err := i.tryResume(ctx, e)
+		if err == nil || isFinal(err) {
+			return true, err
+		}
+		// Told ever more seldom: at tries 1, 2, 4, 8 and so on.
+		if tries&(tries-1) == 0 {
+			i.options.Log.Warn("Cannot resume device yet", "volume", e.request.Volume, "tries", tries, "cause", err)
+		}
+		return false, nil
+	})
+}
+
 // isFinal says that trying again is useless.
 func isFinal(err error) bool {
 	code := api.CodeOf(err)
@@ -151,15 +159,33 @@ func isFinal(err error) bool {
 		errors.Is(err, errEnded)
 }
 
-// tryResume begins a new life. The holder knows of it before the storenodes do, so that no later process begins the
-// same one: only a life that is higher than all before fences what those have left on its way.
-func (i *Initiator) tryResume(ctx context.Context, e *entry) error {
-	ctx, cancel := context.WithTimeout(ctx, resumeTimeout)
-	defer cancel()
+// beginLife gives e a life that is higher than those of all processes before: only that fences what they have left on
+// its way. One is enough for all tries to resume e, since none but the last sends anything that could come too late;
+// more would run ahead of the clock, and so of the next process.
+func (i *Initiator) beginLife(e *entry) error {
 	if e.life == v1alpha1.AttachGenerationStep-1 {
 		return errWornOut
 	}
 	e.life = max(e.life+1, i.options.Life)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.lives[e.request.Volume] = e.life
+	return nil
+}
+
+// lifeOf is the life in which the volume is opened anew: if one of this process is higher than its own the storenodes
+// refuse all below.
+func (i *Initiator) lifeOf(volume string) uint32 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return max(i.options.Life, i.lives[volume])
+}
+
+// tryResume opens the Volume in e's life. The holder knows of it before the storenodes do, so that no later process
+// begins the same one.
+func (i *Initiator) tryResume(ctx context.Context, e *entry) error {
+	ctx, cancel := context.WithTimeout(ctx, resumeTimeout)
+	defer cancel()
 	if err := i.hold(ctx, e, e.adopted); err != nil {
 		return fmt.Errorf("hold life %d: %w", e.life, err)
 	}

@@ -100,6 +100,44 @@ func TestEachLifeOpensTheVolumeWithAHigherGenerationOfTheSameAttachment(t *testi
 	}
 }
 
+func TestADeviceThatWasTakenOverCanBeDetachedAndAttachedAnew(t *testing.T) {
+	socket := newHolder(t)
+	first := newLife(t, socket, 100)
+	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatal(err)
+	}
+	first.die()
+	// The clock has not gone on: the life of the attachment is higher than that of the process.
+	next := newLife(t, socket, 100)
+	var seen uint64
+	open, failures := next.Initiator.options.Open, 3
+	next.Initiator.options.Open = func(ctx context.Context, r api.AttachRequest) (Volume, error) {
+		if r.Generation < seen {
+			return nil, api.Errorf(api.CodeFenced, "%d was seen", seen)
+		}
+		seen = r.Generation
+		if failures--; failures >= 0 {
+			return nil, api.Errorf(api.CodeUnreachable, "not all shards answer")
+		}
+		return open(ctx, r)
+	}
+	next.resume(t.Context(), next.adopted[0])
+	if seen != step+101 || next.frontend.resumed != 1 {
+		t.Errorf("opened with %d after 3 failures, want %d; resumed %d times", seen, step+101, next.frontend.resumed)
+	}
+	if err := next.Detach(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := next.Attach(t.Context(), request("a", step)); err != nil {
+		t.Errorf("attach with the same generation: %v", err)
+	}
+	// Other volumes have nothing to do with that.
+	seen = 0
+	if _, err := next.Attach(t.Context(), request("b", step)); err != nil || seen != step+100 {
+		t.Errorf("another volume: %v, opened with %d, want %d", err, seen, step+100)
+	}
+}
+
 func TestReadersKeepTheGenerationThatTheyShare(t *testing.T) {
 	socket := newHolder(t)
 	first := newLife(t, socket, 100)
