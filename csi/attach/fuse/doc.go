@@ -35,5 +35,8 @@
 // that is being read or answered at that moment survives if the memory of that call is there, so landing buffers are
 // populated before use, and answers are made of memory that was written to.
 //
+// A read that fails for a reason that we do not know is told in the log, and reading goes on: an Export without a
+// reader would be a device that hangs.
+//
 // Close unmounts, waits for what is in flight and for the readers.
 package fuse

@@ -39,6 +39,8 @@ const (
 
 	// bufferRetry is how long a reader waits for memory before it asks again.
 	bufferRetry = time.Millisecond
+	// readPause is how long a reader waits after a read that failed for no known reason.
+	readPause = 10 * time.Millisecond
 	// closePoll is how often Close looks whether all requests are answered.
 	closePoll = 5 * time.Millisecond
 

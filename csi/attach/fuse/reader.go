@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"runtime"
@@ -21,6 +22,8 @@ type reader struct {
 	head    [headSize]byte
 	landing attach.Buffer
 	iov     [2]unix.Iovec
+	// failures are the reads that failed for no known reason.
+	failures uint
 	// out is where short answers are made.
 	out [outHeaderSize + entryOutSize]byte
 }
@@ -68,7 +71,7 @@ func (r *reader) take(wait bool) (more, got bool) {
 	n, errno := r.read(fd)
 	if errno != 0 {
 		r.export.push(s)
-		return retry(errno), false
+		return r.goesOn(errno), false
 	}
 	m, err := decode(&r.head, r.landing.Bytes()[:maxIO], n)
 	if err != nil {
@@ -97,9 +100,24 @@ func (r *reader) land() bool {
 // hasEnded reports whether Close was called.
 func (e *Export) hasEnded() bool { return e.ctx.Err() != nil }
 
-// retry says whether reading goes on after errno: the kernel may take a request back while it is read (ENOENT).
-func retry(errno unix.Errno) bool {
-	return errors.Is(errno, unix.EINTR) || errors.Is(errno, unix.EAGAIN) || errors.Is(errno, unix.ENOENT)
+// goesOn says whether reading does after errno. Only the end of the file system ends it: without a reader its I/O would
+// wait for ever. Some failures (EFAULT, ENOMEM) cost the one request that the kernel then ends by itself.
+func (r *reader) goesOn(errno unix.Errno) bool {
+	switch {
+	case r.export.hasEnded(), errors.Is(errno, unix.ENODEV), errors.Is(errno, unix.ECONNABORTED):
+		return false
+	case errors.Is(errno, unix.EINTR), errors.Is(errno, unix.EAGAIN), errors.Is(errno, unix.ENOENT):
+		// The kernel may take a request back while it is read (ENOENT).
+		return true
+	}
+	// Told ever more seldom: at failures 1, 2, 4, 8 and so on.
+	if r.failures++; r.failures&(r.failures-1) == 0 {
+		r.export.log.Error("Cannot read FUSE request", "failures", r.failures, "cause", errno)
+	}
+	pause, cancel := context.WithTimeout(r.export.ctx, readPause)
+	defer cancel()
+	<-pause.Done()
+	return true
 }
 
 // read is one readv of a request.
