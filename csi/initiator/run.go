@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"github.com/shale-storage/shale/csi/attach/holder"
 	"github.com/shale-storage/shale/csi/initiator/api"
 )
 
@@ -41,6 +42,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	adopted, err := i.takeOver(ctx)
+	if err == nil {
+		// What was not taken over because there was no time must not be cleaned up.
+		err = ctx.Err()
+	}
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -84,6 +89,8 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 	if c, err := dialer.DialContext(ctx, "unix", path); err == nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("listen on %s: another initiator is running", path)
+	} else if !holder.NobodyListens(err) {
+		return nil, fmt.Errorf("look for another initiator: %w", err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove old socket: %w", err)

@@ -2,7 +2,9 @@ package initiator
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -205,6 +207,48 @@ func TestADeviceThatIsGoneIsDropped(t *testing.T) {
 			t.Errorf("the holder still has %v (%v)", left, err)
 		}
 		next.die()
+	}
+}
+
+func TestAStartThatIsCancelledCleansNothingUp(t *testing.T) {
+	holders := newHolder(t)
+	first := newLife(t, holders, 1)
+	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatal(err)
+	}
+	first.die()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	x := newFixture(t)
+	o := x.options()
+	o.Socket, o.Holder, o.Life = filepath.Join(t.TempDir(), "s"), holders, 2
+	if err := Run(ctx, o); !errors.Is(err, context.Canceled) || x.frontend.cleanedUp != 0 {
+		t.Errorf("ended with %v, cleaned up %d times", err, x.frontend.cleanedUp)
+	}
+	i, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if adopted, err := i.takeOver(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("took over %d devices, %v", len(adopted), err)
+	}
+}
+
+func TestAStartThatIsCancelledLeavesTheSocketOfALiveProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	live, err := listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = live.Close() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if l, err := listen(ctx, path); err == nil {
+		_ = l.Close()
+		t.Error("it listens")
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the socket: %v", err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrAway says that no holder listens at the socket, so none keeps anything.
@@ -31,8 +33,11 @@ type Client struct {
 // Dial connects. The holder takes up the connection, and answers the first call, when its former client has gone.
 func Dial(ctx context.Context, path string) (*Client, error) {
 	raw, err := (&net.Dialer{}).DialContext(ctx, network, path)
-	if err != nil {
+	if NobodyListens(err) {
 		return nil, fmt.Errorf("connect to %s: %w: %w", path, ErrAway, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", path, err)
 	}
 	conn, ok := raw.(*net.UnixConn)
 	if !ok {
@@ -41,6 +46,12 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	c := &Client{conn: conn, answers: make(chan *message), closed: make(chan struct{}), quit: make(chan struct{})}
 	go c.read()
 	return c, nil
+}
+
+// NobodyListens says of the error of a connect to a unix socket that there is no process behind it. Any other one, such
+// as the end of its context, says nothing of that.
+func NobodyListens(err error) bool {
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)
 }
 
 // read hands answers to the call that waits for them.

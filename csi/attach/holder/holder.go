@@ -29,6 +29,8 @@ func Listen(ctx context.Context, path string) (*net.UnixListener, error) {
 	if c, err := (&net.Dialer{}).DialContext(ctx, network, path); err == nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("listen on %s: another holder is running", path)
+	} else if !NobodyListens(err) {
+		return nil, fmt.Errorf("look for another holder: %w", err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove old socket: %w", err)

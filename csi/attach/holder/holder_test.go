@@ -197,6 +197,33 @@ func TestAHolderThatIsAwayIsTold(t *testing.T) {
 	if _, err := Dial(t.Context(), filepath.Join(t.TempDir(), "s")); !errors.Is(err, ErrAway) {
 		t.Errorf("got %v, want %v", err, ErrAway)
 	}
+	// A socket that a dead one has left.
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Dial(t.Context(), path); !errors.Is(err, ErrAway) {
+		t.Errorf("dead: got %v, want %v", err, ErrAway)
+	}
+}
+
+func TestWhoDoesNotFindOutDoesNotSayThatNobodyIsThere(t *testing.T) {
+	path := serve(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Dial(ctx, path); errors.Is(err, ErrAway) || !errors.Is(err, context.Canceled) {
+		t.Errorf("dial: got %v, want %v", err, context.Canceled)
+	}
+	if l, err := Listen(ctx, path); err == nil {
+		_ = l.Close()
+		t.Error("listen: it took the socket of a live holder")
+	}
+	list(t, dial(t, path))
 }
 
 func TestASecondHolderDoesNotTakeTheSocket(t *testing.T) {
