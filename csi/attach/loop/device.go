@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,6 +21,10 @@ const (
 	loopMajor = 7
 	// claimAttempts bounds how often another process may take the free device that we were told of.
 	claimAttempts = 32
+	// maxRequest bounds a request of the device, in KiB, so that FUSE sends it as one. FUSE takes 256 pages (1 MiB) and
+	// cuts there, in the middle of a block if the memory does not begin with a page; a request has at most 128 segments,
+	// each of which may touch one page more than its size tells.
+	maxRequest = 512
 )
 
 // errUnbound says that a loop device has no backing file.
@@ -31,7 +36,7 @@ type device int
 func (d device) path() string { return "/dev/loop" + strconv.Itoa(int(d)) }
 
 // bind makes a loop device of the file at path, under the given name.
-func bind(path, name string, readOnly bool) (device, error) {
+func bind(log *slog.Logger, path, name string, readOnly bool) (device, error) {
 	flags, loopFlags := unix.O_RDWR, uint32(unix.LO_FLAGS_DIRECT_IO)
 	if readOnly {
 		flags, loopFlags = unix.O_RDONLY, loopFlags|unix.LO_FLAGS_READ_ONLY
@@ -55,6 +60,10 @@ func bind(path, name string, readOnly bool) (device, error) {
 			return 0, fmt.Errorf("find a free loop device: %w", err)
 		}
 		d := device(number)
+		// Set before the bind, which leaves it as it is.
+		if err := d.limit(); err != nil {
+			log.Warn("Direct I/O from memory that does not begin with a page may fail", "device", d.path(), "cause", err)
+		}
 		if err := d.configure(&config); !errors.Is(err, unix.EBUSY) {
 			return d, err
 		}
@@ -77,6 +86,21 @@ func (d device) configure(config *unix.LoopConfig) error {
 	}
 	return nil
 }
+
+// limit sets maxRequest, unless that was done before: a change waits for all I/O of the device, which another call may
+// have bound meanwhile. It outlasts the bind.
+func (d device) limit() error {
+	text, err := os.ReadFile(d.limitPath())
+	if err != nil {
+		return err
+	}
+	if now, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && now <= maxRequest {
+		return nil
+	}
+	return os.WriteFile(d.limitPath(), []byte(strconv.Itoa(maxRequest)), 0)
+}
+
+func (d device) limitPath() string { return fmt.Sprintf("/sys/block/loop%d/queue/max_sectors_kb", d) }
 
 // makeNode makes the device node that a container's /dev, being a copy of an earlier moment, may lack.
 func (d device) makeNode() error {

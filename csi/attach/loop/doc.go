@@ -3,7 +3,9 @@
 //	/dev/loopN ─ loop driver ─ direct I/O ─ FUSE file ─ package fuse ─ attach.Backend
 //
 // Reads and writes become READ and WRITE; flush (and FUA, which the block layer turns into write and flush) becomes
-// FSYNC; discard and write-zeroes become FALLOCATE. Blocks are 4 KiB, logical and physical.
+// FSYNC; discard and write-zeroes become FALLOCATE. Blocks are 4 KiB, logical and physical. A request of the
+// device is at most 512 KiB, so that FUSE never has to cut it (maxRequest); an adopted device keeps the limit it was
+// made with, because a change would wait for I/O that waits for us.
 //
 // # Whose loop devices
 //

@@ -143,7 +143,7 @@ func (f *Frontend) Attach(_ context.Context, spec attach.Spec) (attach.Device, e
 	}
 	a.export = export
 	//nolint:contextcheck // what it made must end whatever becomes of the caller
-	if err := a.bind(spec.ReadOnly); err != nil {
+	if err := a.bind(f.options.Log, spec.ReadOnly); err != nil {
 		return attach.Device{}, errors.Join(err, export.Close(context.Background()), os.Remove(a.dir))
 	}
 	f.put(spec.Volume, a)
@@ -156,8 +156,8 @@ func (f *Frontend) Attach(_ context.Context, spec attach.Spec) (attach.Device, e
 
 // bind makes the loop device. The mount point has done its duty then: the device holds the file, and a name would only
 // be in the way of a successor in another mount namespace.
-func (a *attachment) bind(readOnly bool) error {
-	d, err := bind(a.export.Path(), a.name, readOnly)
+func (a *attachment) bind(log *slog.Logger, readOnly bool) error {
+	d, err := bind(log, a.export.Path(), a.name, readOnly)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -116,6 +117,44 @@ func TestBytesReachTheBackendAndComeBack(t *testing.T) {
 			t.Errorf("%d bytes read are not those written", size)
 		}
 		_ = unix.Munmap(block)
+	}
+}
+
+func TestLargeIOFromTheMiddleOfAPageReachesTheBackend(t *testing.T) {
+	f := newFrontend(t)
+	m, d := attachMemory(t, f, "unaligned")
+	if text, err := os.ReadFile(f.get("unaligned").device.limitPath()); err != nil || string(text) != "512\n" {
+		t.Errorf("requests go up to %q KiB (%v), want %d", text, err, maxRequest)
+	}
+	fd := openDirect(t, d.Path)
+	// A huge page is one segment; without one the kernel's own limit of segments hides the fault.
+	const huge, size = 2 << 20, 1 << 20
+	pages, err := unix.Mmap(-1, 0, 2*huge, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(pages) }()
+	if err := unix.Madvise(pages, unix.MADV_HUGEPAGE); err != nil {
+		t.Logf("no huge pages: %v", err)
+	}
+	first := huge - int(uintptr(unsafe.Pointer(&pages[0]))%huge)
+	if _, err := unix.Pwrite(fd, pages[first+512:][:attach.BlockSize], 0); errors.Is(err, unix.EINVAL) {
+		t.Skip("this kernel takes no such memory")
+	}
+	for _, at := range []int{512, 2048, 3584} {
+		block := pages[first+at:][:size]
+		for i := range block {
+			block[i] = byte(rand.Uint32())
+		}
+		want := bytes.Clone(block)
+		n, err := unix.Pwrite(fd, block, 0)
+		if n != size || err != nil || !bytes.Equal(m.Bytes()[:size], want) {
+			t.Errorf("write from %d on: %d, %v; or other bytes", at, n, err)
+		}
+		clear(block)
+		if n, err := unix.Pread(fd, block, 0); n != size || err != nil || !bytes.Equal(block, want) {
+			t.Errorf("read from %d on: %d, %v; or other bytes", at, n, err)
+		}
 	}
 }
 
