@@ -154,6 +154,11 @@ type ShardReplicaStatus struct {
 	LastScrub string `json:"lastScrub,omitempty"`
 	// PowerLost: the Replica's machine lost power, and writes that were acknowledged and not flushed may be missing here.
 	PowerLost bool `json:"powerLost,omitempty"`
+	// Incarnation of the storenode's process that reports this, as in its Lease: what an earlier one reported says nothing
+	// of what power has taken since.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	Incarnation string `json:"incarnation,omitempty"`
 	// Message says why, when State is not InSync.
 	//
 	// +kubebuilder:validation:MaxLength=4096

@@ -39,7 +39,8 @@ type Replica struct {
 	Device string
 	// Failed: its own storenode says that its Device cannot hold it.
 	Failed bool
-	// Lossy: its machine lost power, so acknowledged writes that were not flushed may be missing.
+	// Lossy: its machine lost power, or may have since it was last heard of, so acknowledged writes that were not flushed
+	// may be missing.
 	Lossy bool
 	// Gone: its Device object was deleted by a person, who says by that it will not come back.
 	Gone bool
@@ -121,10 +122,10 @@ func Decide(s *Shard) Decision {
 		return s.promote(CauseLease, why, s.candidates(primary.ID, primary.Node))
 	case primary.Failed:
 		why := fmt.Sprintf("replica %d on node %s failed", primary.ID, primary.Node)
-		return s.promote(CauseFailed, why, s.candidates(primary.ID, primary.Node))
+		return s.promote(CauseFailed, why, s.candidates(primary.ID, "")) // its node is alive: another there will do
 	case primary.Gone:
 		why := fmt.Sprintf("device %s of replica %d on node %s was deleted", primary.Device, primary.ID, primary.Node)
-		return s.promote(CauseFailed, why, s.candidates(primary.ID, primary.Node))
+		return s.promote(CauseFailed, why, s.candidates(primary.ID, ""))
 	}
 	reporters := slices.DeleteFunc(s.candidates(primary.ID, primary.Node), func(r Replica) bool {
 		return !slices.Contains(s.Nodes[r.Node].Unreachable, primary.Node)
@@ -160,7 +161,7 @@ func (s *Shard) promote(cause Cause, why string, candidates []Replica) Decision 
 	}
 	message := fmt.Sprintf("replica %d on node %s becomes primary in epoch %d: %s", best.ID, best.Node, next.Epoch, why)
 	if best.Lossy {
-		message += "; as it has lost power, it waits for all others in sync, replica " +
+		message += "; as it may have lost power, it waits for all others in sync, replica " +
 			fmt.Sprint(s.Primary) + " among them, before it serves"
 	}
 	return Decision{Action: Promote, Cause: cause, Next: next, Message: message}

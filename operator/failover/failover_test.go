@@ -58,6 +58,8 @@ func inSync(ids ...int64) func(*Shard) { return func(s *Shard) { s.InSync = ids 
 func primary(id int64) func(*Shard)    { return func(s *Shard) { s.Primary = id } }
 func failed(i int) func(*Shard)        { return func(s *Shard) { s.Replicas[i].Failed = true } }
 
+func wanted(n int) func(*Shard) { return func(s *Shard) { s.Wanted = n } }
+
 func lossy(i int) func(*Shard) { return func(s *Shard) { s.Replicas[i].Lossy = true } }
 
 func lost(i int, d time.Duration) func(*Shard) { return func(s *Shard) { s.Replicas[i].LostFor = d } }
@@ -119,6 +121,12 @@ func TestPrimary(t *testing.T) {
 		},
 		"the object of the Primary's device was deleted": {
 			shard(gone(0)), "promote 2 epoch 8 inSync [2 3]: ReplicaFailed",
+		},
+		"its device failed, and another in sync is on the same node": {
+			shard(failed(0), inSync(1, 4), add(4, "n1")), "promote 4 epoch 8 inSync [4]: ReplicaFailed",
+		},
+		"its device was deleted, and another in sync is on the same node": {
+			shard(gone(0), inSync(1, 4), add(4, "n1")), "promote 4 epoch 8 inSync [4]: ReplicaFailed",
 		},
 		"a failed Backup is not promoted": {
 			shard(dead("n1"), failed(1)), "promote 3 epoch 8 inSync [2 3]: LeaseExpired",
@@ -195,7 +203,10 @@ func TestReplicas(t *testing.T) {
 		"the Primary is never surplus": {
 			shard(primary(3), func(s *Shard) { s.Wanted = 1 }), "remove 2 epoch 8 primary 3 inSync [1 3]",
 		},
-		"more are wanted": {shard(func(s *Shard) { s.Wanted = 4 }), "add epoch 8 primary 1 inSync [1 2 3]"},
+		"fewer are wanted, but the Primary may wait for one": {shard(wanted(2), lossy(0)), "nothing"},
+		"fewer are wanted, but one is away":                  {shard(wanted(2), dead("n2")), "nothing"},
+		"fewer are wanted":                                   {shard(wanted(2)), "remove 3 epoch 8 primary 1 inSync [1 2]"},
+		"more are wanted":                                    {shard(func(s *Shard) { s.Wanted = 4 }), "add epoch 8 primary 1 inSync [1 2 3]"},
 		"a bound": {
 			shard(inSync(1, 2), lost(2, after), add(4, "a"), add(5, "b"), add(6, "c"), add(7, "d"), add(8, "e"),
 				lost(3, after), lost(4, after), lost(5, after), lost(6, after), lost(7, after)), "nothing",

@@ -72,7 +72,8 @@ func Repair(s *Shard, after time.Duration) RepairDecision {
 }
 
 // surplus is the Replica that is not needed: only when enough are InSync, first one that is lost, then one that is out
-// of InSync, then an InSync Backup beyond what is wanted. Never the Primary.
+// of InSync, then, if all InSync are well, a Backup of them beyond what is wanted: a Primary that has lost power may be
+// waiting for the very one. Never the Primary.
 func (s *Shard) surplus() (Replica, bool) {
 	if len(s.Replicas) <= s.Wanted || s.Wanted < 1 {
 		return Replica{}, false
@@ -83,7 +84,7 @@ func (s *Shard) surplus() (Replica, bool) {
 		inSync := slices.Contains(s.InSync, r.ID)
 		now := 0
 		switch {
-		case r.ID == s.Primary:
+		case r.ID == s.Primary, inSync && !s.isWell():
 		case !inSync && len(s.InSync) < s.Wanted, inSync && len(s.InSync) <= s.Wanted:
 		case !inSync && r.LostFor > 0:
 			now = 3
@@ -97,6 +98,17 @@ func (s *Shard) surplus() (Replica, bool) {
 		}
 	}
 	return found, rank > 0
+}
+
+// isWell reports whether all that are InSync are alive and have what they should.
+func (s *Shard) isWell() bool {
+	for _, id := range s.InSync {
+		r, found := s.find(id)
+		if !found || r.Failed || r.Gone || r.Lossy || !s.Nodes[r.Node].Alive {
+			return false
+		}
+	}
+	return true
 }
 
 // next is the membership of a change of Replicas: a new Epoch, and nothing else.

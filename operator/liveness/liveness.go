@@ -6,8 +6,9 @@
 // A storenode that was never heard of counts as alive for DefaultDuration from the first question, so that a new
 // operator does not promote anybody before it has watched for as long as an old one would have.
 //
-// When this process hears again after having heard of nobody for Blind, it was the one cut off: the silence does not
-// count against anybody. So an API server that was away does not look like the death of all storenodes.
+// When this process hears again after having heard of no storenode for Blind, it was the one cut off: the silence does
+// not count against anybody; likewise of kubelets, which come by another watch. So an API server that was away does not
+// look like the death of all storenodes.
 //
 // An operator that does not lead keeps watching, so that it knows who is silent in the moment in which it leads.
 //
@@ -15,6 +16,7 @@
 package liveness
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +31,11 @@ const DefaultDuration = 4 * time.Second
 const Blind = 3 * time.Second
 
 // Kubelet is the name under which a node's own Lease, renewed by its kubelet, is kept beside its storenode's.
-func Kubelet(node string) string { return "kubelet/" + node }
+func Kubelet(node string) string { return kubelets + node }
+
+const kubelets = "kubelet/"
+
+func isKubelet(name string) bool { return strings.HasPrefix(name, kubelets) }
 
 // State of one storenode.
 type State struct {
@@ -37,6 +43,8 @@ type State struct {
 	Alive bool
 	// Heard: a Lease of it was seen.
 	Heard bool
+	// Holder is the incarnation of its process that renewed it last.
+	Holder string
 	// Renewed: it was seen to change, not only to be there.
 	Renewed bool
 	// Age since the Lease was last seen to change.
@@ -54,8 +62,8 @@ type Tracker struct {
 	mu sync.Mutex
 	// nodes is bounded by the nodes of the cluster, past ones included.
 	nodes map[string]*node
-	// last is when anybody was heard of.
-	last time.Time
+	// last is when any storenode was heard of, and any kubelet: their Leases come by different watches.
+	last map[bool]time.Time
 }
 
 type node struct {
@@ -69,7 +77,9 @@ type node struct {
 }
 
 // New makes a Tracker.
-func New(c clock.PassiveClock) *Tracker { return &Tracker{clock: c, nodes: map[string]*node{}} }
+func New(c clock.PassiveClock) *Tracker {
+	return &Tracker{clock: c, nodes: map[string]*node{}, last: map[bool]time.Time{}}
+}
 
 // Renewal is what a Lease says.
 type Renewal struct {
@@ -91,7 +101,7 @@ func (t *Tracker) Observe(name string, r Renewal) (born bool) {
 	if n.heard && n.holder == r.Holder && n.renewed.Equal(r.Renewed) {
 		return false
 	}
-	t.seeAgain(now)
+	t.seeAgain(now, isKubelet(name))
 	if n.heard {
 		n.changes++
 	}
@@ -106,16 +116,17 @@ func (t *Tracker) Observe(name string, r Renewal) (born bool) {
 	return born
 }
 
-// seeAgain takes note that somebody is heard of, and forgives all others a silence in which nobody was.
-func (t *Tracker) seeAgain(now time.Time) {
-	if gap := now.Sub(t.last); !t.last.IsZero() && gap > Blind {
-		for _, n := range t.nodes {
-			if n.left(t.last) > 0 { // who was dead before stays so
+// seeAgain takes note that somebody is heard of, and forgives all others of the kind a silence in which nobody was.
+func (t *Tracker) seeAgain(now time.Time, kubelet bool) {
+	last := t.last[kubelet]
+	if gap := now.Sub(last); !last.IsZero() && gap > Blind {
+		for name, n := range t.nodes {
+			if isKubelet(name) == kubelet && n.left(last) > 0 { // who was dead before stays so
 				n.changed = n.changed.Add(gap)
 			}
 		}
 	}
-	t.last = now
+	t.last[kubelet] = now
 }
 
 // State of one storenode now.
@@ -128,7 +139,7 @@ func (t *Tracker) State(name string) State {
 		n = &node{duration: DefaultDuration, changed: now, born: now}
 		t.nodes[name] = n
 	}
-	s := State{Heard: n.heard, Renewed: n.changes > 0, Age: now.Sub(n.changed)}
+	s := State{Heard: n.heard, Holder: n.holder, Renewed: n.changes > 0, Age: now.Sub(n.changed)}
 	if left := n.left(now); left > 0 {
 		s.Alive, s.Left, s.AliveFor = true, left, now.Sub(n.born)
 	} else {

@@ -78,3 +78,15 @@ func TestSilenceOfAllIsOursAndCountsAgainstNobody(t *testing.T) {
 	}
 	r.alive(t, false, "b")
 }
+
+// The two come by different watches, of which one may be back before the other.
+func TestAKubeletThatIsHeardDoesNotMakeStorenodesSilent(t *testing.T) {
+	r := newRoom()
+	r.hear("a", Kubelet("a"))
+	for range 8 { // the API server is back, and so is the watch of kubelets
+		r.pass(time.Second)
+		r.hear(Kubelet("a"))
+	}
+	r.hear("b")
+	r.alive(t, true, "a")
+}

@@ -211,7 +211,7 @@ func (w *world) report(ctx context.Context, s *v1alpha1.Shard) {
 		case s.DeletionTimestamp != nil && known:
 			delete(entries, r.ID)
 		case s.DeletionTimestamp == nil && !known:
-			entry := v1alpha1.ShardReplicaStatus{ID: r.ID, State: v1alpha1.ReplicaCreated}
+			entry := v1alpha1.ShardReplicaStatus{ID: r.ID, State: v1alpha1.ReplicaCreated, Incarnation: r.NodeName}
 			if w.refuses[r.NodeName] {
 				entry.State, entry.Message = v1alpha1.ReplicaFailed, "the device has no room for this replica"
 			}

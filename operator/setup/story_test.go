@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -120,6 +122,33 @@ func TestPrimaryWhoseDeviceDidNotComeBackIsReplaced(t *testing.T) {
 	w.shard("the replica to count as lost", "v-0", lost(1))
 	w.ready(node(s, old), metav1.ConditionTrue, v1alpha1.ReasonServing)
 	w.shard("the replica to be back", "v-0", lost(0))
+}
+
+// A storenode that returns may have lost power, whatever the process before it has told, and who was Primary may have
+// more than it.
+func TestBackupThatReturnsIsNoReasonToLeaveTheFormerPrimaryOut(t *testing.T) {
+	w := newWorld(t, nil, "n1", "n2", "n3")
+	w.volume("v", gib, 2)
+	s := w.shard("v-0 to be served", "v-0", served)
+	old := s.Spec.Membership.Primary
+	holders := []string{s.Spec.Replicas[0].NodeName, s.Spec.Replicas[1].NodeName}
+	w.pass(5*time.Second, without([]string{"n1", "n2", "n3"}, holders...)...)
+	w.condition("v", v1alpha1.ReasonNoPrimary, metav1.ConditionFalse)
+	w.restart(without(holders, node(s, old))[0])
+	s = w.shard("v-0 to be claimed", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch == 2 })
+	if m := s.Spec.Membership; m.Primary == old || !slices.Contains(m.InSync, old) {
+		t.Errorf("got %+v, want another primary, and %d InSync", m, old)
+	}
+}
+
+// restart renews a storenode's Lease in the name of another process.
+func (w *world) restart(node string) {
+	w.t.Helper()
+	var lease coordinationv1.Lease
+	w.must(w.api.Get(w.t.Context(), client.ObjectKey{Namespace: namespace, Name: leasePrefix + node}, &lease))
+	lease.Spec.HolderIdentity = ptr.To(node + "-again")
+	w.must(w.api.Update(w.t.Context(), &lease))
+	w.renew(node)
 }
 
 // ready says of a node's Device whether it is in service.

@@ -122,7 +122,8 @@ func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) erro
 	}
 	rep := &report{
 		api: a.manager.GetClient(), reader: a.reader, host: host, opener: opener, places: a.places,
-		clock: a.options.Clock, node: a.options.Node, log: a.options.Log, kick: make(chan struct{}, 1),
+		clock: a.options.Clock, node: a.options.Node, incarnation: a.options.Incarnation, log: a.options.Log,
+		kick:     make(chan struct{}, 1),
 		failures: map[ident.ReplicaKey]failure{}, told: map[ident.ShardID]told{},
 		errors: map[ident.UUID]*deviceErrors{}, away: map[ident.ReplicaKey]away{},
 	}

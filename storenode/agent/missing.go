@@ -142,7 +142,7 @@ func (r *report) gone(device ident.UUID) {
 			}
 			r.away[key] = away{deviceName(device), v1alpha1.ShardReplicaStatus{
 				ID: e.ID, State: v1alpha1.ReplicaFailed, Epoch: e.Epoch, UsedBytes: e.UsedBytes, PowerLost: e.PowerLost,
-				Message: "its device is gone from the node",
+				Incarnation: e.Incarnation, Message: "its device is gone from the node",
 			}}
 		}
 	}

@@ -53,7 +53,9 @@ type report struct {
 	places *places
 	clock  clock.WithTicker
 	node   string
-	name   func(ident.ShardID) (string, bool)
+	// incarnation of this process.
+	incarnation string
+	name        func(ident.ShardID) (string, bool)
 	// findings tells of damage by events.
 	findings *findings
 	log      *slog.Logger
@@ -188,7 +190,7 @@ func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.S
 			RebuildPercent: int32(s.RebuildPercent), UsedBytes: s.UsedBytes, Message: s.Message,
 			RebuildSecondsLeft: int64(s.RebuildLeft.Round(leftStep(s.RebuildLeft)).Seconds()),
 			LostBlocks:         int64(s.LostBlocks), ScrubPercent: int32(s.Scrub.Percent),
-			PowerLost: s.PowerLost,
+			PowerLost: s.PowerLost, Incarnation: r.incarnation,
 		}
 		if s.Scrub.Passes > 0 {
 			ended := r.clock.Now().Add(-s.Scrub.Since).UTC().Round(scrubTime)

@@ -38,6 +38,7 @@ func (m *Machine) Adopt(now Instant, r membership.Record) error {
 		return err
 	}
 	if m.contradicts(r) {
+		m.disputed, m.servesUntil = true, 0
 		return fmt.Errorf("epoch %d: %w", r.Epoch, ErrSetBack)
 	}
 	if r.Epoch == m.record.Epoch {

@@ -99,7 +99,8 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 		seen.Node = device.Spec.NodeName // it may have moved since it was placed
 	}
 	if report := s.reports[replica.ID]; report != nil {
-		seen.Told, seen.Lossy = true, report.PowerLost
+		// What an earlier process told may be from before a loss of power.
+		seen.Told, seen.Lossy = true, report.PowerLost || report.Incarnation != r.Inventory.Alive(seen.Node).Holder
 		if report.State == v1alpha1.ReplicaFailed {
 			s.failures[replica.ID] = report.Message
 		}
