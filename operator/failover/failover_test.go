@@ -203,10 +203,16 @@ func TestReplicas(t *testing.T) {
 		"the Primary is never surplus": {
 			shard(primary(3), func(s *Shard) { s.Wanted = 1 }), "remove 2 epoch 8 primary 3 inSync [1 3]",
 		},
-		"fewer are wanted, but the Primary may wait for one": {shard(wanted(2), lossy(0)), "nothing"},
-		"fewer are wanted, but one is away":                  {shard(wanted(2), dead("n2")), "nothing"},
-		"fewer are wanted":                                   {shard(wanted(2)), "remove 3 epoch 8 primary 1 inSync [1 2]"},
-		"more are wanted":                                    {shard(func(s *Shard) { s.Wanted = 4 }), "add epoch 8 primary 1 inSync [1 2 3]"},
+		"fewer are wanted, but the Primary may wait for one": {
+			shard(wanted(2), lossy(0)), "nothing",
+		},
+		"fewer are wanted, but one is away": {
+			shard(wanted(2), dead("n2")), "nothing",
+		},
+		"fewer are wanted": {
+			shard(wanted(2)), "remove 3 epoch 8 primary 1 inSync [1 2]",
+		},
+		"more are wanted": {shard(wanted(4)), "add epoch 8 primary 1 inSync [1 2 3]"},
 		"a bound": {
 			shard(inSync(1, 2), lost(2, after), add(4, "a"), add(5, "b"), add(6, "c"), add(7, "d"), add(8, "e"),
 				lost(3, after), lost(4, after), lost(5, after), lost(6, after), lost(7, after)), "nothing",
