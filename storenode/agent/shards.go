@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,35 +30,48 @@ type shards struct {
 	// names finds the object of a Shard; it follows the cache of Shard objects.
 	names map[ident.ShardID]string
 	ids   map[string]ident.ShardID
+	// slow are the Shards for which a Device is being waited for.
+	slow map[ident.ShardID]bool
 }
+
+// deviceWait is how long a worker waits for a Device. There are few workers, and other Devices have Shards too.
+const deviceWait = 5 * time.Second
 
 // Reconcile brings one Shard in line. Every step is idempotent, so a crash between any two is mended by the next run.
 func (r *shards) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	err := r.bring(ctx, req)
+	if errors.Is(err, errSlow) {
+		return reconcile.Result{RequeueAfter: deviceWait}, nil
+	}
+	return reconcile.Result{}, err
+}
+
+func (r *shards) bring(ctx context.Context, req reconcile.Request) error {
 	var object v1alpha1.Shard
 	if err := r.api.Get(ctx, req.NamespacedName, &object); err != nil {
 		if apierrors.IsNotFound(err) {
 			// Data stays: an object can be missing because of a mistake. The finalizer makes sure that a wanted deletion
 			// was seen while the object was there.
 			r.forget(req.Name)
-			return reconcile.Result{}, nil
+			return nil
 		}
-		return reconcile.Result{}, fmt.Errorf("get shard %s: %w", req.Name, err)
+		return fmt.Errorf("get shard %s: %w", req.Name, err)
 	}
 	id, err := shardID(&object.Spec)
 	if err != nil {
-		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("read shard %s: %w", req.Name, err))
+		return reconcile.TerminalError(fmt.Errorf("read shard %s: %w", req.Name, err))
 	}
 	r.remember(req.Name, id)
 	if object.DeletionTimestamp != nil {
-		return reconcile.Result{}, r.remove(id, func(shard.Status) bool { return true })
+		return r.remove(id, func(shard.Status) bool { return true })
 	}
 	if err := r.apply(ctx, id, &object); err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
 	if err := r.tellGivenUp(id, &object); err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
-	return reconcile.Result{}, r.remove(id, func(s shard.Status) bool { return displaced(&object, s) })
+	return r.remove(id, func(s shard.Status) bool { return displaced(&object, s) })
 }
 
 // apply hands the Shard to the Host when one of its Replicas belongs on a Device of this node.
@@ -70,8 +84,10 @@ func (r *shards) apply(ctx context.Context, id ident.ShardID, object *v1alpha1.S
 	if err != nil {
 		return reconcile.TerminalError(fmt.Errorf("read shard %s: %w", object.Name, err))
 	}
-	err = r.host.Apply(desired)
-	r.report.applied(id, local, err)
+	err = r.bounded(id, func() error { return r.host.Apply(desired) })
+	if !errors.Is(err, errSlow) {
+		r.report.applied(id, local, err)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -134,7 +150,7 @@ func (r *shards) remove(id ident.ShardID, match func(shard.Status) bool) error {
 		if !match(s) {
 			continue
 		}
-		if err := r.host.Delete(s.Key); err != nil {
+		if err := r.bounded(id, func() error { return r.host.Delete(s.Key) }); err != nil {
 			errs = append(errs, fmt.Errorf("delete replica %s: %w", s.Key, err))
 			continue
 		}
@@ -142,6 +158,31 @@ func (r *shards) remove(id ident.ShardID, match func(shard.Status) bool) error {
 	}
 	r.report.wake()
 	return errors.Join(errs...)
+}
+
+// bounded waits for what a Device is to do, for a while; then it is errSlow until that has ended, and asked for again.
+func (r *shards) bounded(id ident.ShardID, do func() error) error {
+	r.mu.Lock()
+	slow := r.slow[id]
+	r.slow[id] = true
+	r.mu.Unlock()
+	if slow {
+		return errSlow
+	}
+	ended := make(chan error, 1)
+	go func() {
+		err := do()
+		r.mu.Lock()
+		delete(r.slow, id)
+		r.mu.Unlock()
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-r.report.clock.After(deviceWait):
+		return errSlow
+	}
 }
 
 func (r *shards) remember(name string, id ident.ShardID) {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -84,5 +85,37 @@ func TestRefusedReplicaIsNotToldOfForEver(t *testing.T) {
 	}
 	if clock.Step(time.Second); told() != 0 {
 		t.Error("it is told of for ever, so its device is never used for the shard again")
+	}
+}
+
+// TestADeviceThatHangsHoldsUpNobodyElsesShards: its worker is given back, and does not wait a second time.
+func TestADeviceThatHangsHoldsUpNobodyElsesShards(t *testing.T) {
+	clock := clocktesting.NewFakeClock(time.Now())
+	r := &shards{report: &report{clock: clock}, slow: map[ident.ShardID]bool{}}
+	hangs, other := ident.ShardID{Index: 1}, ident.ShardID{Index: 2}
+	answers, told := make(chan struct{}), make(chan error, 1)
+	go func() {
+		told <- r.bounded(hangs, func() error {
+			<-answers
+			return nil
+		})
+	}()
+	for !clock.HasWaiters() {
+		time.Sleep(time.Millisecond)
+	}
+	clock.Step(deviceWait)
+	if err := <-told; !errors.Is(err, errSlow) {
+		t.Errorf("the device hangs: %v", err)
+	}
+	again := func() error { return errors.New("begun twice") }
+	if err := r.bounded(hangs, again); !errors.Is(err, errSlow) {
+		t.Errorf("it still does: %v", err)
+	}
+	if err := r.bounded(other, func() error { return nil }); err != nil {
+		t.Errorf("another shard: %v", err)
+	}
+	close(answers)
+	for err := errSlow; errors.Is(err, errSlow); err = r.bounded(hangs, func() error { return nil }) {
+		time.Sleep(time.Millisecond)
 	}
 }
