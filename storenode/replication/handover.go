@@ -116,6 +116,19 @@ const (
 	stuckBefore = time.Minute
 )
 
+// watchClaim notices when the Device here does not let a claim begin: it hangs with what was asked of it before, or
+// does not remember the Record. Heartbeats are answered meanwhile, so nobody else would notice.
+func (m *Machine) watchClaim() {
+	if m.stage != stagePromised || m.owing() || m.persisted >= m.record.Epoch && m.inFlight == 0 {
+		m.waits, m.stuck = none, false
+		return
+	}
+	if m.waits == none {
+		m.waits = m.patience
+	}
+	m.stuck = m.patience-m.waits > stuckDeadlines*m.c.Timing.Deadline
+}
+
 // watchDevice hands over when the Device here does not answer: what clients wait for would wait with it. A member that
 // is in the same trouble is evicted, as it does not acknowledge.
 func (m *Machine) watchDevice() {

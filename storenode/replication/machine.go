@@ -60,6 +60,10 @@ type Machine struct {
 	broken, leaving bool
 	// alone is since when no other member of InSync is heard, by the Machine's patience; 0 while one is.
 	alone time.Duration
+	// waits is since when a claim waits for the Device here alone, by the Machine's patience, none if it does not; stuck:
+	// that has taken too long.
+	waits time.Duration
+	stuck bool
 	// disputed: another Replica has another Record of this Epoch.
 	disputed bool
 	// left is since when it is, by the Machine's patience.
@@ -191,6 +195,7 @@ func (m *Machine) Tick(now Instant) {
 	m.at(now)
 	m.patience += min(max(time.Duration(now-m.ticked), 0), m.c.Timing.Heartbeat)
 	m.ticked = now
+	m.watchClaim()
 	if m.reigning() {
 		m.watch()
 		m.again()

@@ -141,6 +141,8 @@ func (m *Machine) fail(b *member) {
 	switch {
 	case m.powerLost && b.inSync && !b.powerLost:
 		// It may be the only one that has all that was acknowledged: it is waited for, however long.
+	case m.powerLost && m.broken && b.inSync && m.stage == stageAsking:
+		// It is to be Primary, see sameLoss.
 	case m.powerLost && b.inSync && m.stage == stageAsking && m.claim.look != lookOver && b.tries < maxTries:
 		m.askAnew(b)
 	case b.inSync || b.proposed:
@@ -217,7 +219,7 @@ func (m *Machine) Connected(now Instant, id ident.ReplicaID, restarted bool) {
 	case b.state == memberOut:
 		b.retry = 0 // it is another process, that has not refused to join
 	case b.state == memberFollowing && b.inSync && m.powerLost && m.stage == stageAsking &&
-		(!b.powerLost || b.tries < maxTries):
+		(!b.powerLost || b.tries < maxTries || m.broken):
 		b.powerLost, m.claim.handover = false, false // what it answered says nothing of what it has now
 		m.askAnew(b)
 	case b.state != memberAsked:

@@ -47,7 +47,7 @@ func (m *Machine) wanted() (membership.Record, bool) {
 	switch {
 	case m.disputed:
 		return next, false
-	case m.broken && (m.stage == stageRenewing || m.stage == stagePromised):
+	case m.broken && m.stage == stageRenewing, (m.broken || m.stuck) && m.stage == stagePromised:
 		return m.passOn(next)
 	case m.stage == stageRenewing:
 		next.InSync = slices.Clone(r.InSync)
@@ -76,17 +76,22 @@ func (m *Machine) wanted() (membership.Record, bool) {
 	return next, true
 }
 
-// passOn hands a Shard over that was never served from here, to any other member of InSync. Whether that one lost power
-// is not known here; so unless this Replica did, it stays InSync, to be waited for or evicted by those who know.
+// passOn hands a Shard over that was never served from here, to the next other member of InSync, so that it comes
+// round. Whether that one lost power is not known here; so unless this Replica did, it stays InSync, to be waited for or
+// evicted by those who know.
 func (m *Machine) passOn(next membership.Record) (membership.Record, bool) {
 	next.Primary = 0
-	for _, id := range m.record.InSync {
-		b := m.member(id)
-		if b != nil || !m.powerLost {
-			next.InSync = append(next.InSync, id)
+	all := m.record.InSync
+	own := slices.Index(all, m.self)
+	for i := range all {
+		if b := m.member(all[(own+1+i)%len(all)]); b != nil && b.connected {
+			next.Primary = b.id
+			break
 		}
-		if b != nil && b.connected && next.Primary == 0 {
-			next.Primary = id
+	}
+	for _, id := range all {
+		if id != m.self || !m.powerLost {
+			next.InSync = append(next.InSync, id)
 		}
 	}
 	return next, next.Primary != 0

@@ -98,7 +98,7 @@ func (m *Machine) adopt(r membership.Record) {
 		m.stepDown()
 	}
 	m.proposal = proposal{}
-	m.disputed = false
+	m.disputed, m.waits, m.stuck = false, none, false
 	m.out.Propose = nil
 	wasInSync := old.IsInSync(m.self)
 	m.seat(m.record)
