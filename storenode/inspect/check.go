@@ -59,7 +59,7 @@ func (c *checker) metadata() {
 		c.breach("superblock copy %d", c.bad)
 	}
 	if c.Fallback {
-		c.breach("newest checkpoint")
+		c.breach("a checkpoint that may be the newest")
 	}
 	if len(c.Damaged) > 0 {
 		c.breach("%d blocks hold neither what they should nor what they did", len(c.Damaged))

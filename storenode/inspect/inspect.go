@@ -85,7 +85,8 @@ func (s *state) show(p *printer, path string) {
 	}
 	p.line("space       %s, %s used, %s promised", bytes(s.super.Capacity()),
 		bytes(int64(s.Table.Used())*layout.ExtentSize), bytes(s.Table.Reserved))
-	p.line("checkpoint  %d in area %d%s", s.Checkpoint.Generation, s.Area, when(s.Fallback, ", the newer one is damaged"))
+	p.line("checkpoint  %d in area %d%s", s.Checkpoint.Generation, s.Area,
+		when(s.Fallback, ", the other one is damaged, and may be newer"))
 	p.line("shutdown    %s", s.shutdown())
 	p.line("journal     %s, frames from %d to %d, %d records", bytes(s.super.JournalSize), s.Checkpoint.Frame,
 		s.NextFrame, s.Replayed)

@@ -194,17 +194,26 @@ func (m *Machine) allAnswered() bool {
 	return true
 }
 
-// awaited says whose recent writes are waited for, and why that may take without limit.
+// awaited says what a claim waits for, and why that may take without limit.
 func (m *Machine) awaited() string {
 	var names []string
 	for i := range m.members {
-		if b := &m.members[i]; b.id != 0 && b.inSync && b.state != memberFollowing {
+		if b := &m.members[i]; b.id != 0 && b.inSync && (b.state != memberFollowing || !b.connected) {
 			name := fmt.Sprint(b.id)
 			if !b.connected {
 				name += " (its storenode cannot be reached)"
 			}
 			names = append(names, name)
 		}
+	}
+	switch {
+	case len(names) > 0:
+	case m.claim.handover || m.broken:
+		return "Waits for a Record with another Replica as Primary"
+	case m.claim.look == lookOver:
+		return "Waits for a Record without the Replicas that lost power too"
+	default:
+		return "Looks for Blocks that were torn when power was lost"
 	}
 	text := "Waits for the recent writes of Replica " + strings.Join(names, ", ")
 	if m.powerLost {

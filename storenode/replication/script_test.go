@@ -270,7 +270,11 @@ func (s *script) ready() string {
 		}
 		for _, op := range r.Stores {
 			kind := [...]string{"", "read", "write", "discard", "zeroes", "flush", "spoil"}[op.Kind]
-			fmt.Fprintf(&b, "store %s block %d+%d seq %d epoch %d\n", kind, op.Offset/4096, op.Length/4096, op.Seq, op.Epoch)
+			fmt.Fprintf(&b, "store %s block %d+%d seq %d epoch %d", kind, op.Offset/4096, op.Length/4096, op.Seq, op.Epoch)
+			if op.FUA {
+				b.WriteString(" fua")
+			}
+			b.WriteByte('\n')
 			s.ops = append(s.ops, op)
 		}
 		for i := range r.Sends {

@@ -131,6 +131,17 @@ func (d *holding) Submit(r *engine.Request) {
 	d.Device.Submit(r)
 }
 
+// hold opens the Store anew on a Device that keeps nothing yet.
+func (r *rig) hold(t *testing.T) *holding {
+	t.Helper()
+	device := &holding{Device: r.device}
+	var err error
+	if r.s, err = store.Open(device, r.options()); err != nil {
+		t.Fatal(err)
+	}
+	return device
+}
+
 func (d *holding) fail() {
 	d.held.Err = errors.New("the medium is broken")
 	d.held.Done.Complete(d.held)
@@ -144,10 +155,7 @@ func TestWhatWaitsForRoomEndsWhenTheCheckpointFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	device := &holding{Device: r.device}
-	if r.s, err = store.Open(device, r.options()); err != nil {
-		t.Fatal(err)
-	}
+	device := r.hold(t)
 	device.from, device.to = super.CheckpointStart(0), super.ExtentStart(0) // and the slots behind
 	all, done := make([]store.IO, 2*super.Frames()), &told{}
 	for i := range all {
@@ -174,11 +182,7 @@ func TestWhatWaitsForRoomEndsWhenTheCheckpointFails(t *testing.T) {
 func TestAFlushBehindOneThatFailedFails(t *testing.T) {
 	r := newRig(t, 64<<20)
 	h := r.create(t, 0, 4<<20)
-	device := &holding{Device: r.device}
-	var err error
-	if r.s, err = store.Open(device, r.options()); err != nil {
-		t.Fatal(err)
-	}
+	device := r.hold(t)
 	r.mustWrite(t, h, 0, fill(block, 1))
 	device.flushes = true
 	done := &told{}
@@ -202,11 +206,7 @@ func TestAFlushBehindOneThatFailedFails(t *testing.T) {
 func TestAFlushBesideOneThatFailedFails(t *testing.T) {
 	r := newRig(t, 64<<20)
 	h := r.create(t, 0, 4<<20)
-	device := &holding{Device: r.device}
-	var err error
-	if r.s, err = store.Open(device, r.options()); err != nil {
-		t.Fatal(err)
-	}
+	device := r.hold(t)
 	r.mustWrite(t, h, 0, fill(block, 1))
 	device.flushes = true
 	r.s.Checkpoint(func(error) {})

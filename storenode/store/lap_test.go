@@ -81,6 +81,20 @@ func (r *rig) writeAll(t *testing.T, h store.Handle, offset int64, writes, singl
 	}
 }
 
+// recovered is what a recovery finds on the Device now, in the same run of the machine.
+func (r *rig) recovered(t *testing.T) (layout.Superblock, *store.Recovered) {
+	t.Helper()
+	super, _, err := store.ReadSuperblock(readerAt{r.device}, 64<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := store.Recover(readerAt{r.device}, &super, r.boot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return super, v
+}
+
 // unreadable is a Device of which a range cannot be read until it is written.
 type unreadable struct {
 	*mem.Device
@@ -142,17 +156,11 @@ func TestADeviceIsOpenedThoughSomeOfItCannotBeRead(t *testing.T) {
 			r.checkpoint(t)
 			r.mustWrite(t, h, kept, fill(block, 3)) // the Journal carries it
 			r.mustWrite(t, h, torn, fill(block, 4)) // nobody knows whether it arrived
-			super, _, err := store.ReadSuperblock(readerAt{r.device}, 64<<20)
-			if err != nil {
-				t.Fatal(err)
-			}
-			v, err := store.Recover(readerAt{r.device}, &super, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
+			super, v := r.recovered(t)
 			bad := &unreadable{Device: r.device}
 			bad.from = c.at(device{&super, v})
 			bad.to = bad.from + block
+			var err error
 			if r.s, err = store.Open(bad, r.options()); err != nil {
 				t.Fatal(err)
 			}
@@ -207,6 +215,22 @@ func TestWhatIsOursIsKnownThoughSomeOfItCannotBeRead(t *testing.T) {
 		}
 		if content, _, err := layout.Probe(damaged{mem.New(mem.Options{Size: size}), at}, size, &super); err == nil {
 			t.Errorf("an empty device that cannot be read at %d: content %d", at, content)
+		}
+	}
+}
+
+// TestACheckpointThatCannotBeReadMayBeTheNewest, which people are told.
+func TestACheckpointThatCannotBeReadMayBeTheNewest(t *testing.T) {
+	r := newRig(t, 64<<20)
+	r.checkpoint(t)
+	super, v := r.recovered(t)
+	if v.Fallback {
+		t.Error("both can be read")
+	}
+	for area := range 2 {
+		at := super.CheckpointStart(area)
+		if v, err := store.Recover(damaged{r.device, at}, &super, 0); err != nil || !v.Fallback || v.Area == area {
+			t.Errorf("area %d cannot be read: %v", area, err)
 		}
 	}
 }

@@ -154,14 +154,7 @@ func TestTheNewestCheckpointMayBeDamagedAfterARecovery(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	super, _, err := store.ReadSuperblock(readerAt{r.device}, 64<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := store.Recover(readerAt{r.device}, &super, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	super, v := r.recovered(t)
 	r = &rig{device: r.device.Kill(chance, nil)}
 	r.device.Corrupt(super.CheckpointStart(v.Area)+layout.Unit+1, 1)
 	if err := r.open(); err != nil {

@@ -41,7 +41,7 @@ type spoil struct {
 // until done.
 //
 // It goes the ways that others go, because it is rare. A discard ends what is remembered of the old content; garbage
-// replaces it, after what may still be on its way; another discard has the garbage forgotten, so that recovery finds
+// goes behind what may still be on its way there; another discard has the garbage forgotten, so that recovery finds
 // nothing older to fall back to. Then the record follows, twice: a Block with a single record and no data that fits
 // is one that was never written to for recovery, and would read as zeros.
 func (s *Store) Spoil(io *IO, sum uint32, done func(error)) {

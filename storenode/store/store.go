@@ -50,7 +50,8 @@ type Store struct {
 	era      int
 	piecesOf [2]int
 
-	// cleared has the frame of the last record that cleared Blocks of an Extent, as long as that may be lost with power.
+	// cleared has the frame of the last record that cleared Blocks of an Extent, as long as that may be lost with power;
+	// one entry for each Extent at most.
 	cleared map[uint32]uint64
 
 	discards  int

@@ -317,14 +317,7 @@ func TestADamagedNewestCheckpointFallsBackToTheOther(t *testing.T) {
 		r.s.Checkpoint(func(error) {})
 		r.drive()
 	}
-	super, _, err := store.ReadSuperblock(readerAt{r.device}, 64<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := store.Recover(readerAt{r.device}, &super, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	super, v := r.recovered(t)
 	after := &rig{device: r.device.Kill(rand.New(rand.NewPCG(1, 1)), nil)}
 	after.device.Corrupt(super.CheckpointStart(v.Area)+layout.Unit+1, 1)
 	if err := after.open(); err != nil {
