@@ -139,7 +139,7 @@ func TestLargeIOFromTheMiddleOfAPageReachesTheBackend(t *testing.T) {
 	}
 	first := huge - int(uintptr(unsafe.Pointer(&pages[0]))%huge)
 	if _, err := unix.Pwrite(fd, pages[first+512:][:attach.BlockSize], 0); errors.Is(err, unix.EINVAL) {
-		t.Skip("this kernel takes no such memory")
+		t.Skip("this kernel takes no direct I/O from memory that does not begin with a page")
 	}
 	for _, at := range []int{512, 2048, 3584} {
 		block := pages[first+at:][:size]
