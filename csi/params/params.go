@@ -17,6 +17,7 @@ package params
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,7 +145,13 @@ func readCount(into *int32, value string) error {
 	return nil
 }
 
+// plainSize is a size without an exponent. With one, a Quantity may take more time to read than anybody has: 1e-99999999 does.
+var plainSize = regexp.MustCompile(`^[0-9.]{1,32}([KMGTPE]i|[mkMGTPE])?$`)
+
 func readShardSize(v *Volume, value string) error {
+	if !plainSize.MatchString(value) {
+		return fmt.Errorf("%q is not a size such as 32Gi", value)
+	}
 	q, err := resource.ParseQuantity(value)
 	if err != nil {
 		return fmt.Errorf("%q is not a size such as 32Gi: %w", value, err)

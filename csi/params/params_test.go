@@ -52,6 +52,7 @@ func TestARefusalNamesTheKeyAndTheValue(t *testing.T) {
 		"shards of half a byte": {KeyShardSize, "67108864500m", []string{"shardSize"}},
 		"shards in words":       {KeyShardSize, "big", []string{"shardSize", `"big"`}},
 		"negative shards":       {KeyShardSize, "-64Mi", []string{"shardSize"}},
+		"endless shards":        {KeyShardSize, "1e-99999999", []string{"shardSize", "32Gi"}},
 		"filesystem":            {KeyFilesystem, "ntfs", []string{KeyFilesystem, `"ntfs"`, "ext4"}},
 		"long value":            {KeyPool, strings.Repeat("x", 257), []string{"pool", "257"}},
 	} {
