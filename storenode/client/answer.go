@@ -7,8 +7,9 @@ import (
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
-// answered takes the answer to a part. An answer by another connection than the last is as good if it is an outcome:
-// whoever gave it was allowed to at that moment. If it is none, the part is on its way elsewhere already.
+// answered takes the answer to a part. The outcome of a read is as good by another connection than the last: whoever
+// gave it was allowed to at that moment. That of a change is not: the copy on its way by the last one might be carried
+// out when a later change of the same Blocks has been.
 func (v *Volume) answered(l *link, f *transport.Frame) error {
 	s := &v.shards[f.Shard.Index]
 	p := s.find(f.Request)
@@ -19,8 +20,6 @@ func (v *Volume) answered(l *link, f *transport.Frame) error {
 		return fmt.Errorf("answer by operation %d: %w", f.Opcode, errRole)
 	}
 	switch f.Status {
-	case wire.StatusOK:
-		return v.succeeded(p, f)
 	case wire.StatusStaleEpoch, wire.StatusNotPrimary:
 		return v.redirected(l, s, p, f)
 	case wire.StatusNotFound:
@@ -37,6 +36,19 @@ func (v *Volume) answered(l *link, f *transport.Frame) error {
 	case wire.StatusFenced:
 		v.o.Log.Warn("Fenced by a newer attachment", "volume", v.o.Volume, "generation", v.o.Generation)
 		v.end(ErrFenced)
+	default:
+		if p.link == l || !p.request.Op.changes() {
+			return v.outcome(p, f)
+		}
+	}
+	return nil
+}
+
+// outcome ends p as f says.
+func (v *Volume) outcome(p *part, f *transport.Frame) error {
+	switch f.Status {
+	case wire.StatusOK:
+		return v.succeeded(p, f)
 	case wire.StatusNoSpace:
 		v.finish(p, ErrNoSpace)
 	case wire.StatusIO:

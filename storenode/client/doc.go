@@ -30,6 +30,7 @@
 //   - A session's number is never used for a second request, and a session id never for a second Volume.
 //   - What is sent names the lowest number still waited for; at most SessionWindow numbers above it are in use.
 //   - A Request is completed exactly once, after the last of its parts.
+//   - A change ends by the connection that it was last sent by, so no copy of it is behind a later change.
 //   - Shard.written ≠ Shard.flushed if an acknowledged change may not survive power loss.
 //
 // # Memory

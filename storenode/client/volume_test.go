@@ -8,6 +8,7 @@ import (
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication"
+	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
@@ -397,5 +398,56 @@ func TestAPrimaryThatAnswersAndIsBusyIsNotToldOf(t *testing.T) {
 	defer x.mu.Unlock()
 	if x.yielded != 0 {
 		t.Errorf("%d Primaries yielded", x.yielded)
+	}
+}
+
+// What the copy that is on its way would do to a later change of the same Block is the loss of that.
+func TestAChangeEndsByTheConnectionThatHasItLast(t *testing.T) {
+	x := newCluster(t, 2, 1, testShard)
+	v := x.open(t)
+	for _, n := range x.nodes {
+		n.set(func(n *node) { n.silent = true })
+	}
+	c := begin(v, OpWrite, 0, 4096, pattern(4096, 1))
+	part := &c.first
+	at := func() *link {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return part.link
+	}
+	until(func() bool { return at() != nil })
+	former := at()
+	x.mu.Lock()
+	r := x.records[0]
+	x.mu.Unlock()
+	r.Epoch, r.Primary = 2, 2
+	v.mu.Lock()
+	v.shards[0].adopt(r, false)
+	id := part.id
+	v.mu.Unlock()
+	until(func() bool { l := at(); return l != nil && l != former })
+	answer := transport.Frame{Header: wire.Header{
+		Opcode: wire.OpWrite, Flags: wire.FlagReply, Session: v.session, Request: id, Shard: ident.ShardID{Volume: x.id},
+	}}
+	for _, status := range []wire.Status{wire.StatusOK, wire.StatusIO} {
+		answer.Status = status
+		if err := former.Frame(nil, &answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	former.Idle(nil)
+	select {
+	case <-c.done:
+		t.Fatal("ended while its copy is on its way to the new Primary")
+	default:
+	}
+	answer.Status = wire.StatusOK
+	last := at()
+	if err := last.Frame(nil, &answer); err != nil {
+		t.Fatal(err)
+	}
+	last.Idle(nil)
+	if _, err := c.end(); err != nil {
+		t.Fatal(err)
 	}
 }
