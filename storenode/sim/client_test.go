@@ -11,16 +11,17 @@ import (
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/layout"
 	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/replication"
 	"github.com/shale-storage/shale/storenode/sim/oracle"
 	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
 const (
-	// depth is how many requests a client has in flight in its Shard.
+	// depth is how many requests a client has in flight in its Shard; a wide one has as many as window allows.
 	depth = 12
 	// window is how far the ids of a session may be apart.
-	window = 120
+	window = replication.SessionWindow
 	// pauseBusy is how long a client waits that was told to.
 	pauseBusy = 30 * time.Millisecond
 	// extentBlocks are the Blocks of an Extent.
@@ -42,6 +43,8 @@ type client struct {
 	// opened: the attachment has fenced all that were before it.
 	opened  bool
 	history history
+	// wide: it changes Blocks all over the Shard, so that windows fill up while nothing goes on.
+	wide bool
 	// conns lead to the nodes; seen is the Epoch each node was last known to be at.
 	conns [nodes]*clientConn
 	seen  [nodes]ident.Epoch
@@ -90,13 +93,18 @@ type clientConn struct {
 }
 
 func newClient(w *world, index uint32) *client {
-	return &client{w: w, index: index, oracle: oracle.New(), record: membership.Record{Primary: 1}}
+	wide := w.chance(12)
+	return &client{w: w, index: index, wide: wide, oracle: oracle.New(), record: membership.Record{Primary: 1}}
 }
 
 // work issues requests, and sends again what was not answered.
 func (c *client) work() {
 	w := c.w
-	w.after(w.between(500*time.Microsecond, 8*time.Millisecond), func() {
+	most := 8 * time.Millisecond
+	if c.wide {
+		most = 2 * time.Millisecond
+	}
+	w.after(w.between(500*time.Microsecond, most), func() {
 		defer c.work()
 		for _, q := range c.pending {
 			if w.t-q.sent > int64(250*time.Millisecond) {
@@ -106,7 +114,7 @@ func (c *client) work() {
 			}
 		}
 		switch {
-		case !c.opened || len(c.pending) >= depth || c.last+1-c.lowest() >= window:
+		case !c.opened || len(c.pending) >= depth && !c.wide || c.last+1-c.lowest() >= window:
 		case !c.closing:
 			c.issue()
 		case len(c.mending) > 0:
@@ -137,9 +145,16 @@ func (c *client) lowest() ident.RequestID {
 	return lowest
 }
 
-// place is where the next request goes: around the borders of Extents.
+// place is where the next request goes: around the borders of Extents; of a wide client often right across one.
 func (c *client) place() (first int64, blocks int) {
 	r := c.w.r
+	if c.wide {
+		const extents = shardSize / layout.ExtentSize
+		if c.w.chance(25) {
+			return (1+r.Int64N(extents-1))*extentBlocks - 1, 2
+		}
+		return r.Int64N(extents*extentBlocks - 3), 1 + r.IntN(3)
+	}
 	first = int64(r.IntN(3))*extentBlocks + extentBlocks - 4 + int64(r.IntN(8))
 	return first, 1 + r.IntN(4)
 }
@@ -158,7 +173,7 @@ func (c *client) issue() {
 	case kind < 6:
 		q.header.Opcode, q.header.Offset, q.header.Length = wire.OpFlush, 0, 0
 		c.cover(q)
-	case kind < 60 && free && c.w.t > c.w.looking:
+	case (kind < 60 || c.wide && kind < 97) && free && c.w.t > c.w.looking:
 		c.change(q, blocks)
 	default:
 		for i := range blocks {
@@ -172,7 +187,7 @@ func (c *client) issue() {
 func (c *client) clear(q *request, extent int64) bool {
 	var touched []int64
 	for i := range int64(extentBlocks) {
-		if i < 8 || i >= extentBlocks-4 {
+		if c.wide || i < 8 || i >= extentBlocks-4 {
 			touched = append(touched, extent*extentBlocks+i)
 		}
 	}

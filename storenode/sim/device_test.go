@@ -24,14 +24,14 @@ type device struct {
 	opening bool
 	// stepped is step, in this process's life.
 	stepped func()
-	// failed are requests that never reach the medium.
-	failed []*engine.Request
+	// failed are requests that never reach the medium, delayed those that do not yet.
+	failed, delayed []*engine.Request
 }
 
 // ill is what is wrong with a node's Device, whichever process uses it.
 type ill struct {
-	// stuck until then: nothing ends.
-	stuck int64
+	// stuck until then: nothing ends. mute until then: no read begins.
+	stuck, mute int64
 	// reads and writes fail, in so many of a hundred.
 	reads, writes float64
 	// full: the ballast leaves no room.
@@ -59,9 +59,12 @@ func (d *device) Submit(r *engine.Request) {
 		d.Device.Submit(r)
 		return
 	}
-	if d.n.ill.fails(d.n.w, r) {
+	switch {
+	case d.n.ill.fails(d.n.w, r):
 		d.failed = append(d.failed, r)
-	} else {
+	case r.Op == engine.OpRead && d.n.ill.mute > d.n.w.t:
+		d.delayed = append(d.delayed, r)
+	default:
 		d.Device.Submit(r)
 	}
 	latency := d.n.w.between(5*time.Microsecond, 120*time.Microsecond)
@@ -72,15 +75,35 @@ func (d *device) Submit(r *engine.Request) {
 }
 
 // Pending is the number of requests that have not ended.
-func (d *device) Pending() int { return d.Device.Pending() + len(d.failed) }
+func (d *device) Pending() int { return d.Device.Pending() + len(d.failed) + len(d.delayed) }
 
 func (d *device) step() {
 	w := d.n.w
 	if wait := d.n.ill.stuck - w.t; wait > 0 {
-		w.after(time.Duration(wait), d.stepped)
+		d.stepLater(wait)
 		return
 	}
+	if wait := d.n.ill.mute - w.t; wait > 0 && d.Device.Pending() == 0 && len(d.failed) == 0 && len(d.delayed) > 0 {
+		d.stepLater(wait)
+		return
+	}
+	if d.n.ill.mute <= w.t {
+		d.goOn()
+	}
 	d.complete(w.r.IntN(max(d.Device.Pending(), 1)))
+}
+
+// stepLater looks again when the hang may be over; it may end early.
+func (d *device) stepLater(wait int64) {
+	d.n.w.after(min(time.Duration(wait), 50*time.Millisecond), d.stepped)
+}
+
+// goOn has the medium take what was delayed.
+func (d *device) goOn() {
+	for _, r := range d.delayed {
+		d.Device.Submit(r)
+	}
+	d.delayed = d.delayed[:0]
 }
 
 // complete ends one request, of those that fail first.
@@ -100,6 +123,7 @@ func (d *device) complete(i int) {
 
 // settle completes all that there is: for opening, and for the end of a process that nobody sees.
 func (d *device) settle() {
+	d.goOn()
 	for d.Pending() > 0 {
 		d.complete(0)
 	}
@@ -123,9 +147,25 @@ func (w *world) sicken(n *node) {
 	w.after(last, n.recover)
 }
 
+// hang has a Device do nothing for a while, or read nothing: longer, now and then, than anybody waits for it.
+func (w *world) hang(n *node) {
+	most := 6 * time.Second
+	if w.chance(25) {
+		most = 20 * time.Second
+	}
+	last := w.between(10*time.Millisecond, most)
+	until := &n.ill.stuck
+	if w.chance(40) {
+		until = &n.ill.mute
+	}
+	*until = w.t + int64(last)
+	n.suffers(last)
+	w.logf("the device of n%d hangs for %v, reads only %v", n.index+1, last, until == &n.ill.mute)
+}
+
 // recover ends all that is wrong with the Device, and has a process that works.
 func (n *node) recover() {
-	n.ill.reads, n.ill.writes, n.ill.stuck = 0, 0, 0
+	n.ill.reads, n.ill.writes, n.ill.stuck, n.ill.mute = 0, 0, 0, 0
 	if n.up() && n.store.Health() != nil {
 		n.kill(false, 0)
 		if n.w.faulty {

@@ -40,9 +40,7 @@ func (w *world) harm() {
 		case kind < 77:
 			w.fill(n)
 		case kind < 79:
-			n.ill.stuck = w.t + int64(w.between(10*time.Millisecond, 6*time.Second))
-			n.suffers(time.Duration(n.ill.stuck - w.t))
-			w.logf("the device of n%d hangs", n.index+1)
+			w.hang(n)
 		case kind < 82:
 			n.pause(w.between(10*time.Millisecond, 5*time.Second))
 		case kind < 86:

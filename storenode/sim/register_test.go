@@ -11,7 +11,7 @@ import (
 	"github.com/shale-storage/shale/storenode/shard"
 )
 
-const shardSize = 4 << 20
+const shardSize = 8 << 20
 
 var volume = ident.UUID{0x70}
 
