@@ -145,7 +145,8 @@ func readCount(into *int32, value string) error {
 	return nil
 }
 
-// plainSize is a size without an exponent. With one, a Quantity may take more time to read than anybody has: 1e-99999999 does.
+// plainSize is a size without an exponent. With one, a Quantity may take more time to read than anybody has:
+// 1e-99999999 does.
 var plainSize = regexp.MustCompile(`^[0-9.]{1,32}([KMGTPE]i|[mkMGTPE])?$`)
 
 func readShardSize(v *Volume, value string) error {
