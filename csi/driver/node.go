@@ -94,6 +94,9 @@ func (n *Node) stage(ctx context.Context, r staging) (api.Attachment, error) {
 	if err != nil {
 		return api.Attachment{}, status.Error(codes.InvalidArgument, err.Error())
 	}
+	if err := n.leaveOlder(ctx, r, published.Generation); err != nil {
+		return api.Attachment{}, nodeError(err)
+	}
 	readOnly := isReaderOnly(r.GetVolumeCapability())
 	attached, err := n.options.Initiator.Attach(ctx, api.AttachRequest{
 		Volume: r.GetVolumeId(), ID: published.VolumeID, SizeBytes: published.SizeBytes,
@@ -112,6 +115,27 @@ func (n *Node) stage(ctx context.Context, r staging) (api.Attachment, error) {
 		}
 	}
 	return attached, nil
+}
+
+// leaveOlder unmounts the staging path if it shows the device of an earlier attachment, as on a node that was cut off
+// while its volumes moved: the initiator makes the next device only after the end of that one, and a mount keeps it. A
+// pod that still has it must end first.
+func (n *Node) leaveOlder(ctx context.Context, r staging, generation uint64) error {
+	attached, found, err := n.attachment(ctx, r.GetVolumeId())
+	if err != nil || !found || attached.Generation >= generation {
+		return err
+	}
+	targets, err := n.options.Mounter.Targets(attached.DevicePath)
+	if err != nil || len(targets) == 0 {
+		return err
+	}
+	for _, t := range targets {
+		if t != r.GetStagingTargetPath() {
+			return status.Errorf(codes.Aborted, "volume %s is attached anew, and a pod still has the device of the former "+
+				"attachment at %s: it must end first", r.GetVolumeId(), t)
+		}
+	}
+	return n.options.Mounter.Unmount(r.GetStagingTargetPath())
 }
 
 // takeBack detaches a device that could not be mounted, and returns the cause. To the kubelet most errors say that
@@ -225,21 +249,27 @@ func (n *Node) checkOnlyTarget(device string, r *csi.NodePublishVolumeRequest) e
 	return nil
 }
 
-// staged is the device of a staged volume. If it has been lost since, with the initiator and its holder, the volume is
-// staged anew: the kubelet would not do that as long as any pod on this node wants the volume, be it only the next one.
+// staged is the device of a staged volume. If it has been lost since, with the initiator and its holder, or is that of
+// an earlier attachment, the volume is staged anew: the kubelet would not do that as long as any pod on this node wants
+// the volume, be it only the next one.
 func (n *Node) staged(ctx context.Context, r *csi.NodePublishVolumeRequest) (api.Attachment, error) {
 	attached, found, err := n.attachment(ctx, r.GetVolumeId())
 	if err != nil {
 		return api.Attachment{}, nodeError(err)
 	}
-	if found && r.GetVolumeCapability().GetBlock() != nil {
+	current, err := isCurrent(attached, r)
+	if err != nil {
+		return api.Attachment{}, err
+	}
+	usable := found && current
+	if usable && r.GetVolumeCapability().GetBlock() != nil {
 		return attached, nil
 	}
 	source, err := n.options.Mounter.Source(r.GetStagingTargetPath())
 	if err != nil {
 		return api.Attachment{}, nodeError(err)
 	}
-	if found && source == attached.DevicePath {
+	if usable && source == attached.DevicePath {
 		return attached, nil
 	}
 	if len(r.GetPublishContext()) == 0 {
@@ -250,6 +280,19 @@ func (n *Node) staged(ctx context.Context, r *csi.NodePublishVolumeRequest) (api
 		return api.Attachment{}, err
 	}
 	return n.stage(ctx, r)
+}
+
+// isCurrent reports whether a is of the attachment that r is for. The generation of one does not change with the lives
+// of its initiator. A caller that tells no publish context has staged the volume just now.
+func isCurrent(a api.Attachment, r *csi.NodePublishVolumeRequest) (bool, error) {
+	if len(r.GetPublishContext()) == 0 {
+		return true, nil
+	}
+	published, err := decodePublishContext(r.GetPublishContext())
+	if err != nil {
+		return false, status.Error(codes.InvalidArgument, err.Error())
+	}
+	return a.Generation == published.Generation, nil
 }
 
 // attachment is what the initiator has of the volume.

@@ -30,6 +30,8 @@ type fakeInitiator struct {
 	device string
 	// failDetach is what Detach alone fails with.
 	failDetach error
+	// inUse says whether a device has openers, which keep it from being replaced.
+	inUse func(device string) bool
 }
 
 func (f *fakeInitiator) Attach(_ context.Context, r api.AttachRequest) (api.Attachment, error) {
@@ -37,7 +39,12 @@ func (f *fakeInitiator) Attach(_ context.Context, r api.AttachRequest) (api.Atta
 	if f.fail != nil {
 		return api.Attachment{}, f.fail
 	}
-	a := api.Attachment{Volume: r.Volume, ReadOnly: r.ReadOnly, DevicePath: "/dev/fake-" + r.Volume}
+	if old, found := f.attached[r.Volume]; found && r.Generation > old.Generation && f.inUse(old.DevicePath) {
+		return api.Attachment{}, api.Errorf(api.CodeBusy, "device %s is in use", old.DevicePath)
+	}
+	a := api.Attachment{
+		Volume: r.Volume, Generation: r.Generation, ReadOnly: r.ReadOnly, DevicePath: "/dev/fake-" + r.Volume,
+	}
 	if f.device != "" {
 		a.DevicePath = f.device
 	}
@@ -145,6 +152,9 @@ func newNodeFixture() *nodeFixture {
 		initiator: &fakeInitiator{attached: map[string]api.Attachment{}},
 		mounter:   &fakeMounter{mounts: map[string]string{}, corrupted: map[string]bool{}},
 		locks:     fakeLocks{},
+	}
+	x.initiator.inUse = func(device string) bool {
+		return slices.Contains(slices.Collect(maps.Values(x.mounter.mounts)), device)
 	}
 	x.Node = NewNode(NodeOptions{
 		Node: "n1", MaxVolumes: 5, Initiator: x.initiator, Mounter: x.mounter, Locks: x.locks,
@@ -287,6 +297,65 @@ func TestTheNextPodGetsADeviceInPlaceOfOneThatWasLost(t *testing.T) {
 			t.Errorf("%v: attached %d times", c, x.initiator.calls)
 		}
 	}
+}
+
+// anew is the publish context of the attachment after that of stageRequest.
+func anew(c *csi.VolumeCapability) map[string]string {
+	m := stageRequest(c).GetPublishContext()
+	m[keyGeneration] = "4"
+	return m
+}
+
+func TestTheDeviceOfAnEarlierAttachmentIsReplacedWhenItsPodHasGone(t *testing.T) {
+	for _, c := range []*csi.VolumeCapability{mountCapability(""), blockCapability()} {
+		x := newNodeFixture()
+		x.mustStage(t, c)
+		old := publishRequest(c)
+		x.mustPublish(t, old)
+		// The node is cut off, and the volume moves away and comes back.
+		x.initiator.device = "/dev/fresh"
+		next := publishRequest(c)
+		next.TargetPath, next.PublishContext = "/pod/next", anew(c)
+		_, err := x.NodePublishVolume(t.Context(), next)
+		wantStatus(t, "the former pod still has it", err, codes.Aborted)
+		if got := x.mounter.mounts; got["/pod/next"] != "" || got["/pod/v"] != "/dev/fake-v" {
+			t.Errorf("%v: mounts are %v", c, got)
+		}
+		if _, err := x.NodeUnpublishVolume(t.Context(),
+			&csi.NodeUnpublishVolumeRequest{VolumeId: "v", TargetPath: old.GetTargetPath()}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			x.mustPublish(t, next)
+		}
+		if got := x.mounter.mounts; got["/pod/next"] != "/dev/fresh" || x.initiator.inUse("/dev/fake-v") {
+			t.Errorf("%v: mounts are %v", c, got)
+		}
+		next.PublishContext = stageRequest(c).GetPublishContext()
+		x.initiator.fail = api.Errorf(api.CodeFenced, "late")
+		_, err = x.NodePublishVolume(t.Context(), next)
+		wantStatus(t, "a late call of the former attachment", err, codes.FailedPrecondition)
+	}
+}
+
+func TestStagingAnewTakesTheMountOfAnEarlierAttachmentAway(t *testing.T) {
+	x := newNodeFixture()
+	c := mountCapability("")
+	x.mustStage(t, c)
+	x.mustPublish(t, publishRequest(c))
+	x.initiator.device = "/dev/fresh"
+	r := stageRequest(c)
+	r.PublishContext = anew(c)
+	_, err := x.NodeStageVolume(t.Context(), r)
+	wantStatus(t, "the former pod still has it", err, codes.Aborted)
+	delete(x.mounter.mounts, "/pod/v")
+	x.mounter.log = nil
+	for range 2 {
+		if _, err := x.NodeStageVolume(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.wantLog(t, "unmount /stage/v", "mount ext4 /dev/fresh /stage/v")
 }
 
 func TestABusyVolumeAnswersAborted(t *testing.T) {
