@@ -507,6 +507,12 @@ func TestAPodLearnsThatItsDeviceIsLostOrItsInitiatorAway(t *testing.T) {
 	x.mounter.corrupted["/pod/v"] = true
 	want("/pod/v", reasonDeviceLost)
 	x.mounter.corrupted["/pod/v"] = false
+	fenced := x.initiator.attached["v"]
+	fenced.Fenced = true
+	x.initiator.attached["v"] = fenced
+	want("/pod/v", reasonFenced)
+	_, err := x.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "v", VolumePath: "/pod/v"})
+	wantStatus(t, "stats of a fenced volume", err, codes.Internal)
 	x.initiator.attached = map[string]api.Attachment{}
 	want("", reasonDeviceLost)
 	want("/pod/v", reasonDeviceLost)

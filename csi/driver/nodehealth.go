@@ -18,6 +18,8 @@ const (
 	reasonDeviceLost = "DeviceLost"
 	// reasonInitiatorAway: I/O waits, or fails if there is no holder either.
 	reasonInitiatorAway = "InitiatorAway"
+	// reasonFenced: the volume has been attached anew, elsewhere or here, and all I/O of this attachment fails.
+	reasonFenced = "Fenced"
 )
 
 // NodeGetVolumeStats tells the space of a file system, or the size of a device. Of one that was lost it tells that:
@@ -35,7 +37,8 @@ func (n *Node) NodeGetVolumeStats(
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, status.Errorf(codes.NotFound, "volume_path: %v", err)
 	}
-	if health := n.health(ctx, r.GetVolumeId(), r.GetVolumePath()); health.GetReason() == reasonDeviceLost {
+	health := n.health(ctx, r.GetVolumeId(), r.GetVolumePath())
+	if health.GetReason() == reasonDeviceLost || health.GetReason() == reasonFenced {
 		return nil, status.Error(codes.Internal, health.GetMessage())
 	}
 	if err != nil {
@@ -88,6 +91,10 @@ func (n *Node) health(ctx context.Context, volume, path string) *csi.VolumeHealt
 	if !alive || n.options.Mounter.IsCorrupted(path) {
 		return inaccessible(reasonDeviceLost,
 			"the device of what is mounted at "+path+" is dead: restart the pods that use volume "+volume+" on this node")
+	}
+	if attached.Fenced {
+		return inaccessible(reasonFenced, "volume "+volume+" has been attached anew, and the device of what is mounted at "+
+			path+" fails all I/O: end the pods that still use it on this node")
 	}
 	return nil
 }

@@ -10,6 +10,7 @@
 //	Attach: same request as before     → the same device
 //	        higher generation          → the old device is ended first; Busy while it is in use
 //	        lower generation           → Fenced: a late call of an earlier attachment
+//	        fenced by the storenodes   → Fenced, unless the generation is higher
 //	        other differences          → Conflict
 //	Detach: waits a bounded time for openers, then Busy
 //

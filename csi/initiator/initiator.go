@@ -24,6 +24,8 @@ const (
 // Volume is an open Volume.
 type Volume interface {
 	attach.Backend
+	// Fenced reports whether the Volume is known to be of no use any more, since a newer attachment has been made.
+	Fenced() bool
 	// Close ends it; no Request is in flight.
 	Close() error
 }
@@ -87,7 +89,8 @@ type entry struct {
 	// request is the one that attached it.
 	request api.AttachRequest
 	// ending: its device could not be ended whole, and what is left of it is given to nobody; guarded by Initiator.mu.
-	ending   bool
+	ending bool
+	// volume is read by List too: while attached is set it changes under Initiator.mu.
 	volume   Volume
 	frontend attach.Frontend
 	// life of the attachment in which volume was opened; adopted is what a device that waits for it was made of.
@@ -131,6 +134,10 @@ func (i *Initiator) Attach(ctx context.Context, r api.AttachRequest) (api.Attach
 		if err != nil {
 			return api.Attachment{}, err
 		}
+		if keep && e.isFenced() {
+			return api.Attachment{}, api.Errorf(api.CodeFenced, "volume %s: a newer attachment than generation %d has been made",
+				r.Volume, r.Generation)
+		}
 		if keep && !e.ending {
 			return *e.attached, nil
 		}
@@ -160,6 +167,9 @@ func (e *entry) compare(r api.AttachRequest) (bool, error) {
 	}
 	return true, nil
 }
+
+// isFenced reports whether the device fails all I/O, because the Volume has been attached anew.
+func (e *entry) isFenced() bool { return e.volume != nil && e.volume.Fenced() }
 
 // start opens the Volume and makes its device; when it fails nothing is left.
 func (i *Initiator) start(ctx context.Context, e *entry, r api.AttachRequest) (api.Attachment, error) {
@@ -309,7 +319,9 @@ func (i *Initiator) List() []api.Attachment {
 	list := make([]api.Attachment, 0, len(i.table))
 	for _, e := range i.table {
 		if e.attached != nil && !e.ending {
-			list = append(list, *e.attached)
+			a := *e.attached
+			a.Fenced = e.isFenced()
+			list = append(list, a)
 		}
 	}
 	slices.SortFunc(list, func(a, b api.Attachment) int { return strings.Compare(a.Volume, b.Volume) })

@@ -23,12 +23,14 @@ const testSize = 1 << 20
 type fakeVolume struct {
 	size   int64
 	closed int
+	fenced bool
 }
 
 func (v *fakeVolume) Size() int64              { return v.size }
 func (v *fakeVolume) Buffer(int) attach.Buffer { return nil }
 func (v *fakeVolume) Submit(*attach.Request)   {}
 func (v *fakeVolume) Kick()                    {}
+func (v *fakeVolume) Fenced() bool             { return v.fenced }
 func (v *fakeVolume) Close() error             { v.closed++; return nil }
 
 // fakeFrontend numbers the devices it makes.
@@ -172,6 +174,22 @@ func TestADeviceThatIsHalfEndedIsGivenToNobody(t *testing.T) {
 	}
 	if x.volumes[0].closed != 1 || x.volumes[1].closed != 0 {
 		t.Errorf("closed %d and %d times", x.volumes[0].closed, x.volumes[1].closed)
+	}
+}
+
+func TestAFencedDeviceSaysSoAndIsReplacedByAHigherGenerationOnly(t *testing.T) {
+	x := newFixture(t)
+	if _, err := x.Attach(t.Context(), request("a", 1)); err != nil {
+		t.Fatal(err)
+	}
+	x.volumes[0].fenced = true
+	if list := x.List(); len(list) != 1 || !list[0].Fenced {
+		t.Errorf("listed is %+v", list)
+	}
+	_, err := x.Attach(t.Context(), request("a", 1))
+	wantCode(t, err, api.CodeFenced)
+	if a, err := x.Attach(t.Context(), request("a", 2)); err != nil || a.DevicePath != "/dev/fake2" || x.List()[0].Fenced {
+		t.Errorf("the newer attachment got %+v, %v; listed is %+v", a, err, x.List())
 	}
 }
 

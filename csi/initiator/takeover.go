@@ -201,6 +201,8 @@ func (i *Initiator) tryResume(ctx context.Context, e *entry) error {
 	if err := e.frontend.Resume(spec); err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", errEnded, err), volume.Close())
 	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	e.volume, e.adopted = volume, attach.Held{}
 	return nil
 }

@@ -114,6 +114,9 @@ func (b *Backend) Submit(r *attach.Request) {
 	r.Done.RequestDone(r)
 }
 
+// Fenced is never so.
+func (b *Backend) Fenced() bool { return false }
+
 // Close gives the memory back; nobody uses the Backend any more.
 func (b *Backend) Close() error {
 	if err := unix.Munmap(b.bytes); err != nil {

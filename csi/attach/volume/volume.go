@@ -13,6 +13,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/shale-storage/shale/csi/attach"
 	"github.com/shale-storage/shale/csi/initiator"
@@ -23,6 +24,8 @@ import (
 // Backend implements attach.Backend, and initiator.Volume.
 type Backend struct {
 	client *client.Volume
+	// fenced: a Request has ended with ErrFenced, as all after it will.
+	fenced atomic.Bool
 }
 
 // Opener opens Volumes by the client.
@@ -60,6 +63,8 @@ func codeOf(err error) api.Code {
 type slot struct {
 	client.Request
 	outer *attach.Request
+	// owner is whom outer was submitted to.
+	owner *Backend
 }
 
 // RequestDone implements client.Completer.
@@ -70,8 +75,12 @@ func (s *slot) RequestDone(*client.Request) {
 	}
 	s.outer, s.Buffer = nil, nil
 	r.Err = s.Err
-	if r.Err != nil && errors.Is(r.Err, client.ErrNoSpace) {
+	switch {
+	case r.Err == nil:
+	case errors.Is(r.Err, client.ErrNoSpace):
 		r.Err = attach.ErrNoSpace
+	case errors.Is(r.Err, client.ErrFenced):
+		s.owner.fenced.Store(true)
 	}
 	r.Done.RequestDone(r)
 }
@@ -95,7 +104,7 @@ func (b *Backend) Submit(r *attach.Request) {
 		s.Done = s
 		r.Slot = s
 	}
-	s.outer = r
+	s.outer, s.owner = r, b
 	s.Op, s.FUA, s.Offset, s.Length = op(r.Op), r.FUA, r.Offset, r.Length
 	if r.Buffer != nil {
 		s.Buffer, _ = r.Buffer.(*client.Buffer) // memory of anybody else is refused by the client
@@ -122,6 +131,9 @@ func op(o attach.Op) client.Op {
 
 // Kick sends what was submitted.
 func (b *Backend) Kick() { b.client.Kick() }
+
+// Fenced reports whether a Request has learned that a newer attachment exists.
+func (b *Backend) Fenced() bool { return b.fenced.Load() }
 
 // Close ends the Volume.
 func (b *Backend) Close() error { return b.client.Close() }

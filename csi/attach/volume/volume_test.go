@@ -26,16 +26,20 @@ type outcome struct{ got error }
 
 func (o *outcome) RequestDone(r *attach.Request) { o.got = r.Err }
 
-func TestAFullPoolReachesTheFrontendAsSuch(t *testing.T) {
+func TestAFullPoolAndAFenceReachTheFrontendAsSuch(t *testing.T) {
 	for err, want := range map[error]error{
-		client.ErrNoSpace: attach.ErrNoSpace, client.ErrIO: client.ErrIO, nil: nil,
+		client.ErrNoSpace: attach.ErrNoSpace, client.ErrIO: client.ErrIO, client.ErrFenced: client.ErrFenced, nil: nil,
 	} {
 		var o outcome
-		s := &slot{outer: &attach.Request{Done: &o}}
+		b := New(nil)
+		s := &slot{outer: &attach.Request{Done: &o}, owner: b}
 		s.Err = err
 		s.RequestDone(&s.Request)
 		if !errors.Is(o.got, want) || s.outer != nil {
 			t.Errorf("%v arrived as %v", err, o.got)
+		}
+		if got, want := b.Fenced(), errors.Is(err, client.ErrFenced); got != want {
+			t.Errorf("after %v it is fenced: %v", err, got)
 		}
 	}
 }
