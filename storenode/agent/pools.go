@@ -288,7 +288,7 @@ func (r *pools) take(ctx context.Context, pool *v1alpha1.Pool, at spot) (candida
 		return c, nil
 	}
 	overcommit := pool.Spec.OvercommitPercent
-	r.begin(path, attempt{pool: pool.Name, serves: true}, func() outcome {
+	r.begin(path, attempt{pool: pool.Name, serves: true, id: looked.found.UUID}, func() outcome {
 		return r.open(path, pool.Name, overcommit, looked.found)
 	})
 	return r.serve(ctx, pool, c, r.wait(path, r.patience))
@@ -332,7 +332,9 @@ func (r *pools) serve(ctx context.Context, pool *v1alpha1.Pool, c candidate, o o
 type attempt struct {
 	pool   string
 	serves bool
-	ended  chan outcome
+	// id of the Device that is being opened, if it was found to be ours: no other of that UUID may be opened meanwhile.
+	id    ident.UUID
+	ended chan outcome
 }
 
 // outcome of an attempt.
@@ -371,13 +373,12 @@ func (r *pools) wait(path string, patience time.Duration) outcome {
 // refuse says why a Device must not be touched.
 func (r *pools) refuse(pool string, at spot, f Found) (reason, message string) {
 	path := at.path
-	for other, s := range r.served {
-		if f.Content == ContentOurs && s.id == f.UUID {
-			return v1alpha1.ReasonForeignData, fmt.Sprintf("%s is a copy of device %s, which is in service at %s: it is left "+
-				"untouched; wipe it if it is not needed", path, deviceName(s.id), other)
-		}
-	}
+	original := r.original(path, f)
 	switch {
+	case original != "":
+		return v1alpha1.ReasonForeignData, fmt.Sprintf(
+			"%s is a copy of device %s, which is %s: it is left untouched; wipe it if it is not needed",
+			path, deviceName(f.UUID), original)
 	case !at.selected && f.Content == ContentEmpty:
 		return v1alpha1.ReasonForeignData, path + " is empty, and not selected by the pool any more: it is left untouched"
 	case f.Content == ContentForeign:
@@ -392,6 +393,26 @@ func (r *pools) refuse(pool string, at spot, f Found) (reason, message string) {
 		return v1alpha1.ReasonOtherPool, fmt.Sprintf("%s belongs to pool %q", path, f.Pool)
 	}
 	return "", ""
+}
+
+// original says where another Device of the same UUID is in service or about to be; empty if none is. Of two Stores
+// for one UUID, one would answer with what the other has forgotten; and if the paths are two ways to one SSD, each
+// would write over the other's Journal.
+func (r *pools) original(path string, f Found) string {
+	if f.Content != ContentOurs {
+		return ""
+	}
+	for other, s := range r.served {
+		if s.id == f.UUID {
+			return "in service at " + other
+		}
+	}
+	for other, a := range r.attempts {
+		if a.serves && a.id == f.UUID && other != path {
+			return "being opened at " + other
+		}
+	}
+	return ""
 }
 
 // matches reports whether what the kernel says of a Device fits the selector. Paths have been matched before.

@@ -29,8 +29,8 @@ type shelf struct {
 	released          []ident.UUID
 	// broken is why the SSDs do not work.
 	broken error
-	// hangs is where an SSD does not answer before the channel is closed.
-	hangs map[string]chan struct{}
+	// hangs is where an SSD does not answer before the channel is closed, opens where it is not open before.
+	hangs, opens map[string]chan struct{}
 }
 
 func (s *shelf) Probe(path string) (Found, error) {
@@ -51,6 +51,9 @@ func (s *shelf) Format(path, pool string) error {
 }
 
 func (s *shelf) Serve(path string, _ int32) (ident.UUID, error) {
+	if opens := s.opens[path]; opens != nil {
+		<-opens
+	}
 	s.served = append(s.served, path)
 	return s.ssds[path].UUID, nil
 }
@@ -205,6 +208,28 @@ func TestCopyOfADeviceInServiceIsNotServed(t *testing.T) {
 	}
 	if said := r.said(t, candidateName("n1", b)); said != v1alpha1.ReasonForeignData {
 		t.Errorf("the copy is told of as %q", said)
+	}
+}
+
+// A long Journal is replayed at one path, and the other leads to the same SSD or to a clone of it.
+func TestCopyOfADeviceThatIsBeingOpenedIsNotServed(t *testing.T) {
+	a, b := slot(t, "a"), slot(t, "b")
+	ours := Found{Content: ContentOurs, UUID: uuid(1), Pool: "fast"}
+	s := &shelf{ssds: map[string]Found{a: ours, b: ours}, opens: map[string]chan struct{}{a: make(chan struct{})}}
+	r := storenode(t, s, selecting("fast", a, b))
+	r.patience = 10 * time.Millisecond
+	r.look(t, "fast")
+	if _, ok := r.served[b]; ok {
+		t.Error("both are taken into service")
+	}
+	if said := r.said(t, candidateName("n1", b)); said != v1alpha1.ReasonForeignData {
+		t.Errorf("the copy is told of as %q", said)
+	}
+	close(s.opens[a])
+	r.attempts[a].ended <- <-r.attempts[a].ended // it is open
+	r.look(t, "fast")
+	if !slices.Equal(s.served, []string{a}) {
+		t.Errorf("served %v", s.served)
 	}
 }
 

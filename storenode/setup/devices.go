@@ -24,6 +24,9 @@ type devices struct {
 
 	mu   sync.Mutex
 	open []*store.Store
+	// taken are the paths of Devices that are being opened, in service, or being closed. Opening writes to a Device, so
+	// what has the UUID of one of these, a copy or a second path to the SSD, is refused before.
+	taken map[ident.UUID]string
 	// files are what the paths led to when the Devices were opened.
 	files map[ident.UUID]os.FileInfo
 }
@@ -43,13 +46,34 @@ func (d *devices) Format(path, pool string) error {
 
 // Serve implements agent.Opener.
 func (d *devices) Serve(path string, overcommitPercent int32) (ident.UUID, error) {
+	found, err := probe(path)
+	if err == nil && found.Content != agent.ContentOurs {
+		err = fmt.Errorf("serve device %s: it holds %s: %w", path, found.What, errNotOurs)
+	}
+	if err != nil {
+		return ident.UUID{}, err
+	}
+	if err := d.take(found.UUID, path); err != nil {
+		return ident.UUID{}, err
+	}
+	if err := d.serve(path, overcommitPercent); err != nil {
+		d.giveUp(found.UUID)
+		return ident.UUID{}, err
+	}
+	return found.UUID, nil
+}
+
+// errNotOurs refuses to serve what is not, or not any more, a Device of Shale.
+var errNotOurs = errors.New("it is not a device of Shale that can be served")
+
+func (d *devices) serve(path string, overcommitPercent int32) error {
 	file, err := os.Stat(path)
 	if err != nil {
-		return ident.UUID{}, fmt.Errorf("serve device: %w", err)
+		return fmt.Errorf("serve device: %w", err)
 	}
 	s, err := process.Serve(d.host, path, float64(overcommitPercent)/100, powered(path, d.boot), d.log)
 	if err != nil {
-		return ident.UUID{}, err
+		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -58,7 +82,27 @@ func (d *devices) Serve(path string, overcommitPercent int32) (ident.UUID, error
 		d.files = map[ident.UUID]os.FileInfo{}
 	}
 	d.files[s.Device()] = file
-	return s.Device(), nil
+	return nil
+}
+
+// take lets one path alone go on with a Device, until giveUp.
+func (d *devices) take(id ident.UUID, path string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if other, taken := d.taken[id]; taken {
+		return fmt.Errorf("serve device %s at %s: %w at %s", id, path, shard.ErrInService, other)
+	}
+	if d.taken == nil {
+		d.taken = map[ident.UUID]string{}
+	}
+	d.taken[id] = path
+	return nil
+}
+
+func (d *devices) giveUp(id ident.UUID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.taken, id)
 }
 
 // Usage implements agent.Opener.
@@ -101,7 +145,9 @@ func (d *devices) Release(id ident.UUID) error {
 	d.open = slices.DeleteFunc(slices.Clone(d.open), func(other *store.Store) bool { return other == s })
 	delete(d.files, id)
 	d.mu.Unlock()
-	return errors.Join(d.host.RemoveDevice(id), s.Close())
+	err := errors.Join(d.host.RemoveDevice(id), s.Close())
+	d.giveUp(id)
+	return err
 }
 
 func (d *devices) find(id ident.UUID) *store.Store {

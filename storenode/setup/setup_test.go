@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/shale-storage/shale/storenode/agent"
 	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/setup/process"
+	"github.com/shale-storage/shale/storenode/shard"
 	"github.com/shale-storage/shale/storenode/shard/shardtest"
 	"github.com/shale-storage/shale/storenode/store"
 )
@@ -90,6 +92,38 @@ func TestAnEmptyDeviceIsFormattedServedAndThenTaken(t *testing.T) {
 	}
 	if _, err := process.Serve(d.host, path, 1, 1, d.log); err == nil {
 		t.Error("a device was opened twice")
+	}
+}
+
+// Opening a Device writes to it, and what looks like a copy may be the same SSD by another path.
+func TestCopyOfADeviceInServiceIsNotOpened(t *testing.T) {
+	s, d := opened(t)
+	path, clone := file(t, ""), file(t, "")
+	if err := d.Format(path, "fast"); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(path)
+	if err := errors.Join(err, os.WriteFile(clone, before, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	id, err := d.Serve(path, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Serve(clone, 100); !errors.Is(err, shard.ErrInService) {
+		t.Errorf("the copy: %v", err)
+	}
+	if after, err := os.ReadFile(clone); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the copy was written to, %v", err)
+	}
+	if _, err := process.Serve(s.Host, clone, 1, 1, d.log); !errors.Is(err, shard.ErrInService) {
+		t.Errorf("the copy, opened by somebody else: %v", err)
+	}
+	if err := d.Release(id); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := d.Serve(clone, 100); err != nil || again != id {
+		t.Errorf("the copy when the device is out of service: %v", err)
 	}
 }
 

@@ -134,7 +134,8 @@ func (h *Host) called(l *link, hello *wire.Hello) {
 }
 
 // AddDevice implements Manager. The Store's Owner must be a Monitor of this Host. Its Replicas start with the Record
-// they remember and follow nobody.
+// they remember and follow nobody. One of a UUID that is in service already is refused: of two Stores for one Device,
+// one would answer with what the other has forgotten.
 func (h *Host) AddDevice(s *store.Store) error {
 	m, ok := s.Owner().(*Monitor)
 	if !ok || m.host != h {
@@ -145,16 +146,33 @@ func (h *Host) AddDevice(s *store.Store) error {
 	if m.store != nil {
 		return fmt.Errorf("add device %s: %w", s.Device(), errForeignStore)
 	}
-	m.store = s
-	h.mu.Lock()
-	h.monitors = append(h.monitors, m)
-	h.mu.Unlock()
+	if !h.enlist(m, s) {
+		return fmt.Errorf("add device %s from %s: %w", s.Device(), s.Path(), ErrInService)
+	}
 	for _, info := range s.Replicas() {
 		handle, _ := s.Lookup(info.Key)
 		h.add(m, handle, info)
 	}
 	return nil
 }
+
+// enlist puts the Store's Device among those in service, unless one of its UUID is. Look and entry are one step, for
+// two that are being added at once.
+func (h *Host) enlist(m *Monitor, s *store.Store) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, other := range h.monitors {
+		if other.store.Device() == s.Device() {
+			return false
+		}
+	}
+	m.store = s
+	h.monitors = append(h.monitors, m)
+	return true
+}
+
+// ErrInService refuses a Device of which there is another in service: a copy, or the same SSD by a second path.
+var ErrInService = errors.New("a device with this UUID is in service already")
 
 // errForeignStore refuses a Store that another Host, or nobody, moves.
 var errForeignStore = errors.New("the store was not opened with a monitor of this host of its own")

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/setup/process"
 	"github.com/shale-storage/shale/storenode/shard"
+	"github.com/shale-storage/shale/storenode/store"
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
@@ -179,6 +183,48 @@ func TestAReplicaThatHeldDataIsNeverMadeAnew(t *testing.T) {
 	err := c.nodes[0].server.Host.Apply(shard.Desired{Shard: shardID(0), Size: shardSize, Record: record})
 	if !errors.Is(err, shard.ErrMissing) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestOfTwoStoresForOneDeviceOneIsInService: the other is a copy, or the same SSD by another path.
+func TestOfTwoStoresForOneDeviceOneIsInService(t *testing.T) {
+	c := newCluster(t, 1)
+	n := c.nodes[0]
+	id := n.store.Device()
+	n.down()
+	content, err := os.ReadFile(n.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	if err := n.server.Host.RemoveDevice(id); err != nil {
+		t.Fatal(err)
+	}
+	type added struct {
+		store *store.Store
+		err   error
+	}
+	both := make(chan added, 2)
+	for _, name := range []string{"copy1", "copy2"} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			s, err := process.Serve(n.server.Host, path, 1, 1, testLog(t))
+			both <- added{s, err}
+		}()
+	}
+	first, second := <-both, <-both
+	if (first.err == nil) == (second.err == nil) || !errors.Is(errors.Join(first.err, second.err), shard.ErrInService) {
+		t.Errorf("added: %v; %v", first.err, second.err)
+	}
+	for _, a := range []added{first, second} {
+		if a.err == nil {
+			if err := errors.Join(n.server.Host.RemoveDevice(id), a.store.Close()); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 

@@ -44,7 +44,7 @@ func Serve(h *shard.Host, path string, overcommit float64, boot uint64, log *slo
 		return nil, errors.Join(fmt.Errorf("serve device: %w", err), device.Close())
 	}
 	if err := h.AddDevice(s); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(err, device.Close()) // no last Checkpoint: it may be another's in service
 	}
 	return s, nil
 }
