@@ -8,6 +8,8 @@ const (
 	// ConditionHealthy, of Volumes and Shards: all Replicas wanted are InSync. Of Devices: they answer, without errors,
 	// and have room.
 	ConditionHealthy = "Healthy"
+	// ConditionDeletable, of Shards that somebody deleted by themselves: it is False while the Volume keeps them.
+	ConditionDeletable = "Deletable"
 	// ConditionDevicesAccepted, of Pools: everything the Pool selects could be taken into service.
 	ConditionDevicesAccepted = "DevicesAccepted"
 )
@@ -45,6 +47,10 @@ const (
 	ReasonNoReplacement = "NoReplacement"
 	// ReasonBlocksLost: some Blocks can be read from no Replica; reads of them fail until they are written again.
 	ReasonBlocksLost = "BlocksLost"
+	// ReasonShardMissing: the Volume may hold data, and a Shard of it has no object any more. It is not made anew, empty.
+	ReasonShardMissing = "ShardMissing"
+	// ReasonVolumeExists: the Shard was deleted, its Volume was not, so it goes on being served.
+	ReasonVolumeExists = "VolumeExists"
 	// ReasonStaleRecord: a Replica has seen a newer membership than the object has.
 	ReasonStaleRecord = "StaleRecord"
 )

@@ -71,6 +71,12 @@ func (s *VolumeSpec) NeededInSync() int32 {
 	return DefaultMinInSync(int(s.Replicas))
 }
 
+// Keeps reports whether the Shard goes on being served though somebody deleted it: a Shard goes with its Volume, and
+// not while that is attached. A Volume of the same name and another ID is not the Shard's.
+func (v *Volume) Keeps(s *Shard) bool {
+	return v.Spec.ID == s.Spec.VolumeID && (v.DeletionTimestamp.IsZero() || len(v.Spec.Attachments) > 0)
+}
+
 // DefaultMinInSync is what holds if nobody says how many of so many Replicas must be in sync. With three or more, what
 // is acknowledged is never on a single Device. Of two, either may be away without a pause of writes.
 func DefaultMinInSync(replicas int) int32 {
@@ -96,7 +102,8 @@ type VolumeAttachment struct {
 // VolumeStatus is the observed state of a Volume. Written by the operator.
 type VolumeStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// ShardCount and HealthyShards, for people. A Shard is healthy while all Replicas wanted are InSync.
+	// ShardCount is how many Shards were made: of a Volume that may hold data, none of these is ever made anew.
+	// HealthyShards are for people: a Shard is healthy while all Replicas wanted are InSync.
 	ShardCount    int32 `json:"shardCount,omitempty"`
 	HealthyShards int32 `json:"healthyShards,omitempty"`
 	// UsedBytes that its Replicas have allocated, all together.

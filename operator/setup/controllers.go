@@ -169,7 +169,8 @@ func (p *parts) shards(changed <-chan event.GenericEvent) error {
 		Watches(&v1alpha1.Volume{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfVolume), specs()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: shardWorkers}).
 		Complete(&shard.Reconciler{
-			API: p.api, Inventory: p.inventory, Events: p.manager.GetEventRecorder("shale-operator"), Metrics: p.metrics,
+			API: p.api, Live: p.manager.GetAPIReader(), Inventory: p.inventory,
+			Events: p.manager.GetEventRecorder("shale-operator"), Metrics: p.metrics,
 			Log: p.options.Log, Clock: p.options.Clock, ReplaceAfter: p.options.ReplaceAfter,
 		})
 }

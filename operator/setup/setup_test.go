@@ -203,14 +203,19 @@ func (w *world) report(ctx context.Context, s *v1alpha1.Shard) {
 		entries[r.ID] = r
 		order = append(order, r.ID)
 	}
+	goes := s.DeletionTimestamp != nil
+	var v v1alpha1.Volume
+	if goes && w.api.Get(ctx, client.ObjectKey{Name: s.Spec.VolumeName}, &v) == nil {
+		goes = !v.Keeps(s)
+	}
 	w.mu.Lock()
 	for _, r := range s.Spec.Replicas {
 		_, known := entries[r.ID]
 		switch {
 		case w.down[r.NodeName]:
-		case s.DeletionTimestamp != nil && known:
+		case goes && known:
 			delete(entries, r.ID)
-		case s.DeletionTimestamp == nil && !known:
+		case !goes && !known:
 			entry := v1alpha1.ShardReplicaStatus{ID: r.ID, State: v1alpha1.ReplicaCreated, Incarnation: r.NodeName}
 			if w.refuses[r.NodeName] {
 				entry.State, entry.Message = v1alpha1.ReplicaFailed, "the device has no room for this replica"

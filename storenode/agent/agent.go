@@ -128,7 +128,7 @@ func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) erro
 		errors: map[ident.UUID]*deviceErrors{}, away: map[ident.ReplicaKey]away{},
 	}
 	sh := &shards{
-		api: a.manager.GetClient(), host: host, places: a.places, report: rep, log: a.options.Log,
+		api: a.manager.GetClient(), reader: a.reader, host: host, places: a.places, report: rep, log: a.options.Log,
 		names: map[ident.ShardID]string{}, ids: map[string]ident.ShardID{}, slow: map[ident.ShardID]bool{},
 	}
 	rep.findings = &findings{

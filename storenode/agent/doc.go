@@ -14,10 +14,10 @@
 // # Invariants
 //
 // The API is never in the path of an I/O: whatever is slow or lost here delays membership changes, nothing else.
-// Nothing on a Device is deleted because an object is missing; only a Shard object being deleted, or one of at least
-// the Replica's own Epoch that no longer lists it, gives space back; the latter not while the object says that a person
-// gave the Replica up. An API server restored from an older backup therefore deletes nothing, and its old Records are
-// refused by the Host.
+// Nothing on a Device is deleted because an object is missing; only a Shard object being deleted whose Volume does not
+// keep it, or one of at least the Replica's own Epoch that no longer lists it, gives space back; the latter not while
+// the object says that a person gave the Replica up. An API server restored from an older backup therefore deletes
+// nothing, and its old Records are refused by the Host.
 //
 // A Device is known by the UUID in its Superblock, not by its path, the pod or the node's name: a pod that is made
 // anew, a renamed node and a moved SSD find the same Device object again.

@@ -20,7 +20,9 @@ import (
 
 // shards makes the Host hold what Shard objects say it should.
 type shards struct {
-	api    client.Client
+	api client.Client
+	// reader reads past the cache.
+	reader client.Reader
 	host   shard.Manager
 	places *places
 	report *report
@@ -63,7 +65,12 @@ func (r *shards) bring(ctx context.Context, req reconcile.Request) error {
 	}
 	r.remember(req.Name, id)
 	if object.DeletionTimestamp != nil {
-		return r.remove(id, func(shard.Status) bool { return true })
+		switch kept, err := r.kept(ctx, &object); {
+		case err != nil:
+			return err
+		case !kept:
+			return r.remove(id, func(shard.Status) bool { return true })
+		}
 	}
 	if err := r.apply(ctx, id, &object); err != nil {
 		return err
@@ -72,6 +79,25 @@ func (r *shards) bring(ctx context.Context, req reconcile.Request) error {
 		return err
 	}
 	return r.remove(id, func(s shard.Status) bool { return displaced(&object, s) })
+}
+
+// kept reports whether a Shard that is being deleted goes on being served, because its Volume is to stay. That there is
+// no such Volume is believed of the API server only: the cache may be behind, and what is given back is gone.
+func (r *shards) kept(ctx context.Context, object *v1alpha1.Shard) (bool, error) {
+	var volume v1alpha1.Volume
+	key := client.ObjectKey{Name: object.Spec.VolumeName}
+	err := r.api.Get(ctx, key, &volume)
+	if apierrors.IsNotFound(err) || err == nil && volume.Spec.ID != object.Spec.VolumeID {
+		volume = v1alpha1.Volume{}
+		err = r.reader.Get(ctx, key, &volume)
+	}
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("get volume %s: %w", key.Name, err)
+	}
+	return volume.Keeps(object), nil
 }
 
 // apply hands the Shard to the Host when one of its Replicas belongs on a Device of this node.

@@ -2,10 +2,15 @@ package agent
 
 import (
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/storenode/ident"
@@ -46,11 +51,63 @@ type fakeHost struct {
 	shard.Manager
 	statuses []shard.Status
 	heard    []membership.Record
+	deleted  []ident.ReplicaKey
 }
 
 func (h *fakeHost) Statuses() []shard.Status                     { return h.statuses }
 func (h *fakeHost) StatusesOf(ident.ShardID) []shard.Status      { return h.statuses }
 func (h *fakeHost) Decided(_ ident.ShardID, r membership.Record) { h.heard = append(h.heard, r) }
+
+func (h *fakeHost) Delete(key ident.ReplicaKey) error {
+	h.deleted = append(h.deleted, key)
+	return nil
+}
+
+// The cache may be behind: it may not have the Volume yet, or have one of the same name that is gone.
+func TestDeletedShardKeepsItsDataWhileItsVolumeIsToStay(t *testing.T) {
+	mine, other := uuid(1).String(), uuid(2).String()
+	volume := func(id string, change ...func(*v1alpha1.Volume)) []client.Object {
+		v := &v1alpha1.Volume{}
+		v.Name, v.Spec.ID = "v", id
+		for _, c := range change {
+			c(v)
+		}
+		return []client.Object{v}
+	}
+	going := func(v *v1alpha1.Volume) {
+		v.Finalizers, v.DeletionTimestamp = []string{"test"}, &metav1.Time{Time: time.Unix(1, 0)}
+	}
+	attached := func(v *v1alpha1.Volume) { v.Spec.Attachments = []v1alpha1.VolumeAttachment{{NodeName: "n1"}} }
+	for story, c := range map[string]struct {
+		cached, live []client.Object
+		deleted      int
+	}{
+		"the volume exists":               {cached: volume(mine), live: volume(mine)},
+		"the cache does not know it yet":  {live: volume(mine)},
+		"the cache has a former one":      {cached: volume(other, going), live: volume(mine)},
+		"it is going, and attached":       {cached: volume(mine, going, attached), live: volume(mine, going, attached)},
+		"it is going":                     {cached: volume(mine, going), live: volume(mine, going), deleted: 1},
+		"it is gone":                      {deleted: 1},
+		"another one has its name by now": {cached: volume(other), live: volume(other), deleted: 1},
+	} {
+		object := &v1alpha1.Shard{}
+		object.Name, object.Spec.VolumeName, object.Spec.VolumeID = "v-0", "v", mine
+		object.Finalizers, object.DeletionTimestamp = []string{"test"}, &metav1.Time{Time: time.Unix(1, 0)}
+		host := &fakeHost{statuses: []shard.Status{{Key: ident.ReplicaKey{Replica: 1}, Epoch: 9}}}
+		clock := clocktesting.NewFakeClock(time.Now())
+		r := &shards{
+			api:    kubernetes(t, interceptor.Funcs{}, append(c.cached, object)...),
+			reader: kubernetes(t, interceptor.Funcs{}, c.live...),
+			host:   host, places: &places{}, log: slog.New(slog.DiscardHandler), slow: map[ident.ShardID]bool{},
+			report: &report{clock: clock, kick: make(chan struct{}, 1)},
+			names:  map[ident.ShardID]string{}, ids: map[string]ident.ShardID{},
+		}
+		request := reconcile.Request{NamespacedName: client.ObjectKey{Name: "v-0"}}
+		if _, err := r.Reconcile(t.Context(), request); err != nil || len(host.deleted) != c.deleted {
+			t.Errorf("%s: %v were deleted, %v; want %d", story, host.deleted, err, c.deleted)
+		}
+	}
+}
 
 func TestReplicaThatWasGivenUpIsToldSo(t *testing.T) {
 	object := &v1alpha1.Shard{}

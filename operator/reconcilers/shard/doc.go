@@ -8,7 +8,7 @@
 //     elsewhere; when all are Created, Epoch 1 names the Primary and all of them as InSync.
 //   - shard.go, afterwards: failover.Decide and failover.Repair, carried out.
 //   - giveup.go, when a person asks for it: Replicas that never come back are given up.
-//   - remove.go, when deleted.
+//   - remove.go, when deleted, unless its Volume keeps it: a Shard goes with its Volume.
 //   - status.go, always at the end.
 //
 // # Invariants

@@ -20,6 +20,8 @@ type scope struct {
 	shard *v1alpha1.Shard
 	// volume is nil if there is none.
 	volume *v1alpha1.Volume
+	// goes: it is being deleted, and no Volume keeps it.
+	goes bool
 	// seen is what decisions are taken from.
 	seen failover.Shard
 	// alive by node.
@@ -55,19 +57,17 @@ func (s *scope) lookAgain(after time.Duration) {
 // gather collects what is known of the Shard.
 func (r *Reconciler) gather(ctx context.Context, shard *v1alpha1.Shard) (*scope, error) {
 	s := &scope{
-		shard: shard, volume: &v1alpha1.Volume{},
-		alive:   map[string]liveness.State{},
+		shard: shard, alive: map[string]liveness.State{},
 		reports: map[int64]*v1alpha1.ShardReplicaStatus{}, failures: map[int64]string{},
 	}
-	err := r.API.Get(ctx, client.ObjectKey{Name: shard.Spec.VolumeName}, s.volume)
-	switch {
-	case apierrors.IsNotFound(err):
-		s.volume = nil
-	case err != nil:
-		return nil, fmt.Errorf("get volume %s: %w", shard.Spec.VolumeName, err)
-	default:
+	var err error
+	if s.volume, err = r.volume(ctx, shard); err != nil {
+		return nil, err
+	}
+	if s.volume != nil {
 		s.seen.Wanted = int(s.volume.Spec.Replicas)
 	}
+	s.goes = !shard.DeletionTimestamp.IsZero() && (s.volume == nil || !s.volume.Keeps(shard))
 	for i := range shard.Status.Replicas {
 		s.reports[shard.Status.Replicas[i].ID] = &shard.Status.Replicas[i]
 		s.seen.Seen = max(s.seen.Seen, shard.Status.Replicas[i].Epoch)
@@ -82,6 +82,26 @@ func (r *Reconciler) gather(ctx context.Context, shard *v1alpha1.Shard) (*scope,
 		}
 	}
 	return s, nil
+}
+
+// volume is the Shard's, nil if there is none. Where that lets go of data it is believed of the API server only: the
+// cache may be behind.
+func (r *Reconciler) volume(ctx context.Context, shard *v1alpha1.Shard) (*v1alpha1.Volume, error) {
+	var volume v1alpha1.Volume
+	key := client.ObjectKey{Name: shard.Spec.VolumeName}
+	err := r.API.Get(ctx, key, &volume)
+	doubt := apierrors.IsNotFound(err) || err == nil && volume.Spec.ID != shard.Spec.VolumeID
+	if doubt && !shard.DeletionTimestamp.IsZero() {
+		volume = v1alpha1.Volume{}
+		err = r.Live.Get(ctx, key, &volume)
+	}
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil //nolint:nilnil // nil is the answer
+	case err != nil:
+		return nil, fmt.Errorf("get volume %s: %w", key.Name, err)
+	}
+	return &volume, nil
 }
 
 func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alpha1.ShardReplica) error {

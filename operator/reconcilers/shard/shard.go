@@ -35,7 +35,9 @@ const (
 
 // Reconciler of Shards. All exported fields must be given.
 type Reconciler struct {
-	API       client.Client
+	API client.Client
+	// Live reads past the cache.
+	Live      client.Reader
 	Inventory *inventory.Inventory
 	Events    events.EventRecorder
 	Metrics   *metrics.Metrics
@@ -62,7 +64,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	var done error
 	switch {
-	case !shard.DeletionTimestamp.IsZero():
+	case s.goes:
 		done = r.remove(ctx, s)
 	case isAsked(shard):
 		done = r.giveUp(ctx, s)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
@@ -21,6 +23,7 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	ready, healthy := ready(s), healthy(s)
 	reconcilers.Set(&shard.Status.Conditions, v1alpha1.ConditionReady, ready, shard.Generation)
 	reconcilers.Set(&shard.Status.Conditions, v1alpha1.ConditionHealthy, healthy, shard.Generation)
+	r.tellKept(s)
 	shard.Status.ObservedGeneration = shard.Generation
 	shard.Status.LostReplicas = slices.DeleteFunc(s.lostNow, func(l v1alpha1.LostReplica) bool {
 		return !slices.ContainsFunc(shard.Spec.Replicas, func(r v1alpha1.ShardReplica) bool { return r.ID == l.ID })
@@ -48,6 +51,22 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	return reconcilers.Patch(ctx, r.API, base, shard)
 }
 
+// tellKept says why a Shard that somebody deleted goes on being served; once by an event.
+func (r *Reconciler) tellKept(s *scope) {
+	conditions := &s.shard.Status.Conditions
+	if s.goes || s.shard.DeletionTimestamp.IsZero() {
+		meta.RemoveStatusCondition(conditions, v1alpha1.ConditionDeletable)
+		return
+	}
+	why := fmt.Sprintf("it was deleted, but its volume %s exists, and a shard goes with its volume only: nothing is "+
+		"given back, it goes on being served. To delete it, delete the volume", s.volume.Name)
+	if meta.FindStatusCondition(*conditions, v1alpha1.ConditionDeletable) == nil {
+		r.Events.Eventf(s.shard, nil, corev1.EventTypeWarning, v1alpha1.ReasonVolumeExists, "Delete", "%s", why)
+	}
+	reconcilers.Set(conditions, v1alpha1.ConditionDeletable,
+		reconcilers.Verdict{Reason: v1alpha1.ReasonVolumeExists, Message: why}, s.shard.Generation)
+}
+
 // node is where a Replica is now: its Device may have moved since it was placed.
 func (s *scope) node(replica v1alpha1.ShardReplica) string {
 	for _, seen := range s.seen.Replicas {
@@ -72,7 +91,7 @@ func (s *scope) rebuilding(id int64) bool {
 func ready(s *scope) reconcilers.Verdict {
 	m := s.shard.Spec.Membership
 	switch {
-	case !s.shard.DeletionTimestamp.IsZero():
+	case s.goes:
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonDeleting, Message: strings.Join(s.waitsFor, "; ")}
 	case s.stale() != "" && (m.Epoch == 0 || s.decision.Action != failover.Keep):
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonStaleRecord, Message: s.stale()}

@@ -5,7 +5,8 @@
 //  1. A finalizer, before anything that would have to be undone.
 //  2. The Shards that are missing, all placed in one pass: either all find room or none is made. A Shard is written
 //     with its Replicas and Epoch 0. That is the first half of a reservation: from then on each decision counts it.
-//     The second half is the storenodes', and reconcilers/shard closes it with Epoch 1.
+//     The second half is the storenodes', and reconcilers/shard closes it with Epoch 1. A Shard that had data is never
+//     made anew (lost.go): that would be a hole in a filesystem, which looks like zeroes.
 //  3. The status, from the Shards.
 //
 // Deleting goes the other way: once the Volume is attached to no node, Shards are deleted, each waits until its space

@@ -23,7 +23,9 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	v := s.volume
 	base := v.DeepCopy()
 	v.Status.ObservedGeneration = v.Generation
-	v.Status.ShardCount = int32(shardCount(v))
+	if int64(len(s.shards)) >= shardCount(v) {
+		v.Status.ShardCount = int32(shardCount(v))
+	}
 	v.Status.HealthyShards, v.Status.UsedBytes = 0, 0
 	for i := range s.shards {
 		shard := &s.shards[i]
@@ -56,8 +58,8 @@ func severity(reason string) int {
 
 // ready is whether every Shard serves; the message is of the worst.
 func ready(s *scope) reconcilers.Verdict {
-	if s.noRoom != nil {
-		return *s.noRoom
+	if s.unmade != nil {
+		return *s.unmade
 	}
 	worst := reconcilers.Verdict{OK: true, Reason: v1alpha1.ReasonServing, Message: "All shards serve" + tooShort(s)}
 	var named []string

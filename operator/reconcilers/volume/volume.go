@@ -37,8 +37,8 @@ type Reconciler struct {
 type scope struct {
 	volume *v1alpha1.Volume
 	shards []v1alpha1.Shard
-	// noRoom says why Shards could not be placed.
-	noRoom *reconcilers.Verdict
+	// unmade says why Shards that are missing could not be made, or must not be.
+	unmade *reconcilers.Verdict
 }
 
 // Reconcile one Volume.
@@ -64,7 +64,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := errors.Join(made, told); err != nil {
 		return conflict(err)
 	}
-	if s.noRoom != nil {
+	if s.unmade != nil {
 		return reconcile.Result{RequeueAfter: retryRoom}, nil
 	}
 	return reconcile.Result{}, nil
@@ -85,17 +85,20 @@ func (r *Reconciler) make(ctx context.Context, s *scope) error {
 	if len(missing) == 0 {
 		return nil
 	}
+	if lost, err := r.lost(ctx, s, missing); err != nil || lost {
+		return err
+	}
 	var pool v1alpha1.Pool
 	if err := r.API.Get(ctx, client.ObjectKey{Name: s.volume.Spec.PoolName}, &pool); err != nil {
 		if apierrors.IsNotFound(err) {
-			s.noRoom = &reconcilers.Verdict{
+			s.unmade = &reconcilers.Verdict{
 				Reason: v1alpha1.ReasonNoPool, Message: fmt.Sprintf("pool %s does not exist", s.volume.Spec.PoolName),
 			}
 			return nil
 		}
 		return fmt.Errorf("get pool %s: %w", s.volume.Spec.PoolName, err)
 	}
-	if err := r.place(ctx, s, &pool, missing); err != nil || s.noRoom != nil {
+	if err := r.place(ctx, s, &pool, missing); err != nil || s.unmade != nil {
 		return err
 	}
 	for _, shard := range missing {
@@ -135,7 +138,7 @@ func (r *Reconciler) place(ctx context.Context, s *scope, pool *v1alpha1.Pool, m
 		}
 		r.Metrics.NoRoom.Inc()
 		r.Events.Eventf(s.volume, nil, corev1.EventTypeWarning, v1alpha1.ReasonNoRoom, "Place", "%s", no.Message)
-		s.noRoom = &reconcilers.Verdict{Reason: v1alpha1.ReasonNoRoom, Message: no.Message}
+		s.unmade = &reconcilers.Verdict{Reason: v1alpha1.ReasonNoRoom, Message: no.Message}
 		return nil
 	}
 	return nil
