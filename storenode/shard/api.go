@@ -88,7 +88,8 @@ type Manager interface {
 	RemoveDevice(device ident.UUID) error
 	// Apply makes it so, for those of the Record's Replicas whose Device is here: creates missing Replicas (reserving
 	// their space; ErrNoSpace if there is none), adopts a newer Record or Generation. Idempotent. An older
-	// Record than the Replica has seen is refused with ErrStaleRecord and changes nothing.
+	// Record than the Replica has seen is refused with ErrStaleRecord and changes nothing; a newer Generation counts
+	// all the same.
 	Apply(d Desired) error
 	// Decided is the outcome of Authority.Propose.
 	Decided(shard ident.ShardID, inForce membership.Record)

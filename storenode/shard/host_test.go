@@ -177,6 +177,33 @@ func TestAnOlderRecordIsRefusedAndChangesNothing(t *testing.T) {
 	k.expect(shardID(0), 0, pattern(2, 1))
 }
 
+func TestWhatIsRefusedOfAShardKeepsNothingElseFromBeingEnforced(t *testing.T) {
+	c := newCluster(t, 2)
+	c.volume(1)
+	k := newClient(t, c)
+	id, host := shardID(0), c.nodes[0].server.Host
+	first := c.register.Record(id)
+	next := first
+	next.Epoch = 2
+	if err := c.register.Set(id, next); err != nil {
+		t.Fatal(err)
+	}
+	k.write(id, 0, pattern(1, 1))
+	old := shard.Desired{Shard: id, Size: shardSize, Record: first, Generation: 5, MinInSync: 1}
+	if err := host.Apply(old); !errors.Is(err, shard.ErrStaleRecord) {
+		t.Fatalf("an older record: %v", err)
+	}
+	h := wire.Header{Opcode: wire.OpRead, Shard: id, Length: 4096, Generation: 4}
+	if a := k.do(h, nil); a.Status != wire.StatusFenced {
+		t.Errorf("an attachment that was fenced together with an older record reads with status %d", a.Status)
+	}
+	next.Epoch = 3
+	err := host.Apply(shard.Desired{Shard: id, Size: 2 * shardSize, Record: next, MinInSync: 1})
+	if s := c.nodes[0].status(id); !errors.Is(err, shard.ErrSize) || s.Epoch != 3 {
+		t.Errorf("a record that came with another size: epoch %d, %v", s.Epoch, err)
+	}
+}
+
 func TestAReplicaThatHeldDataIsNeverMadeAnew(t *testing.T) {
 	c := newCluster(t, 1)
 	record := membership.Record{Epoch: 4, Primary: 1, InSync: []ident.ReplicaID{1}, Replicas: c.replicas()}

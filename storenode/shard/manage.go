@@ -124,16 +124,19 @@ func (h *Host) find(p place) *replica {
 	return nil
 }
 
-// apply adopts what is newer, inside the monitor.
+// apply adopts what is newer, inside the monitor. Nothing that is refused keeps the rest from being enforced: an
+// attachment that was fenced must not write here because the Record is old too, and a Primary that was replaced must
+// not serve because the size is another. Only how many must be in sync is not taken from an object whose Record is
+// refused: it may ask for fewer than the newest does.
 func (r *replica) apply(d *Desired) error {
-	if r.size != d.Size {
-		return fmt.Errorf("apply replica %s: %d bytes, wanted %d: %w", r.key, r.size, d.Size, ErrSize)
-	}
+	r.fence(d.Generation)
 	if err := r.adopt(d.Record); err != nil {
 		return fmt.Errorf("apply replica %s at epoch %d: %w", r.key, d.Record.Epoch, err)
 	}
-	r.fence(d.Generation)
 	r.require(d.MinInSync)
+	if r.size != d.Size {
+		return fmt.Errorf("apply replica %s: %d bytes, wanted %d: %w", r.key, r.size, d.Size, ErrSize)
+	}
 	return nil
 }
 
