@@ -20,6 +20,8 @@ var (
 	ErrNoSpace = errors.New("no space left in the pool")
 	// ErrBusy says that the device is in use, so it cannot be detached now.
 	ErrBusy = errors.New("device is in use")
+	// ErrGone says that somebody else has ended the device; another volume may have its number.
+	ErrGone = errors.New("device is gone")
 )
 
 // Op is what a Request asks for.
@@ -105,6 +107,9 @@ type Frontend interface {
 	// Detach ends the device, after which the Backend gets no Request. While somebody has the device open it waits
 	// until ctx ends and then says ErrBusy; the device works on. An unknown volume is no error.
 	Detach(ctx context.Context, volume string) error
+	// Confirm says nil if the device of an attached volume is still that volume's, ErrGone if it is not. It may be
+	// called beside another call for the Volume.
+	Confirm(volume string) error
 	// CleanUp ends what an earlier process with the same state directory left behind, except what was adopted, and
 	// nothing else.
 	CleanUp(ctx context.Context) error

@@ -24,7 +24,8 @@ const (
 type Initiator interface {
 	Attach(ctx context.Context, r api.AttachRequest) (api.Attachment, error)
 	Detach(ctx context.Context, volume string) error
-	List(ctx context.Context) ([]api.Attachment, error)
+	// List is what is attached and still there; with a volume, others may be left out.
+	List(ctx context.Context, volume string) ([]api.Attachment, error)
 }
 
 // Mounter is what the node does with file systems; *mounter.Mounter.
@@ -297,7 +298,7 @@ func isCurrent(a api.Attachment, r *csi.NodePublishVolumeRequest) (bool, error) 
 
 // attachment is what the initiator has of the volume.
 func (n *Node) attachment(ctx context.Context, volume string) (a api.Attachment, found bool, err error) {
-	all, err := n.options.Initiator.List(ctx)
+	all, err := n.options.Initiator.List(ctx, volume)
 	if err != nil {
 		return api.Attachment{}, false, err
 	}

@@ -59,7 +59,7 @@ func (f *fakeInitiator) Detach(_ context.Context, volume string) error {
 	return errors.Join(f.fail, f.failDetach)
 }
 
-func (f *fakeInitiator) List(context.Context) ([]api.Attachment, error) {
+func (f *fakeInitiator) List(context.Context, string) ([]api.Attachment, error) {
 	return slices.Collect(maps.Values(f.attached)), f.away
 }
 

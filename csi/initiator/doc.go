@@ -7,7 +7,7 @@
 //
 // # What a call does
 //
-//	Attach: same request as before     → the same device
+//	Attach: same request as before     → the same device, or another if somebody else has ended it
 //	        higher generation          → the old device is ended first; Busy while it is in use
 //	        lower generation           → Fenced: a late call of an earlier attachment
 //	        fenced by the storenodes   → Fenced, unless the generation is higher

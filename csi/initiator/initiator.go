@@ -90,7 +90,7 @@ type entry struct {
 	request api.AttachRequest
 	// ending: its device could not be ended whole, and what is left of it is given to nobody; guarded by Initiator.mu.
 	ending bool
-	// volume is read by List too: while attached is set it changes under Initiator.mu.
+	// volume and frontend are read by List too: while attached is set they change under Initiator.mu.
 	volume   Volume
 	frontend attach.Frontend
 	// life of the attachment in which volume was opened; adopted is what a device that waits for it was made of.
@@ -130,15 +130,11 @@ func (i *Initiator) Attach(ctx context.Context, r api.AttachRequest) (api.Attach
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	if e.attached != nil {
-		keep, err := e.compare(r)
+		keep, err := i.keeps(e, r)
 		if err != nil {
 			return api.Attachment{}, err
 		}
-		if keep && e.isFenced() {
-			return api.Attachment{}, api.Errorf(api.CodeFenced, "volume %s: a newer attachment than generation %d has been made",
-				r.Volume, r.Generation)
-		}
-		if keep && !e.ending {
+		if keep {
 			return *e.attached, nil
 		}
 		if err := i.end(ctx, e); err != nil {
@@ -146,6 +142,24 @@ func (i *Initiator) Attach(ctx context.Context, r api.AttachRequest) (api.Attach
 		}
 	}
 	return i.start(ctx, e, r)
+}
+
+// keeps reports whether the device that e has is the one for r. If not, it is to be ended first.
+func (i *Initiator) keeps(e *entry, r api.AttachRequest) (bool, error) {
+	same, err := e.compare(r)
+	if err != nil || !same || e.ending {
+		return false, err
+	}
+	if e.isFenced() {
+		return false, api.Errorf(api.CodeFenced, "volume %s: a newer attachment than generation %d has been made", r.Volume,
+			r.Generation)
+	}
+	err = e.frontend.Confirm(r.Volume)
+	if errors.Is(err, attach.ErrGone) {
+		i.options.Log.Warn("Somebody else has ended the device: making another", "volume", r.Volume, "cause", err)
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // compare tells whether e is what r asks for (true), an older attachment to be replaced (false), or neither.
@@ -312,26 +326,53 @@ func (i *Initiator) setEnding(e *entry) {
 	e.ending = true
 }
 
-// List is all that is attached, by name.
-func (i *Initiator) List() []api.Attachment {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	list := make([]api.Attachment, 0, len(i.table))
-	for _, e := range i.table {
-		if e.attached != nil && !e.ending {
-			a := *e.attached
-			a.Fenced = e.isFenced()
-			list = append(list, a)
+// List is all that is attached, by name, or one volume alone. A device that somebody else has ended is left out: its
+// number may be another volume's.
+func (i *Initiator) List(volume string) ([]api.Attachment, error) {
+	list := []api.Attachment{}
+	for _, s := range i.shown() {
+		if volume != "" && volume != s.attachment.Volume {
+			continue
+		}
+		err := s.frontend.Confirm(s.attachment.Volume)
+		switch {
+		case err == nil:
+			list = append(list, s.attachment)
+		case errors.Is(err, attach.ErrGone):
+			i.options.Log.Warn("Somebody else has ended the device", "volume", s.attachment.Volume, "cause", err)
+		default:
+			return nil, fmt.Errorf("confirm device of %s: %w", s.attachment.Volume, err)
 		}
 	}
 	slices.SortFunc(list, func(a, b api.Attachment) int { return strings.Compare(a.Volume, b.Volume) })
-	return list
+	return list, nil
+}
+
+// shown is an entry that may be told of.
+type shown struct {
+	attachment api.Attachment
+	frontend   attach.Frontend
+}
+
+// shown are the entries whose devices have not been ended here; what the kernel says of them is not asked.
+func (i *Initiator) shown() []shown {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	all := make([]shown, 0, len(i.table))
+	for _, e := range i.table {
+		if e.attached != nil && !e.ending {
+			s := shown{attachment: *e.attached, frontend: e.frontend}
+			s.attachment.Fenced = e.isFenced()
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // Health tells which Frontends work here.
 func (i *Initiator) Health() api.Health {
 	h := api.Health{
-		Node: i.options.Node, Frontends: []string{}, Attached: len(i.List()), Held: i.holding.held(),
+		Node: i.options.Node, Frontends: []string{}, Attached: len(i.shown()), Held: i.holding.held(),
 	}
 	for _, f := range i.options.Frontends {
 		if f.Probe() == nil {

@@ -41,6 +41,7 @@ type fakeFrontend struct {
 	detach    error
 	cleanedUp int
 	adopt     error
+	confirm   error
 	resumed   int
 	abandoned int
 	// entered and proceed, if not nil, hold each Attach.
@@ -60,6 +61,7 @@ func (f *fakeFrontend) Attach(context.Context, attach.Spec) (attach.Device, erro
 }
 
 func (f *fakeFrontend) Detach(context.Context, string) error { return f.detach }
+func (f *fakeFrontend) Confirm(string) error                 { return f.confirm }
 func (f *fakeFrontend) CleanUp(context.Context) error        { f.cleanedUp++; return nil }
 
 func (f *fakeFrontend) Held(volume string) (attach.Held, bool) {
@@ -116,6 +118,16 @@ func request(volume string, generation uint64) api.AttachRequest {
 	}
 }
 
+// listed is what List tells of all volumes.
+func (x *fixture) listed(t *testing.T) []api.Attachment {
+	t.Helper()
+	list, err := x.List("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
 func wantCode(t *testing.T, err error, want api.Code) {
 	t.Helper()
 	if err == nil || api.CodeOf(err) != want {
@@ -136,7 +148,7 @@ func TestTheSameRequestGetsTheSameDevice(t *testing.T) {
 	if diff := cmp.Diff(first, second); diff != "" || x.frontend.made != 1 {
 		t.Errorf("%d devices made; second differs:\n%s", x.frontend.made, diff)
 	}
-	if diff := cmp.Diff([]api.Attachment{first}, x.List()); diff != "" {
+	if diff := cmp.Diff([]api.Attachment{first}, x.listed(t)); diff != "" {
 		t.Errorf("list:\n%s", diff)
 	}
 }
@@ -162,14 +174,15 @@ func TestADeviceThatIsHalfEndedIsGivenToNobody(t *testing.T) {
 	}
 	x.frontend.detach = errors.New("requests in flight")
 	wantCode(t, x.Detach(t.Context(), "v"), api.CodeInternal)
-	if list := x.List(); len(list) != 0 {
+	if list := x.listed(t); len(list) != 0 {
 		t.Errorf("listed is %v", list)
 	}
 	if a, err := x.Attach(t.Context(), request("v", 1)); err == nil {
 		t.Errorf("the same request got %v", a)
 	}
 	x.frontend.detach = nil
-	if a, err := x.Attach(t.Context(), request("v", 1)); err != nil || a.DevicePath != "/dev/fake2" || len(x.List()) != 1 {
+	a, err := x.Attach(t.Context(), request("v", 1))
+	if err != nil || a.DevicePath != "/dev/fake2" || len(x.listed(t)) != 1 {
 		t.Errorf("when the rest could be ended: got %v, %v", a, err)
 	}
 	if x.volumes[0].closed != 1 || x.volumes[1].closed != 0 {
@@ -183,13 +196,41 @@ func TestAFencedDeviceSaysSoAndIsReplacedByAHigherGenerationOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.volumes[0].fenced = true
-	if list := x.List(); len(list) != 1 || !list[0].Fenced {
+	if list := x.listed(t); len(list) != 1 || !list[0].Fenced {
 		t.Errorf("listed is %+v", list)
 	}
 	_, err := x.Attach(t.Context(), request("a", 1))
 	wantCode(t, err, api.CodeFenced)
-	if a, err := x.Attach(t.Context(), request("a", 2)); err != nil || a.DevicePath != "/dev/fake2" || x.List()[0].Fenced {
-		t.Errorf("the newer attachment got %+v, %v; listed is %+v", a, err, x.List())
+	a, err := x.Attach(t.Context(), request("a", 2))
+	if err != nil || a.DevicePath != "/dev/fake2" || x.listed(t)[0].Fenced {
+		t.Errorf("the newer attachment got %+v, %v; listed is %+v", a, err, x.listed(t))
+	}
+}
+
+func TestADeviceThatSomebodyElseHasEndedIsGivenToNobody(t *testing.T) {
+	x := newFixture(t)
+	for _, name := range []string{"v", "w"} {
+		if _, err := x.Attach(t.Context(), request(name, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := x.List("w"); err != nil || len(list) != 1 || list[0].Volume != "w" {
+		t.Errorf("of w alone: %v, %v", list, err)
+	}
+	x.frontend.confirm = fmt.Errorf("/dev/fake1: %w", attach.ErrGone)
+	if list := x.listed(t); len(list) != 0 {
+		t.Errorf("listed is %v", list)
+	}
+	a, err := x.Attach(t.Context(), request("v", 1))
+	if err != nil || a.DevicePath != "/dev/fake3" || x.volumes[0].closed != 1 {
+		t.Errorf("the same request got %+v, %v; old volume closed %d times", a, err, x.volumes[0].closed)
+	}
+	x.frontend.confirm = errors.New("too many open files")
+	if list, err := x.List(""); err == nil {
+		t.Errorf("listed is %v, although nobody knows", list)
+	}
+	if a, err := x.Attach(t.Context(), request("v", 1)); err == nil || x.frontend.made != 3 {
+		t.Errorf("got %+v, although nobody knows; made %d", a, x.frontend.made)
 	}
 }
 
@@ -201,7 +242,7 @@ func TestAHigherGenerationWaitsForADeviceInUse(t *testing.T) {
 	x.frontend.detach = attach.ErrBusy
 	_, err := x.Attach(t.Context(), request("a", 2))
 	wantCode(t, err, api.CodeBusy)
-	if list := x.List(); len(list) != 1 || list[0].Generation != 1 || x.volumes[0].closed != 0 {
+	if list := x.listed(t); len(list) != 1 || list[0].Generation != 1 || x.volumes[0].closed != 0 {
 		t.Errorf("after the refusal %+v is attached, volume closed %d times", list, x.volumes[0].closed)
 	}
 }
@@ -256,7 +297,7 @@ func TestAFailedAttachLeavesNothing(t *testing.T) {
 	x.frontend.probe = errors.New("no /dev/fuse")
 	_, err = x.Attach(t.Context(), request("a", 1))
 	wantCode(t, err, api.CodeInternal)
-	if len(x.List()) != 0 || len(x.table) != 0 {
+	if len(x.listed(t)) != 0 || len(x.table) != 0 {
 		t.Errorf("failed calls left %d entries", len(x.table))
 	}
 	for n, v := range x.volumes {
@@ -311,8 +352,8 @@ func TestADetachClosesTheVolumeOnceAndIsIdempotent(t *testing.T) {
 			t.Errorf("detach: %v", err)
 		}
 	}
-	if x.volumes[0].closed != 1 || len(x.List()) != 0 {
-		t.Errorf("closed %d times, list %v", x.volumes[0].closed, x.List())
+	if x.volumes[0].closed != 1 || len(x.listed(t)) != 0 {
+		t.Errorf("closed %d times, list %v", x.volumes[0].closed, x.listed(t))
 	}
 }
 
@@ -339,7 +380,7 @@ func TestTheSocketSpeaksTheAPIAndStopsCleanly(t *testing.T) {
 	if err := Run(t.Context(), o); err == nil {
 		t.Error("a second initiator started on the same socket")
 	}
-	list, err := c.List(t.Context())
+	list, err := c.List(t.Context(), "")
 	if diff := cmp.Diff([]api.Attachment{got}, list); diff != "" || err != nil {
 		t.Errorf("list: %v\n%s", err, diff)
 	}

@@ -109,7 +109,8 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 // detachAll ends what is not in use and not held. What is in use ends with the process, what is held goes on with its
 // successor.
 func (i *Initiator) detachAll(ctx context.Context) {
-	for _, a := range i.List() {
+	for _, s := range i.shown() {
+		a := s.attachment
 		if i.holding.holds(a.Volume) {
 			i.options.Log.Info("Leaving device to the holder", "volume", a.Volume, "device", a.DevicePath)
 			continue

@@ -91,7 +91,7 @@ func TestEachLifeOpensTheVolumeWithAHigherGenerationOfTheSameAttachment(t *testi
 		if next.frontend.resumed != 1 || len(next.opened) != 1 || next.opened[0] <= last || next.opened[0] >= 2*step {
 			t.Errorf("life %d: resumed %d times, opened with %v after %d", number, next.frontend.resumed, next.opened, last)
 		}
-		if got := next.List(); len(got) != 1 || got[0].Generation != step || got[0].DevicePath != "/dev/adopted" {
+		if got := next.listed(t); len(got) != 1 || got[0].Generation != step || got[0].DevicePath != "/dev/adopted" {
 			t.Errorf("life %d lists %+v", number, got)
 		}
 		if same, err := next.Attach(t.Context(), request("a", step)); err != nil || same.DevicePath != "/dev/adopted" {
@@ -185,8 +185,8 @@ func TestAnAttachmentFencedMeanwhileIsGivenUp(t *testing.T) {
 	next := newLife(t, socket, 2)
 	next.open = api.Errorf(api.CodeFenced, "a newer attachment exists")
 	next.resume(t.Context(), next.adopted[0])
-	if next.frontend.abandoned != 1 || next.frontend.resumed != 0 || len(next.List()) != 0 || next.holding.holds("a") {
-		t.Errorf("abandoned %d, resumed %d, lists %v", next.frontend.abandoned, next.frontend.resumed, next.List())
+	if next.frontend.abandoned != 1 || next.frontend.resumed != 0 || len(next.listed(t)) != 0 || next.holding.holds("a") {
+		t.Errorf("abandoned %d, resumed %d, lists %v", next.frontend.abandoned, next.frontend.resumed, next.listed(t))
 	}
 }
 

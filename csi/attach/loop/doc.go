@@ -19,6 +19,7 @@
 // # Invariants
 //
 //   - A device with an exclusive opener (a mounted file system) is never cleared; Detach waits, then says ErrBusy.
+//   - A device that somebody else has cleared is given to nobody, even if its number is bound again (Confirm).
 //   - A link below /dev/shale is removed only while it leads to the device that is being detached: on a shared /dev the
 //     Volume may already have been attached anew.
 //

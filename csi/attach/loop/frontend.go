@@ -182,6 +182,27 @@ func (f *Frontend) makeLink(a *attachment) {
 	}
 }
 
+// Confirm looks whether the loop device is still bound as the volume. `losetup -D` asks nobody, and the kernel gives a
+// number that is free to the next who wants one.
+func (f *Frontend) Confirm(volume string) error {
+	a := f.get(volume)
+	if a == nil {
+		return fmt.Errorf("confirm %s: %w", volume, attach.ErrGone)
+	}
+	return a.confirm()
+}
+
+func (a *attachment) confirm() error {
+	bound, err := a.device.isBoundAs(a.name)
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", a.device.path(), err)
+	}
+	if !bound {
+		return fmt.Errorf("%s: %w", a.device.path(), attach.ErrGone)
+	}
+	return nil
+}
+
 // Detach clears the loop device, then ends the export.
 func (f *Frontend) Detach(ctx context.Context, volume string) error {
 	a := f.get(volume)
@@ -216,7 +237,9 @@ func (a *attachment) clear(ctx context.Context) error {
 		if !asked {
 			err := a.device.clear(a.name, true)
 			if errors.Is(err, attach.ErrBusy) {
-				return false, nil
+				// By another volume, perhaps, which has the number now.
+				bound, err := a.device.isBoundAs(a.name)
+				return err == nil && !bound, err
 			}
 			if err != nil && !errors.Is(err, errUnbound) {
 				return false, err

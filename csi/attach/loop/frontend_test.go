@@ -291,6 +291,48 @@ func TestADeviceThatStayedBusyStaysWhenItsOpenerGoes(t *testing.T) {
 	}
 }
 
+func TestADeviceThatLosetupHasEndedIsGoneEvenIfAnotherVolumeHasItsNumber(t *testing.T) {
+	f := newFrontend(t)
+	_, d := attachMemory(t, f, "first")
+	if err := f.Confirm("first"); err != nil {
+		t.Fatalf("before: %v", err)
+	}
+	run(t, "losetup", "--detach", d.Path)
+	if err := f.Confirm("first"); !errors.Is(err, attach.ErrGone) {
+		t.Errorf("bound no more: %v, want %v", err, attach.ErrGone)
+	}
+	_, second := attachMemory(t, f, "second")
+	if second.Path != d.Path {
+		t.Skipf("the kernel gave %s, not %s", second.Path, d.Path)
+	}
+	if err := f.Confirm("first"); !errors.Is(err, attach.ErrGone) {
+		t.Errorf("bound by another volume: %v, want %v", err, attach.ErrGone)
+	}
+	if err := f.Confirm("second"); err != nil {
+		t.Errorf("the other volume: %v", err)
+	}
+	// The other volume's file system does not keep the first from being detached.
+	openClaimed(t, second.Path)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := f.Detach(ctx, "first"); err != nil {
+		t.Errorf("detach: %v", err)
+	}
+	if err := f.Confirm("second"); err != nil {
+		t.Errorf("the other volume after that: %v", err)
+	}
+}
+
+// openClaimed opens a device as the mount of a file system does, until the test ends.
+func openClaimed(t *testing.T, path string) {
+	t.Helper()
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+}
+
 func TestAReadOnlyDeviceRefusesWrites(t *testing.T) {
 	f := newFrontend(t)
 	d, err := f.Attach(t.Context(), attach.Spec{Volume: "read-only", Backend: newMemory(t, 16<<20), ReadOnly: true})

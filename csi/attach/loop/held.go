@@ -20,8 +20,6 @@ type record struct {
 }
 
 var (
-	// errGone says that the loop device of a Held is bound no more, or by others.
-	errGone = errors.New("loop device is gone")
 	// errAdopted says that a device waits for Resume.
 	errAdopted = errors.New("device is adopted and waits for its volume")
 	errUnknown = errors.New("no such device")
@@ -54,12 +52,8 @@ func (f *Frontend) Adopt(volume string, h attach.Held) (attach.Device, error) {
 		dir: filepath.Join(f.options.StateDir, volume), name: f.nameFor(volume), device: device(r.Device), link: r.Link,
 		files: h.Files, adopted: true,
 	}
-	bound, err := a.device.isBoundAs(a.name)
-	if err != nil {
-		return attach.Device{}, fmt.Errorf("adopt %s: %w", a.device.path(), err)
-	}
-	if !bound {
-		return attach.Device{}, fmt.Errorf("adopt %s: %w", a.device.path(), errGone)
+	if err := a.confirm(); err != nil {
+		return attach.Device{}, fmt.Errorf("adopt: %w", err)
 	}
 	f.put(volume, a)
 	return attach.Device{Path: a.device.path(), Link: a.link}, nil

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 )
 
 // ErrAway says that the initiator could not be asked, or ended before it answered: what was asked may be done or not.
@@ -45,10 +46,14 @@ func (c *Client) Detach(ctx context.Context, volume string) error {
 	return nil
 }
 
-// List is all that is attached.
-func (c *Client) List(ctx context.Context) ([]Attachment, error) {
+// List is all that is attached. With a volume, others may be left out.
+func (c *Client) List(ctx context.Context, volume string) ([]Attachment, error) {
+	path := PathVolumes
+	if volume != "" {
+		path += "?" + url.Values{ParameterVolume: {volume}}.Encode()
+	}
 	var list VolumeList
-	if err := c.call(ctx, http.MethodGet, PathVolumes, nil, &list); err != nil {
+	if err := c.call(ctx, http.MethodGet, path, nil, &list); err != nil {
 		return nil, fmt.Errorf("list volumes: %w", err)
 	}
 	return list.Volumes, nil

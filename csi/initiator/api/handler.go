@@ -11,7 +11,7 @@ import (
 type Initiator interface {
 	Attach(ctx context.Context, r AttachRequest) (Attachment, error)
 	Detach(ctx context.Context, volume string) error
-	List() []Attachment
+	List(volume string) ([]Attachment, error)
 	Health() Health
 }
 
@@ -43,8 +43,9 @@ func NewHandler(i Initiator) http.Handler {
 		}
 		answer(w, struct{}{}, i.Detach(r.Context(), in.Volume))
 	})
-	mux.HandleFunc("GET "+PathVolumes, func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, VolumeList{Volumes: i.List()}, nil)
+	mux.HandleFunc("GET "+PathVolumes, func(w http.ResponseWriter, r *http.Request) {
+		list, err := i.List(r.URL.Query().Get(ParameterVolume))
+		answer(w, VolumeList{Volumes: list}, err)
 	})
 	mux.HandleFunc("GET "+PathHealth, func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, i.Health(), nil)

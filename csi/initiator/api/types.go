@@ -15,6 +15,9 @@ const (
 	PathHealth  = "/v1/health"
 )
 
+// ParameterVolume of PathVolumes asks for one volume alone. An initiator that does not know it answers with all.
+const ParameterVolume = "volume"
+
 // Limits of a request.
 const (
 	// MaxBody bounds the body of a request or an answer, in bytes.
