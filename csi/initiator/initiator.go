@@ -73,9 +73,11 @@ type Initiator struct {
 	options Options
 	holding *holding
 
-	// mu guards table and lives; an entry's other fields belong to the call that has it busy.
+	// mu guards the rest; an entry's other fields belong to the call that has it busy.
 	mu    sync.Mutex
 	table map[string]*entry
+	// serving: the socket is served, after all that was left by an earlier process has been taken over.
+	serving bool
 	// lives that volumes were adopted in, which may be higher than that of this process.
 	lives map[string]uint32
 }
@@ -367,6 +369,22 @@ func (i *Initiator) shown() []shown {
 		}
 	}
 	return all
+}
+
+func (i *Initiator) setServing(serving bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.serving = serving
+}
+
+// Ready says why no call is answered, or nil. It waits for no call, be there ever so many.
+func (i *Initiator) Ready() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.serving {
+		return errors.New("the initiator does not serve its socket")
+	}
+	return nil
 }
 
 // Health tells which Frontends work here.

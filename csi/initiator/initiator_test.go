@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -393,6 +394,63 @@ func TestTheSocketSpeaksTheAPIAndStopsCleanly(t *testing.T) {
 	}
 	if x.frontend.cleanedUp != 1 {
 		t.Errorf("cleaned up %d times, want once", x.frontend.cleanedUp)
+	}
+}
+
+// TestCallsThatWaitDoNotKeepOthersOut: one for each volume, and then the question whether the initiator works.
+func TestCallsThatWaitDoNotKeepOthersOut(t *testing.T) {
+	const volumes = 2 * spareConnections
+	x := newFixture(t)
+	o := x.options()
+	o.Socket, o.MaxVolumes = filepath.Join(t.TempDir(), "initiator.sock"), volumes
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	o.Open = func(context.Context, api.AttachRequest) (Volume, error) {
+		entered <- struct{}{}
+		<-proceed
+		return nil, api.Errorf(api.CodeUnreachable, "no storenode answers")
+	}
+	i, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Ready(); err == nil {
+		t.Error("it is ready before it serves")
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1+volumes)
+	go func() { ended <- i.Run(ctx) }()
+	for i.Ready() != nil && t.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	asking, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	c := api.NewClient(o.Socket)
+	for n := range volumes {
+		go func() {
+			_, err := c.Attach(ctx, request(fmt.Sprintf("v%d", n), 1))
+			if api.CodeOf(err) == api.CodeUnreachable {
+				err = nil
+			}
+			ended <- err
+		}()
+		select {
+		case <-entered:
+		case <-asking.Done():
+			t.Fatalf("only %d calls are let in", n)
+		}
+	}
+	if _, err := c.Health(asking); err != nil || i.Ready() != nil {
+		t.Errorf("health: %v, ready: %v", err, i.Ready())
+	}
+	close(proceed)
+	for range volumes {
+		if err := <-ended; err != nil {
+			t.Errorf("attach: %v", err)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil || i.Ready() == nil {
+		t.Errorf("run: %v; ready afterwards: %v", err, i.Ready())
 	}
 }
 

@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// maxConnections bounds the callers of the socket: one node plugin, and people.
-	maxConnections = 32
+	// spareConnections are those of the socket that remain when a call for each volume waits, for its storenodes or for
+	// its openers: a further call for one is answered at once.
+	spareConnections = 32
 	// headerTimeout bounds how long a caller may take to say what it wants. The server's ReadTimeout is not used: it would
 	// also end calls that take longer, through their context.
 	headerTimeout = 5 * time.Second
@@ -31,12 +32,18 @@ const (
 	shutdownTimeout = 15 * time.Second
 )
 
-// Run takes over from an earlier process, cleans up after it and serves the API on Options.Socket until ctx ends.
+// Run makes an Initiator and runs it.
 func Run(ctx context.Context, o Options) error {
 	i, err := New(o)
 	if err != nil {
 		return err
 	}
+	return i.Run(ctx)
+}
+
+// Run takes over from an earlier process, cleans up after it and serves the API on Options.Socket until ctx ends.
+func (i *Initiator) Run(ctx context.Context) error {
+	o := i.options
 	listener, err := listen(ctx, o.Socket)
 	if err != nil {
 		return err
@@ -63,7 +70,9 @@ func Run(ctx context.Context, o Options) error {
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
-	go func() { served <- httpd.Serve(netutil.LimitListener(listener, maxConnections)) }()
+	go func() { served <- httpd.Serve(netutil.LimitListener(listener, o.MaxVolumes+spareConnections)) }()
+	i.setServing(true)
+	defer i.setServing(false)
 	o.Log.Info("Initiator is up", "socket", o.Socket, "frontends", i.Health().Frontends)
 	select {
 	case err := <-served:

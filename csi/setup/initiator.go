@@ -72,15 +72,18 @@ func (p *process) runInitiator(ctx context.Context, f initiatorFlags) error {
 	registerVolumes(p.metrics, volumes.Metrics())
 	self := api.NewClient(f.socket)
 	registerDevices(p.metrics, self.Health) //nolint:contextcheck // metrics are asked for without one
-	alive := func(ctx context.Context) error { _, err := self.Health(ctx); return err }
+	i, err := initiator.New(initiator.Options{
+		Socket: f.socket, Node: f.node, Frontends: []attach.Frontend{frontend},
+		Open: volume.Opener(volumes), MaxVolumes: f.maxVolumes, Holder: f.holder,
+		Life: uint32(time.Now().Unix()), Log: p.log,
+	})
+	if err != nil {
+		return fmt.Errorf("make initiator: %w", err)
+	}
+	// Not through the socket: calls that wait there must not make the kubelet end the devices.
+	alive := func(context.Context) error { return i.Ready() }
 	return together(ctx,
-		func(ctx context.Context) error {
-			return initiator.Run(ctx, initiator.Options{
-				Socket: f.socket, Node: f.node, Frontends: []attach.Frontend{frontend},
-				Open: volume.Opener(volumes), MaxVolumes: f.maxVolumes, Holder: f.holder,
-				Life: uint32(time.Now().Unix()), Log: p.log,
-			})
-		},
+		i.Run,
 		func(ctx context.Context) error { return serveHealth(ctx, p.health, p.metrics, alive) },
 	)
 }
