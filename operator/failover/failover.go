@@ -37,6 +37,8 @@ type Replica struct {
 	ID     int64
 	Node   string
 	Device string
+	// Domain is the failure domain of Node; empty if that was not asked for.
+	Domain string
 	// Failed: its own storenode says that its Device cannot hold it.
 	Failed bool
 	// Lossy: its machine lost power, or may have since it was last heard of, so acknowledged writes that were not flushed

@@ -177,6 +177,17 @@ func text(d Decision) string {
 	return "?"
 }
 
+// domain of the nodes given.
+func domain(name string, nodes ...string) func(*Shard) {
+	return func(s *Shard) {
+		for i := range s.Replicas {
+			if slices.Contains(nodes, s.Replicas[i].Node) {
+				s.Replicas[i].Domain = name
+			}
+		}
+	}
+}
+
 func TestReplicas(t *testing.T) {
 	const after = 10 * time.Minute
 	for story, c := range map[string]struct {
@@ -187,7 +198,32 @@ func TestReplicas(t *testing.T) {
 		"out of InSync but not lost":      {shard(inSync(1, 2)), "nothing"},
 		"lost, but not for long":          {shard(inSync(1, 2), lost(2, after-time.Second)), "nothing, again 1s"},
 		"lost, but the Primary has it in": {shard(lost(2, after)), "nothing"},
-		"lost for longer than the delay":  {shard(inSync(1, 2), lost(2, after)), "add epoch 8 primary 1 inSync [1 2]"},
+		"lost for longer than the delay": {
+			shard(inSync(1, 2), lost(2, after)), "add epoch 8 primary 1 inSync [1 2] apart from [1 2]",
+		},
+		"one is lost for longer, one is not": {
+			shard(inSync(1), lost(1, time.Second), lost(2, after)),
+			"add epoch 8 primary 1 inSync [1] apart from [1 2], again 9m59s",
+		},
+		"the lost one came back to its replacement": {
+			shard(inSync(1, 2), add(4, "n3"), domain("c", "n3")), "remove 4 epoch 8 primary 1 inSync [1 2]",
+		},
+		"the lost one came back to its replacement, which is InSync": {
+			shard(inSync(1, 4), add(4, "n4"), domain("c", "n3", "n4")), "remove 3 epoch 8 primary 1 inSync [1 4]",
+		},
+		"the lost one is still away": {
+			shard(inSync(1, 2), dead("n3"), lost(2, after), add(4, "n4"), domain("c", "n3", "n4")), "nothing",
+		},
+		"it is away in maintenance by now, which is no reason to do without its replacement": {
+			shard(inSync(1, 2), dead("n3"), add(4, "n4"), domain("c", "n3", "n4")), "nothing",
+		},
+		"two in one domain are all there is": {
+			shard(inSync(1, 2), domain("c", "n2", "n3")), "nothing",
+		},
+		"both came, and the replacement is Primary": {
+			shard(add(4, "n4"), inSync(1, 2, 3, 4), primary(4), domain("a", "n1", "n4"), domain("b", "n2"), domain("c", "n3")),
+			"remove 1 epoch 8 primary 4 inSync [2 3 4]",
+		},
 		"the replacement is being rebuilt": {
 			shard(inSync(1, 2), lost(2, after), add(4, "n4")), "nothing",
 		},
@@ -212,7 +248,7 @@ func TestReplicas(t *testing.T) {
 		"fewer are wanted": {
 			shard(wanted(2)), "remove 3 epoch 8 primary 1 inSync [1 2]",
 		},
-		"more are wanted": {shard(wanted(4)), "add epoch 8 primary 1 inSync [1 2 3]"},
+		"more are wanted": {shard(wanted(4)), "add epoch 8 primary 1 inSync [1 2 3] apart from [1 2 3]"},
 		"a bound": {
 			shard(inSync(1, 2), lost(2, after), add(4, "a"), add(5, "b"), add(6, "c"), add(7, "d"), add(8, "e"),
 				lost(3, after), lost(4, after), lost(5, after), lost(6, after), lost(7, after)), "nothing",
@@ -224,7 +260,7 @@ func TestReplicas(t *testing.T) {
 			m := fmt.Sprintf("epoch %d primary %d inSync %v", d.Next.Epoch, d.Next.Primary, d.Next.InSync)
 			switch d.Action {
 			case RepairAdd:
-				got = "add " + m
+				got = fmt.Sprintf("add %s apart from %v", m, d.Kept)
 			case RepairRemove:
 				got = fmt.Sprintf("remove %d %s", d.Replica, m)
 			case RepairNothing:

@@ -29,6 +29,8 @@ type RepairDecision struct {
 	Replica int64
 	// Next is the membership to write together with the change.
 	Next Membership
+	// Kept are the Replicas that one more is to be apart from: those that it does not replace.
+	Kept []int64
 	// Again is when to look again, if nothing happens before; 0 if there is no reason to.
 	Again time.Duration
 	// Message for people.
@@ -38,6 +40,12 @@ type RepairDecision struct {
 // Repair says whether a Replica must be added or taken away. It is for Shards whose Primary was just kept. A Replica is
 // given up when it is out of InSync and has been lost for longer than after.
 func Repair(s *Shard, after time.Duration) RepairDecision {
+	if double, ok := s.double(); ok {
+		return RepairDecision{
+			Action: RepairRemove, Replica: double.ID, Next: s.next(),
+			Message: fmt.Sprintf("replica %d on node %s is removed: another is in its failure domain", double.ID, double.Node),
+		}
+	}
 	if surplus, ok := s.surplus(); ok {
 		next := s.next()
 		next.InSync = slices.DeleteFunc(next.InSync, func(id int64) bool { return id == surplus.ID })
@@ -48,32 +56,57 @@ func Repair(s *Shard, after time.Duration) RepairDecision {
 		}
 	}
 	again := time.Duration(0)
-	kept := 0
+	var kept []int64
 	for _, r := range s.Replicas {
 		out := !slices.Contains(s.InSync, r.ID)
 		switch {
 		case out && r.LostFor > 0 && r.LostFor >= after:
 		case out && r.LostFor > 0:
-			kept++
+			kept = append(kept, r.ID)
 			if left := after - r.LostFor; again == 0 || left < again {
 				again = left
 			}
 		default:
-			kept++
+			kept = append(kept, r.ID)
 		}
 	}
-	if kept >= s.Wanted || len(s.Replicas) >= MaxReplicas {
+	if len(kept) >= s.Wanted || len(s.Replicas) >= MaxReplicas {
 		return RepairDecision{Action: RepairNothing, Again: again}
 	}
 	return RepairDecision{
-		Action: RepairAdd, Next: s.next(), Again: again,
-		Message: fmt.Sprintf("%d of %d replicas are left", kept, s.Wanted),
+		Action: RepairAdd, Next: s.next(), Kept: kept, Again: again,
+		Message: fmt.Sprintf("%d of %d replicas are left", len(kept), s.Wanted),
 	}
 }
 
+// double is a Replica that need not be brought in sync, because one more than wanted is there and another is in the
+// same failure domain: one that was lost is back, and its replacement is beside it. Of two that are out of InSync the
+// newer one goes: the other has most of what it needs.
+func (s *Shard) double() (Replica, bool) {
+	if len(s.Replicas) <= s.Wanted || s.Wanted < 1 {
+		return Replica{}, false
+	}
+	for _, r := range slices.Backward(s.Replicas) {
+		if slices.Contains(s.InSync, r.ID) || !s.able(r) {
+			continue
+		}
+		if s.isDoubled(r, func(o Replica) bool { return slices.Contains(s.InSync, o.ID) || s.able(o) }) {
+			return r, true
+		}
+	}
+	return Replica{}, false
+}
+
+// isDoubled reports whether another Replica that matches is in the same failure domain.
+func (s *Shard) isDoubled(r Replica, match func(Replica) bool) bool {
+	return slices.ContainsFunc(s.Replicas, func(o Replica) bool {
+		return o.ID != r.ID && o.Domain == r.Domain && r.Domain != "" && match(o)
+	})
+}
+
 // surplus is the Replica that is not needed: only when enough are InSync, first one that is lost, then one that is out
-// of InSync, then, if all InSync are well, a Backup of them beyond what is wanted: a Primary that has lost power may be
-// waiting for the very one. Never the Primary.
+// of InSync, then, if all InSync are well, a Backup of them beyond what is wanted, best one in the failure domain of
+// another: a Primary that has lost power may be waiting for the very one. Never the Primary.
 func (s *Shard) surplus() (Replica, bool) {
 	if len(s.Replicas) <= s.Wanted || s.Wanted < 1 {
 		return Replica{}, false
@@ -87,8 +120,10 @@ func (s *Shard) surplus() (Replica, bool) {
 		case r.ID == s.Primary, inSync && !s.isWell():
 		case !inSync && len(s.InSync) < s.Wanted, inSync && len(s.InSync) <= s.Wanted:
 		case !inSync && r.LostFor > 0:
-			now = 3
+			now = 4
 		case !inSync:
+			now = 3
+		case s.isDoubled(r, func(o Replica) bool { return slices.Contains(s.InSync, o.ID) }):
 			now = 2
 		default:
 			now = 1

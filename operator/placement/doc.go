@@ -7,6 +7,7 @@
 // # Invariants
 //
 // Replicas of one Shard are in different failure domains, and so never on one node: a node is in exactly one domain.
+// Those that are being replaced do not count: theirs may be the only domain that is left.
 // What one decision takes of a Device is gone for all later ones of the same Planner. A Planner that cannot place all
 // Replicas of a Shard takes nothing.
 //

@@ -145,10 +145,24 @@ func (w *world) addNode(name string) {
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec:       v1alpha1.StoreNodeSpec{Addresses: map[string]string{"tcp": name + ":7800"}},
 	}))
+	w.addDevice(device(name), name)
+	w.must(w.api.Create(ctx, &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: leasePrefix + name},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: ptr.To(name), LeaseDurationSeconds: ptr.To(int32(4)),
+			RenewTime: &metav1.MicroTime{Time: w.base},
+		},
+	}))
+}
+
+// addDevice puts an empty Device into a node.
+func (w *world) addDevice(name, node string) {
+	w.t.Helper()
+	ctx := w.t.Context()
 	d := &v1alpha1.Device{
-		ObjectMeta: metav1.ObjectMeta{Name: device(name)},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: v1alpha1.DeviceSpec{
-			UUID: strings.TrimPrefix(device(name), "dev-"), PoolName: "fast", NodeName: name, Path: "/dev/x",
+			UUID: strings.TrimPrefix(name, "dev-"), PoolName: "fast", NodeName: node, Path: "/dev/x",
 		},
 	}
 	w.must(w.api.Create(ctx, d))
@@ -158,13 +172,6 @@ func (w *world) addNode(name string) {
 		LastTransitionTime: metav1.Now(),
 	}}
 	w.must(w.api.Status().Update(ctx, d))
-	w.must(w.api.Create(ctx, &coordinationv1.Lease{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: leasePrefix + name},
-		Spec: coordinationv1.LeaseSpec{
-			HolderIdentity: ptr.To(name), LeaseDurationSeconds: ptr.To(int32(4)),
-			RenewTime: &metav1.MicroTime{Time: w.base},
-		},
-	}))
 }
 
 // Answer makes the world its own hosts: each has the address NODE:7800.

@@ -114,6 +114,9 @@ func (r *Reconciler) serve(ctx context.Context, s *scope) error {
 	if err := r.require(ctx, s); err != nil {
 		return err
 	}
+	if err := r.spread(ctx, s); err != nil {
+		return err
+	}
 	repair := failover.Repair(&s.seen, r.ReplaceAfter)
 	if repair.Again > 0 {
 		s.lookAgain(repair.Again + tick)
@@ -157,11 +160,7 @@ func (r *Reconciler) require(ctx context.Context, s *scope) error {
 
 // add places one more Replica, which the Primary then rebuilds.
 func (r *Reconciler) add(ctx context.Context, s *scope, d failover.RepairDecision) error {
-	kept := make([]int64, 0, len(s.seen.Replicas))
-	for _, replica := range s.seen.Replicas {
-		kept = append(kept, replica.ID)
-	}
-	placed, err := r.place(ctx, s, 1, kept)
+	placed, err := r.place(ctx, s, 1, d.Kept)
 	if no, ok := errors.AsType[*placement.NoRoomError](err); ok {
 		s.noReplacement = d.Message + "; " + no.Message
 		s.lookAgain(retryRoom)
@@ -196,6 +195,25 @@ func (r *Reconciler) take(ctx context.Context, s *scope, d failover.RepairDecisi
 	r.Metrics.Removals.Inc()
 	r.Log.Info("Removed replica", "shard", next.Name, "epoch", d.Next.Epoch, "replica", d.Replica, "cause", d.Message)
 	r.Events.Eventf(next, nil, corev1.EventTypeNormal, "ReplicaRemoved", "Replace", "%s", d.Message)
+	return nil
+}
+
+// spread tells in which failure domains the Replicas are, if there are more than wanted, so that one is to go.
+func (r *Reconciler) spread(ctx context.Context, s *scope) error {
+	if len(s.seen.Replicas) <= s.seen.Wanted {
+		return nil
+	}
+	var pool v1alpha1.Pool
+	if err := r.API.Get(ctx, client.ObjectKey{Name: s.volume.Spec.PoolName}, &pool); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("get pool %s: %w", s.volume.Spec.PoolName, err)
+	}
+	domain, err := r.Inventory.Domains(ctx, pool.Spec.FailureDomain)
+	if err != nil {
+		return err
+	}
+	for i := range s.seen.Replicas {
+		s.seen.Replicas[i].Domain = domain(s.seen.Replicas[i].Node)
+	}
 	return nil
 }
 

@@ -1,0 +1,89 @@
+package setup
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+)
+
+// evict takes a Replica of v-0 out of InSync, as its Primary does.
+func (w *world) evict(id int64) {
+	w.t.Helper()
+	w.change("v-0", func(s *v1alpha1.Shard) {
+		m := &s.Spec.Membership
+		m.Epoch++
+		m.InSync = slices.DeleteFunc(m.InSync, func(other int64) bool { return other == id })
+	})
+}
+
+// wait lets the delay of replacements pass, while the nodes given renew their Leases.
+func (w *world) wait(alive ...string) {
+	w.t.Helper()
+	w.clock.SetTime(w.clock.Now().Add(10 * time.Minute))
+	w.pass(3*time.Second, alive...)
+	w.touch()
+}
+
+// backup is a Replica of v-0 that is not Primary.
+func (w *world) backup() v1alpha1.ShardReplica {
+	w.t.Helper()
+	s := w.shard("v-0 to be served", "v-0", served)
+	isBackup := func(r v1alpha1.ShardReplica) bool { return r.ID != s.Spec.Membership.Primary }
+	return s.Spec.Replicas[slices.IndexFunc(s.Spec.Replicas, isBackup)]
+}
+
+// There are as many nodes as Replicas: the lost one's own node is the only place.
+func TestReplicaOfADeadSSDIsReplacedByTheNewSSDOfItsNode(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3"}
+	w := newWorld(t, nil, nodes...)
+	w.volume("v", gib, 3)
+	lost := w.backup()
+	w.ready(lost.NodeName, metav1.ConditionFalse, v1alpha1.ReasonMissing)
+	w.shard("the replica to be lost", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Status.LostReplicas) == 1 })
+	w.evict(lost.ID)
+	w.addDevice(device("n9"), lost.NodeName)
+	w.must(w.api.Delete(t.Context(), &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: lost.DeviceName}}))
+	w.wait(nodes...)
+	s := w.shard("a replacement", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Spec.Replicas) == 4 })
+	if r := s.Spec.Replicas[3]; r.NodeName != lost.NodeName || r.DeviceName != device("n9") {
+		t.Errorf("got %+v, want it on the new device of node %s", r, lost.NodeName)
+	}
+}
+
+func TestReplicaOfADeadNodeIsReplacedInItsZoneAndOneOfBothGoesIfItReturns(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3"}
+	w := newWorld(t, nil, nodes...)
+	zone := func(node, name string) {
+		w.kubernetes(node)
+		patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"zone":"`+name+`"}}}`))
+		w.must(w.api.Patch(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}, patch))
+	}
+	for _, n := range nodes {
+		zone(n, "zone-"+n)
+	}
+	w.must(w.api.Patch(t.Context(), &v1alpha1.Pool{ObjectMeta: metav1.ObjectMeta{Name: "fast"}},
+		client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"failureDomain":"zone"}}`))))
+	w.volume("v", gib, 3)
+	lost := w.backup()
+	alive := append(without(nodes, lost.NodeName), "n4")
+	w.addNode("n4")
+	zone("n4", "zone-"+lost.NodeName)
+	w.pass(5*time.Second, alive...)
+	w.shard("the replica to be lost", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Status.LostReplicas) == 1 })
+	w.evict(lost.ID)
+	w.wait(alive...)
+	s := w.shard("a replacement", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Spec.Replicas) == 4 })
+	if r := s.Spec.Replicas[3]; r.NodeName != "n4" {
+		t.Errorf("got %+v, want it on node n4", r)
+	}
+	w.pass(2*time.Second, append(alive, lost.NodeName)...)
+	w.shard("the replacement to be taken off", "v-0", func(s *v1alpha1.Shard) bool {
+		return len(s.Spec.Replicas) == 3 && node(s, lost.ID) != "" && len(s.Spec.Membership.InSync) == 2
+	})
+}
