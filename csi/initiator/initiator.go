@@ -211,10 +211,8 @@ func (i *Initiator) start(ctx context.Context, e *entry, r api.AttachRequest) (a
 	attached := e.attachment(device)
 	i.setAttached(e, attached)
 	i.options.Log.Info("Attached", "volume", r.Volume, "generation", r.Generation, "device", device.Path)
-	if held, ok := frontend.Held(r.Volume); ok && i.options.Holder != "" {
-		if err := i.hold(ctx, e, held); err != nil {
-			i.options.Log.Warn("Device ends with this process", "volume", r.Volume, "cause", err)
-		}
+	if err := i.holdNew(ctx, e); err != nil {
+		i.options.Log.Warn("Not held: the device ends with this process", "volume", r.Volume, "cause", err)
 	}
 	return *attached, nil
 }
@@ -339,6 +337,7 @@ func (i *Initiator) List(volume string) ([]api.Attachment, error) {
 		err := s.frontend.Confirm(s.attachment.Volume)
 		switch {
 		case err == nil:
+			s.attachment.Held = i.holding.holds(s.attachment.Volume)
 			list = append(list, s.attachment)
 		case errors.Is(err, attach.ErrGone):
 			i.options.Log.Warn("Somebody else has ended the device", "volume", s.attachment.Volume, "cause", err)

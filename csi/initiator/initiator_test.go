@@ -43,8 +43,10 @@ type fakeFrontend struct {
 	cleanedUp int
 	adopt     error
 	confirm   error
-	resumed   int
-	abandoned int
+	// cannotHold as on an old kernel.
+	cannotHold bool
+	resumed    int
+	abandoned  int
 	// entered and proceed, if not nil, hold each Attach.
 	entered, proceed chan struct{}
 }
@@ -66,7 +68,7 @@ func (f *fakeFrontend) Confirm(string) error                 { return f.confirm 
 func (f *fakeFrontend) CleanUp(context.Context) error        { f.cleanedUp++; return nil }
 
 func (f *fakeFrontend) Held(volume string) (attach.Held, bool) {
-	return attach.Held{State: []byte(volume), Files: []int{2}}, true
+	return attach.Held{State: []byte(volume), Files: []int{2}}, !f.cannotHold
 }
 
 func (f *fakeFrontend) Adopt(volume string, h attach.Held) (attach.Device, error) {

@@ -48,6 +48,21 @@ func openAs(r api.AttachRequest, life uint32) api.AttachRequest {
 	return r
 }
 
+// errCannotBeHeld says that a holder would be of no use.
+var errCannotBeHeld = errors.New("no other process could go on with it: that takes Linux 6.9")
+
+// holdNew has the holder keep a device that was made just now. Where none is wanted that is no error.
+func (i *Initiator) holdNew(ctx context.Context, e *entry) error {
+	if i.options.Holder == "" {
+		return nil
+	}
+	held, ok := e.frontend.Held(e.request.Volume)
+	if !ok {
+		return errCannotBeHeld
+	}
+	return i.hold(ctx, e, held)
+}
+
 // hold has the holder keep e in its current life.
 func (i *Initiator) hold(ctx context.Context, e *entry, h attach.Held) error {
 	state, err := json.Marshal(kept{Request: e.request, Frontend: e.frontend.Name(), Life: e.life, State: h.State})

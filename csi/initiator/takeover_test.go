@@ -1,11 +1,13 @@
 package initiator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
@@ -252,19 +254,45 @@ func TestAStartThatIsCancelledLeavesTheSocketOfALiveProcess(t *testing.T) {
 	}
 }
 
+func TestADeviceThatIsNotHeldIsTold(t *testing.T) {
+	for name, tc := range map[string]struct {
+		socket   string
+		cannot   bool
+		tells    string
+		wantHeld bool
+	}{
+		"held":                  {newHolder(t), false, "", true},
+		"no holder is wanted":   {"", false, "", false},
+		"the holder is away":    {filepath.Join(t.TempDir(), "nobody"), false, "Not held", false},
+		"the kernel is too old": {newHolder(t), true, "Linux 6.9", false},
+	} {
+		x := newLife(t, tc.socket, 1)
+		var log bytes.Buffer
+		x.Initiator.options.Log = slog.New(slog.NewTextHandler(&log, nil))
+		x.frontend.cannotHold = tc.cannot
+		if _, err := x.Attach(t.Context(), request("a", step)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		told := strings.Contains(log.String(), "Not held")
+		if told != (tc.tells != "") || !strings.Contains(log.String(), tc.tells) || x.listed(t)[0].Held != tc.wantHeld {
+			t.Errorf("%s: lists %+v, says %s", name, x.listed(t), &log)
+		}
+	}
+}
+
 func TestAHolderThatComesBackIsHandedEverything(t *testing.T) {
 	x := newLife(t, filepath.Join(t.TempDir(), "nobody"), 1)
 	if _, err := x.Attach(t.Context(), request("a", step)); err != nil {
 		t.Fatalf("attach without a holder: %v", err)
 	}
-	if x.Health().Held != 0 {
+	if x.Health().Held != 0 || x.listed(t)[0].Held {
 		t.Error("it says that a device is held, and nobody holds it")
 	}
 	x.holding.socket = newHolder(t)
 	if err := x.holding.connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if x.Health().Held != 1 {
+	if x.Health().Held != 1 || !x.listed(t)[0].Held {
 		t.Error("the holder was not handed the device")
 	}
 	x.die()

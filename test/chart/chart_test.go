@@ -142,6 +142,14 @@ func TestOnlyWhatTouchesTheNodeIsPrivileged(t *testing.T) {
 	}
 }
 
+// TestTheHolderWorksWhereSELinuxEnforces: privileged containers are of that type anyway.
+func TestTheHolderWorksWhereSELinuxEnforces(t *testing.T) {
+	c := find(t, render(t), "DaemonSet", "shale-holder").Spec.Template.Spec.Containers[0]
+	if s := c.SecurityContext.SELinuxOptions; s == nil || s.Type != "spc_t" {
+		t.Errorf("SELinux options are %v", s)
+	}
+}
+
 func TestNoRoleHasWildcardsOrSecrets(t *testing.T) {
 	seen := 0
 	for _, o := range render(t) {

@@ -55,6 +55,8 @@ type Attachment struct {
 	// DevicePath is the block device, Link its stable name below /dev/shale.
 	DevicePath string `json:"devicePath"`
 	Link       string `json:"link,omitempty"`
+	// Held: the device outlives the initiator.
+	Held bool `json:"held,omitempty"`
 	// Fenced: a newer attachment has been made, and all I/O of the device fails.
 	Fenced bool `json:"fenced,omitempty"`
 }
