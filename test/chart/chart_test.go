@@ -186,7 +186,32 @@ func TestSelectorsPickTheirOwnPodsAlone(t *testing.T) {
 			}
 		}
 	}
-	find(t, all, "PodDisruptionBudget", "shale-storenode")
+}
+
+// TestBudgetsAreForPodsThatAreCounted: the controller of budgets asks for the scale of what made the pods, unless told
+// how many must remain. A DaemonSet has none, and then no eviction is ever allowed.
+func TestBudgetsAreForPodsThatAreCounted(t *testing.T) {
+	all, seen := render(t), 0
+	for _, budget := range all {
+		if budget.Kind != "PodDisruptionBudget" {
+			continue
+		}
+		seen++
+		selector, err := metav1.LabelSelectorAsMap(budget.Spec.Selector)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range all {
+			if o.isWorkload() && contains(o.Spec.Template.Labels, selector) && o.Kind != "Deployment" {
+				t.Errorf("budget %s is for %s %s", budget.Name, o.Kind, o.Name)
+			}
+		}
+	}
+	find(t, all, "PodDisruptionBudget", "shale-operator")
+	find(t, all, "PodDisruptionBudget", "shale-controller")
+	if seen != 2 {
+		t.Errorf("%d budgets, want 2", seen)
+	}
 }
 
 func contains(labels, selector map[string]string) bool {
