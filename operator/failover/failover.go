@@ -39,8 +39,8 @@ type Replica struct {
 	Device string
 	// Domain is the failure domain of Node; empty if that was not asked for.
 	Domain string
-	// Failed: its own storenode says that its Device cannot hold it.
-	Failed bool
+	// Failed: its own storenode says that its Device cannot hold it. Missing: it does not even find the Device.
+	Failed, Missing bool
 	// Lossy: its machine lost power, or may have since it was last heard of, so acknowledged writes that were not flushed
 	// may be missing.
 	Lossy bool

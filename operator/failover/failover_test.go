@@ -58,6 +58,15 @@ func inSync(ids ...int64) func(*Shard) { return func(s *Shard) { s.InSync = ids 
 func primary(id int64) func(*Shard)    { return func(s *Shard) { s.Primary = id } }
 func failed(i int) func(*Shard)        { return func(s *Shard) { s.Replicas[i].Failed = true } }
 
+func missing(i int) func(*Shard) { return func(s *Shard) { s.Replicas[i].Missing = true } }
+
+// only the Replicas given are there.
+func only(ids ...int64) func(*Shard) {
+	return func(s *Shard) {
+		s.Replicas = slices.DeleteFunc(s.Replicas, func(r Replica) bool { return !slices.Contains(ids, r.ID) })
+	}
+}
+
 func wanted(n int) func(*Shard) { return func(s *Shard) { s.Wanted = n } }
 
 func lossy(i int) func(*Shard) { return func(s *Shard) { s.Replicas[i].Lossy = true } }
@@ -220,6 +229,21 @@ func TestReplicas(t *testing.T) {
 		"two in one domain are all there is": {
 			shard(inSync(1, 2), domain("c", "n2", "n3")), "nothing",
 		},
+		"the Primary, alone in sync, is on a device that failed": {
+			shard(wanted(2), inSync(1), failed(0), lost(0, time.Second), lost(1, time.Second), only(1, 2)),
+			"add epoch 8 primary 1 inSync [1] apart from [2], again 9m59s",
+		},
+		"the same, and another is being brought in sync beside it": {
+			shard(wanted(1), inSync(1), failed(0), only(1), add(4, "n1"), domain("a", "n1")), "nothing",
+		},
+		"the same, and the other took over": {
+			shard(wanted(1), inSync(4), primary(4), failed(0), lost(0, 1), only(1), add(4, "n1"), domain("a", "n1")),
+			"remove 1 epoch 8 primary 4 inSync [4]",
+		},
+		"the device of the Primary is missing: it does nothing": {
+			shard(wanted(1), inSync(1), failed(0), missing(0), only(1)), "nothing",
+		},
+		"a Backup failed, and its Primary has not evicted it yet": {shard(failed(1), lost(1, after)), "nothing"},
 		"both came, and the replacement is Primary": {
 			shard(add(4, "n4"), inSync(1, 2, 3, 4), primary(4), domain("a", "n1", "n4"), domain("b", "n2"), domain("c", "n3")),
 			"remove 1 epoch 8 primary 4 inSync [2 3 4]",

@@ -37,8 +37,16 @@ type RepairDecision struct {
 	Message string
 }
 
-// Repair says whether a Replica must be added or taken away. It is for Shards whose Primary was just kept. A Replica is
-// given up when it is out of InSync and has been lost for longer than after.
+// Struggles reports whether the Primary is on a Device that failed and does what it can: it serves reads, and brings
+// others in sync to hand over to.
+func (s *Shard) Struggles() bool {
+	r, found := s.find(s.Primary)
+	return found && r.Failed && !r.Missing && !r.Gone && s.Nodes[r.Node].Alive
+}
+
+// Repair says whether a Replica must be added or taken away. It is for Shards whose Primary was just kept, or struggles
+// and has no heir. A Replica is given up when it is out of InSync and has been lost for longer than after; one in sync
+// that failed, at once if the Primary struggles: the only copy is on what is about to die.
 func Repair(s *Shard, after time.Duration) RepairDecision {
 	if double, ok := s.double(); ok {
 		return RepairDecision{
@@ -57,9 +65,11 @@ func Repair(s *Shard, after time.Duration) RepairDecision {
 	}
 	again := time.Duration(0)
 	var kept []int64
+	struggles := s.Struggles()
 	for _, r := range s.Replicas {
 		out := !slices.Contains(s.InSync, r.ID)
 		switch {
+		case !out && r.Failed && struggles:
 		case out && r.LostFor > 0 && r.LostFor >= after:
 		case out && r.LostFor > 0:
 			kept = append(kept, r.ID)
@@ -73,10 +83,11 @@ func Repair(s *Shard, after time.Duration) RepairDecision {
 	if len(kept) >= s.Wanted || len(s.Replicas) >= MaxReplicas {
 		return RepairDecision{Action: RepairNothing, Again: again}
 	}
-	return RepairDecision{
-		Action: RepairAdd, Next: s.next(), Kept: kept, Again: again,
-		Message: fmt.Sprintf("%d of %d replicas are left", len(kept), s.Wanted),
+	message := fmt.Sprintf("%d of %d replicas are left", len(kept), s.Wanted)
+	if struggles {
+		message += ", and the device of the primary failed"
 	}
+	return RepairDecision{Action: RepairAdd, Next: s.next(), Kept: kept, Again: again, Message: message}
 }
 
 // double is a Replica that need not be brought in sync, because one more than wanted is there and another is in the
@@ -90,7 +101,7 @@ func (s *Shard) double() (Replica, bool) {
 		if slices.Contains(s.InSync, r.ID) || !s.able(r) {
 			continue
 		}
-		if s.isDoubled(r, func(o Replica) bool { return slices.Contains(s.InSync, o.ID) || s.able(o) }) {
+		if s.isDoubled(r, s.able) {
 			return r, true
 		}
 	}
@@ -112,13 +123,18 @@ func (s *Shard) surplus() (Replica, bool) {
 		return Replica{}, false
 	}
 	var found Replica
-	rank := 0
+	rank, sound := 0, 0
+	for _, r := range s.Replicas {
+		if slices.Contains(s.InSync, r.ID) && !r.Failed && !r.Gone {
+			sound++
+		}
+	}
 	for _, r := range s.Replicas {
 		inSync := slices.Contains(s.InSync, r.ID)
 		now := 0
 		switch {
 		case r.ID == s.Primary, inSync && !s.isWell():
-		case !inSync && len(s.InSync) < s.Wanted, inSync && len(s.InSync) <= s.Wanted:
+		case !inSync && sound < s.Wanted, inSync && len(s.InSync) <= s.Wanted:
 		case !inSync && r.LostFor > 0:
 			now = 4
 		case !inSync:

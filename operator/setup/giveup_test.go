@@ -194,7 +194,7 @@ func TestIncompleteReplicaServesOnlyByASecondWord(t *testing.T) {
 	w.tells(id, func(s *v1alpha1.ShardReplicaStatus) { s.State = v1alpha1.ReplicaRebuilding })
 	s := w.shard("the rebuild to be noted", "v-0", func(s *v1alpha1.Shard) bool { return incompletes(s) == 1 })
 	dead := node(s, gone)
-	w.tells(gone, func(s *v1alpha1.ShardReplicaStatus) { s.State, s.Message = v1alpha1.ReplicaFailed, "worn out" })
+	w.ready(dead, metav1.ConditionFalse, v1alpha1.ReasonMissing)
 	command := w.unready("v-0", v1alpha1.ReasonNoPrimary)
 	giveUp := fmt.Sprintf("%s=%d@2", v1alpha1.GiveUpAnnotation, gone)
 	w.annotate(giveUp)

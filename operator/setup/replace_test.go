@@ -87,3 +87,22 @@ func TestReplicaOfADeadNodeIsReplacedInItsZoneAndOneOfBothGoesIfItReturns(t *tes
 		return len(s.Spec.Replicas) == 3 && node(s, lost.ID) != "" && len(s.Spec.Membership.InSync) == 2
 	})
 }
+
+// The Primary serves what it can read, and has nobody to bring in sync.
+func TestPrimaryAloneOnADeviceThatFailsIsGivenAReplicaToSaveItsDataTo(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3"}
+	w := newWorld(t, nil, nodes...)
+	w.volume("v", gib, 2)
+	lost := w.backup()
+	w.ready(lost.NodeName, metav1.ConditionFalse, v1alpha1.ReasonMissing)
+	w.shard("the replica to be lost", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Status.LostReplicas) == 1 })
+	w.evict(lost.ID)
+	s := w.shard("v-0", "v-0", func(*v1alpha1.Shard) bool { return true })
+	alone := s.Spec.Membership.Primary
+	w.tells(alone, func(s *v1alpha1.ShardReplicaStatus) { s.State = v1alpha1.ReplicaFailed })
+	s = w.shard("another replica", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Spec.Replicas) == 3 })
+	if m := s.Spec.Membership; m.Primary != alone || !slices.Equal(m.InSync, []int64{alone}) || m.Epoch != 3 {
+		t.Errorf("got %+v, want the same primary alone in sync", m)
+	}
+	w.condition("v", v1alpha1.ReasonNoPrimary, metav1.ConditionFalse)
+}

@@ -126,7 +126,7 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 		}
 	}
 	if why, missing := missing(&device); missing { // whatever was reported before
-		s.failures[replica.ID] = why
+		s.failures[replica.ID], seen.Missing = why, true
 	}
 	_, seen.Failed = s.failures[replica.ID]
 	if err := r.gatherNode(ctx, s, seen.Node, replica.DeviceName); err != nil {

@@ -103,7 +103,9 @@ func (r *Reconciler) serve(ctx context.Context, s *scope) error {
 	case failover.Promote:
 		return r.promote(ctx, s, d)
 	case failover.Refuse:
-		return nil
+		if !s.seen.Struggles() {
+			return nil
+		}
 	case failover.Wait:
 		s.lookAgain(d.Again + tick)
 	case failover.Keep:
