@@ -34,6 +34,7 @@ type Mounter interface {
 	BindDirectory(source, target string, options []string) error
 	BindDevice(source, target string, options []string) error
 	Source(target string) (string, error)
+	IsReadOnly(target string) (bool, error)
 	Targets(device string) ([]string, error)
 	IsCorrupted(target string) bool
 	IsSameDevice(a, b string) bool
@@ -316,8 +317,9 @@ func (n *Node) publishDevice(device string, r *csi.NodePublishVolumeRequest) err
 		return err
 	}
 	if source != "" {
-		if n.options.Mounter.IsSameDevice(device, target) {
-			return nil
+		done := n.options.Mounter.IsSameDevice(device, target)
+		if done, err = n.isFinished(done, r); done || err != nil {
+			return err
 		}
 		if err := n.options.Mounter.Unmount(target); err != nil {
 			return err
@@ -332,8 +334,9 @@ func (n *Node) publishFilesystem(device string, r *csi.NodePublishVolumeRequest)
 	if err != nil {
 		return err
 	}
-	if source == device && !n.options.Mounter.IsCorrupted(target) {
-		return nil
+	done := source == device && !n.options.Mounter.IsCorrupted(target)
+	if done, err = n.isFinished(done, r); done || err != nil {
+		return err
 	}
 	if source != "" {
 		if err := n.options.Mounter.Unmount(target); err != nil {
@@ -341,6 +344,15 @@ func (n *Node) publishFilesystem(device string, r *csi.NodePublishVolumeRequest)
 		}
 	}
 	return n.options.Mounter.BindDirectory(r.GetStagingTargetPath(), target, bindOptions(r))
+}
+
+// isFinished reports whether what is bound at the target is as r wants it. Who died between the bind and its options has
+// left a mount that can be written.
+func (n *Node) isFinished(bound bool, r *csi.NodePublishVolumeRequest) (bool, error) {
+	if !bound || len(bindOptions(r)) == 0 {
+		return bound, nil
+	}
+	return n.options.Mounter.IsReadOnly(r.GetTargetPath())
 }
 
 // bindOptions add what the pod wants to what the staged mount has.

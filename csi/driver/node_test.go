@@ -67,6 +67,7 @@ func (f *fakeInitiator) List(context.Context, string) ([]api.Attachment, error) 
 type fakeMounter struct {
 	mounts    map[string]string
 	corrupted map[string]bool
+	readOnly  map[string]bool
 	log       []string
 	fail      error
 }
@@ -82,13 +83,13 @@ func (f *fakeMounter) MountFilesystem(fs mounter.Filesystem) error {
 
 func (f *fakeMounter) BindDirectory(source, target string, options []string) error {
 	f.log = append(f.log, append([]string{"bind " + source + " " + target}, options...)...)
-	f.mounts[target] = f.mounts[source]
+	f.mounts[target], f.readOnly[target] = f.mounts[source], slices.Contains(options, "ro")
 	return nil
 }
 
 func (f *fakeMounter) BindDevice(source, target string, options []string) error {
 	f.log = append(f.log, append([]string{"bind " + source + " " + target}, options...)...)
-	f.mounts[target] = source
+	f.mounts[target], f.readOnly[target] = source, slices.Contains(options, "ro")
 	return nil
 }
 
@@ -104,7 +105,10 @@ func (f *fakeMounter) Targets(device string) ([]string, error) {
 
 func (f *fakeMounter) Source(target string) (string, error) { return f.mounts[target], nil }
 func (f *fakeMounter) IsCorrupted(target string) bool       { return f.corrupted[target] }
-func (f *fakeMounter) IsSameDevice(a, b string) bool        { return f.mounts[b] == a }
+
+func (f *fakeMounter) IsReadOnly(target string) (bool, error) { return f.readOnly[target], nil }
+
+func (f *fakeMounter) IsSameDevice(a, b string) bool { return f.mounts[b] == a }
 
 func (f *fakeMounter) Unmount(target string) error {
 	if f.mounts[target] != "" {
@@ -150,7 +154,7 @@ type nodeFixture struct {
 func newNodeFixture() *nodeFixture {
 	x := &nodeFixture{
 		initiator: &fakeInitiator{attached: map[string]api.Attachment{}},
-		mounter:   &fakeMounter{mounts: map[string]string{}, corrupted: map[string]bool{}},
+		mounter:   &fakeMounter{mounts: map[string]string{}, corrupted: map[string]bool{}, readOnly: map[string]bool{}},
 		locks:     fakeLocks{},
 	}
 	x.initiator.inUse = func(device string) bool {
@@ -255,6 +259,24 @@ func TestABlockVolumeIsBoundFromItsDevice(t *testing.T) {
 		x.mustPublish(t, r)
 	}
 	x.wantLog(t, "bind /dev/fake-v /pod/v", "ro")
+}
+
+func TestAPodThatMayOnlyReadIsNotGivenAMountThatCanBeWritten(t *testing.T) {
+	for _, c := range []*csi.VolumeCapability{mountCapability(""), blockCapability()} {
+		x := newNodeFixture()
+		x.mustStage(t, c)
+		r := publishRequest(c)
+		r.Readonly = true
+		x.mustPublish(t, r)
+		// As it is when the plugin is killed between the bind and its remount.
+		x.mounter.readOnly["/pod/v"], x.mounter.log = false, nil
+		for range 2 {
+			x.mustPublish(t, r)
+		}
+		if !x.mounter.readOnly["/pod/v"] || len(x.mounter.log) != 3 {
+			t.Errorf("%v: read-only is %v; done was %v", c, x.mounter.readOnly, x.mounter.log)
+		}
+	}
 }
 
 func TestAMountOfAnOldOrDeadDeviceIsReplaced(t *testing.T) {

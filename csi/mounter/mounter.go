@@ -169,9 +169,11 @@ func (m *Mounter) BindDevice(source, target string, options []string) error {
 	return m.bind(source, target, options)
 }
 
+// bind leaves nothing when it fails: the options come by a second step, without which a mount that is to be read-only
+// can be written.
 func (m *Mounter) bind(source, target string, options []string) error {
 	if err := m.safe.Mount(source, target, "", append([]string{"bind"}, options...)); err != nil {
-		return fmt.Errorf("bind %s to %s: %w", source, target, err)
+		return errors.Join(fmt.Errorf("bind %s to %s: %w", source, target, err), m.Unmount(target))
 	}
 	return nil
 }
@@ -179,17 +181,29 @@ func (m *Mounter) bind(source, target string, options []string) error {
 // Source is the device of the topmost mount at target, empty if there is none. Of a bound device file it is the file
 // system that holds the file.
 func (m *Mounter) Source(target string) (string, error) {
+	top, err := m.topmost(target)
+	return top.Device, err
+}
+
+// IsReadOnly reports whether the topmost mount at target refuses writes.
+func (m *Mounter) IsReadOnly(target string) (bool, error) {
+	top, err := m.topmost(target)
+	return slices.Contains(top.Opts, "ro"), err
+}
+
+// topmost is the mount that is seen at target, zero if there is none.
+func (m *Mounter) topmost(target string) (mount.MountPoint, error) {
 	all, err := m.safe.List()
 	if err != nil {
-		return "", fmt.Errorf("list mounts: %w", err)
+		return mount.MountPoint{}, fmt.Errorf("list mounts: %w", err)
 	}
 	target = resolve(target)
 	for _, p := range slices.Backward(all) {
 		if p.Path == target {
-			return p.Device, nil
+			return p, nil
 		}
 	}
-	return "", nil
+	return mount.MountPoint{}, nil
 }
 
 // mountInfo is this process's mount table.

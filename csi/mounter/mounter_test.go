@@ -125,6 +125,9 @@ func TestADeviceIsBoundToAFileAndUnboundTwice(t *testing.T) {
 	if !m.IsSameDevice(device, target) {
 		t.Error("the bound file is not the device")
 	}
+	if readOnly, err := m.IsReadOnly(target); !readOnly || err != nil {
+		t.Errorf("bound read-only: %v, %v", readOnly, err)
+	}
 	if u, err := m.Usage(target); err != nil || !u.Block || u.TotalBytes != 512<<20 {
 		t.Errorf("usage %+v, %v", u, err)
 	}
@@ -133,6 +136,22 @@ func TestADeviceIsBoundToAFileAndUnboundTwice(t *testing.T) {
 	}
 	if _, err := os.Lstat(target); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("target after unmount: %v", err)
+	}
+}
+
+// halfMounter dies between the two steps of a bind mount with options.
+type halfMounter struct{ *mount.FakeMounter }
+
+func (h halfMounter) Mount(source, target, fsType string, _ []string) error {
+	return errors.Join(h.FakeMounter.Mount(source, target, fsType, []string{"bind"}), errors.New("cannot remount"))
+}
+
+func TestABindThatCannotBeMadeReadOnlyIsTakenBack(t *testing.T) {
+	mounts := halfMounter{mount.NewFakeMounter(nil)}
+	m := &Mounter{safe: mount.NewSafeFormatAndMount(mounts, nil)}
+	target := filepath.Join(t.TempDir(), "target")
+	if err := m.BindDirectory(t.TempDir(), target, []string{"ro"}); err == nil || len(mounts.MountPoints) != 0 {
+		t.Errorf("%v; mounted is %v", err, mounts.MountPoints)
 	}
 }
 
