@@ -346,7 +346,7 @@ func (n *Node) publishFilesystem(device string, r *csi.NodePublishVolumeRequest)
 	return n.options.Mounter.BindDirectory(r.GetStagingTargetPath(), target, bindOptions(r))
 }
 
-// isFinished reports whether what is bound at the target is as r wants it. Who died between the bind and its options has
+// isFinished reports whether what is bound at the target is as r wants it. Who died between a bind and its options has
 // left a mount that can be written.
 func (n *Node) isFinished(bound bool, r *csi.NodePublishVolumeRequest) (bool, error) {
 	if !bound || len(bindOptions(r)) == 0 {
