@@ -338,7 +338,8 @@ func deleteShard(t *testing.T, c kube.Client, shard *v1alpha1.Shard) {
 		shard.Finalizers = []string{"shale.dev/test"}
 		return c.Update(t.Context(), shard)
 	})
-	if err := c.Delete(t.Context(), shard); err != nil {
+	volume := &v1alpha1.Volume{ObjectMeta: metav1.ObjectMeta{Name: shard.Spec.VolumeName}} // a Shard goes with its Volume
+	if err := errors.Join(c.Delete(t.Context(), volume), c.Delete(t.Context(), shard)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the replica is gone", func() error {
