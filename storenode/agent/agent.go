@@ -182,7 +182,8 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 	pool := &pools{
 		api: api, node: a.options.Node, opener: opener, places: a.places, report: rep, log: a.options.Log,
 		served: map[string]serving{}, inService: inService,
-		attempts: map[string]attempt{}, patience: openPatience, rivals: map[string]rival{}, namespace: a.options.Namespace,
+		attempts: map[string]attempt{}, patience: openPatience, releases: map[ident.UUID]release{},
+		rivals: map[string]rival{}, namespace: a.options.Namespace,
 	}
 	volume := &volumes{api: api, host: host, places: a.places, ids: map[string]ident.UUID{}}
 	moved := handler.EnqueueRequestsFromMapFunc(a.shardsTouchedBy)

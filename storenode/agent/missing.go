@@ -19,9 +19,19 @@ import (
 	"github.com/shale-storage/shale/storenode/ident"
 )
 
+// release is a Device that is being taken out of service at path.
+type release struct {
+	path  string
+	ended chan error
+}
+
 // releaseGone takes Devices out of service that are not there any more, so that one that is plugged in again, under
-// whatever name, is taken for what it is, and not for a copy of what can do nothing.
+// whatever name, is taken for what it is, and not for a copy of what can do nothing. What was asked of one may never
+// end; so it is waited for like an opening, and until it has ended nothing else of that UUID is opened.
 func (r *pools) releaseGone() {
+	for id := range r.releases {
+		r.released(id, 0)
+	}
 	for path, s := range r.served {
 		if r.opener.IsThere(s.id) {
 			continue
@@ -30,10 +40,26 @@ func (r *pools) releaseGone() {
 		r.report.gone(s.id)
 		delete(r.served, path)
 		r.places.remove(s.id)
-		if err := r.opener.Release(s.id); err != nil {
-			r.log.Info("Released device", "path", path, "error", err) // it could not write its last Checkpoint
-		}
+		ended := make(chan error, 1)
+		r.releases[s.id] = release{path, ended}
+		go func() { ended <- r.opener.Release(s.id) }()
+		r.released(s.id, r.patience)
 	}
+}
+
+// released waits for the end of a release.
+func (r *pools) released(id ident.UUID, patience time.Duration) {
+	err, ok := await(r.report.clock, r.releases[id].ended, patience)
+	if !ok {
+		return
+	}
+	r.log.Info("Released device", "path", r.releases[id].path, "device", id.String(), "error", err)
+	delete(r.releases, id)
+}
+
+func (r *pools) isReleasing(id ident.UUID) bool {
+	_, releasing := r.releases[id]
+	return releasing
 }
 
 // tellMissing says of the Pool's Devices that were last here and are not in service that they are missing: an SSD that

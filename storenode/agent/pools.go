@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -93,6 +94,8 @@ type pools struct {
 	// kept secret. patience is openPatience but in tests.
 	attempts map[string]attempt
 	patience time.Duration
+	// releases are Devices on their way out of service, by UUID.
+	releases map[ident.UUID]release
 	// rivals are the Leases of storenodes that were said to have in service what was found here, by node.
 	rivals map[string]rival
 	// inService hears of each Device that comes into service.
@@ -148,7 +151,8 @@ func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	if pool.UID == "" && len(spots) == 0 {
 		return reconcile.Result{}, errors.Join(errs...) // nothing is left of it here
 	}
-	if len(r.attempts) > 0 || slices.ContainsFunc(refused, func(c candidate) bool { return c.soon }) {
+	waiting := len(r.attempts) > 0 || len(r.releases) > 0
+	if waiting || slices.ContainsFunc(refused, func(c candidate) bool { return c.soon }) {
 		return reconcile.Result{RequeueAfter: reopenEvery}, errors.Join(errs...)
 	}
 	return reconcile.Result{RequeueAfter: rescanEvery}, errors.Join(errs...)
@@ -356,17 +360,25 @@ func (r *pools) begin(path string, a attempt, f func() outcome) {
 
 // wait is the outcome of the attempt at path, or errSlow.
 func (r *pools) wait(path string, patience time.Duration) outcome {
-	ended := r.attempts[path].ended
+	o, ok := await(r.report.clock, r.attempts[path].ended, patience)
+	if !ok {
+		return outcome{err: errSlow}
+	}
+	delete(r.attempts, path)
+	return o
+}
+
+// await waits for what ends beside it. What has ended is taken, whatever the time.
+func await[T any](c clock.Clock, ended <-chan T, patience time.Duration) (o T, ok bool) {
 	var late <-chan time.Time
-	if len(ended) == 0 { // what has ended is taken, whatever the time
-		late = r.report.clock.After(patience)
+	if len(ended) == 0 {
+		late = c.After(patience)
 	}
 	select {
-	case o := <-ended:
-		delete(r.attempts, path)
-		return o
+	case o = <-ended:
+		return o, true
 	case <-late:
-		return outcome{err: errSlow}
+		return o, false
 	}
 }
 
@@ -377,8 +389,11 @@ func (r *pools) refuse(pool string, at spot, f Found) (reason, message string) {
 	switch {
 	case original != "":
 		return v1alpha1.ReasonForeignData, fmt.Sprintf(
-			"%s is a copy of device %s, which is %s: it is left untouched; wipe it if it is not needed",
-			path, deviceName(f.UUID), original)
+			"%s is a copy of device %s, which is %s, or another path to it: it is left untouched; wipe it if it is a copy "+
+				"and not needed", path, deviceName(f.UUID), original)
+	case f.Content == ContentOurs && r.isReleasing(f.UUID):
+		return v1alpha1.ReasonUnreadable, fmt.Sprintf("device %s is still being taken out of service at %s, where it does "+
+			"not answer; it is in service at %s once that has ended", deviceName(f.UUID), r.releases[f.UUID].path, path)
 	case !at.selected && f.Content == ContentEmpty:
 		return v1alpha1.ReasonForeignData, path + " is empty, and not selected by the pool any more: it is left untouched"
 	case f.Content == ContentForeign:

@@ -31,6 +31,8 @@ type shelf struct {
 	broken error
 	// hangs is where an SSD does not answer before the channel is closed, opens where it is not open before.
 	hangs, opens map[string]chan struct{}
+	// ends is what a Release waits for.
+	ends chan struct{}
 }
 
 func (s *shelf) Probe(path string) (Found, error) {
@@ -72,6 +74,9 @@ func (s *shelf) IsThere(id ident.UUID) bool {
 }
 
 func (s *shelf) Release(id ident.UUID) error {
+	if s.ends != nil {
+		<-s.ends
+	}
 	s.released = append(s.released, id)
 	return nil
 }
@@ -112,7 +117,8 @@ func storenode(t *testing.T, s *shelf, objects ...client.Object) *pools {
 	p := &places{api: api, node: "n1", local: map[string]ident.UUID{}}
 	return &pools{
 		api: api, node: "n1", opener: s, places: p, log: log, served: map[string]serving{},
-		attempts: map[string]attempt{}, patience: openPatience, rivals: map[string]rival{}, namespace: "shale",
+		attempts: map[string]attempt{}, patience: openPatience, releases: map[ident.UUID]release{},
+		rivals: map[string]rival{}, namespace: "shale",
 		inService: make(chan event.GenericEvent, maxDevices),
 		report: &report{
 			api: api, reader: api, host: &fakeHost{}, opener: s, places: p, clock: clock.RealClock{}, node: "n1",
@@ -264,6 +270,44 @@ func TestSSDThatIsPulledIsMissingAndServedAgainUnderAnotherName(t *testing.T) {
 		t.Errorf("its replica is told of as %+v", entries)
 	}
 }
+
+// What the storenode had asked of the SSD never ends, or takes its time.
+func TestSSDThatIsPulledAndHangsKeepsNoOtherAndIsNotOpenedTwice(t *testing.T) {
+	a, b := slot(t, "a"), slot(t, "b")
+	ours := Found{Content: ContentOurs, UUID: uuid(1), Pool: "fast"}
+	s := &shelf{ssds: map[string]Found{a: ours}, ends: make(chan struct{})}
+	r := storenode(t, s, selecting("fast", a, b))
+	r.look(t, "fast")
+	delete(s.ssds, a)
+	s.ssds[b] = ours
+	s.ssds[a] = Found{Content: ContentOurs, UUID: uuid(2), Pool: "fast"}
+	gone := &absent{shelf: s, id: uuid(1)}
+	r.opener, r.patience = gone, 10*time.Millisecond
+	r.look(t, "fast")
+	for name, want := range map[string]string{
+		deviceName(uuid(1)): v1alpha1.ReasonMissing, deviceName(uuid(2)): v1alpha1.ReasonServing,
+		candidateName("n1", b): v1alpha1.ReasonUnreadable,
+	} {
+		if said := r.said(t, name); said != want {
+			t.Errorf("%s says %q, want %q", name, said, want)
+		}
+	}
+	close(s.ends)
+	r.releases[uuid(1)].ended <- <-r.releases[uuid(1)].ended // it has ended
+	r.opener, r.patience = s, openPatience
+	r.look(t, "fast")
+	if said := r.said(t, deviceName(uuid(1))); said != v1alpha1.ReasonServing {
+		t.Errorf("after its release it says %q", said)
+	}
+}
+
+// absent is a shelf from which one Device was pulled, whose UUID is at another path by now.
+type absent struct {
+	*shelf
+	id ident.UUID
+}
+
+func (a *absent) IsThere(id ident.UUID) bool { return id != a.id && a.shelf.IsThere(id) }
 
 func TestSSDThatDoesNotAnswerKeepsNoOtherAndIsMissing(t *testing.T) {
 	a, b := slot(t, "a"), slot(t, "b")
