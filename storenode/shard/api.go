@@ -47,7 +47,7 @@ type State uint8
 
 // The states, as they are shown in the Shard's status.
 const (
-	// StateCreated: space is reserved, the Shard is not served yet.
+	// StateCreated: space is reserved, the Shard is not served, yet or any more.
 	StateCreated State = iota + 1
 	StateInSync
 	StateRebuilding
@@ -93,8 +93,8 @@ type Manager interface {
 	Apply(d Desired) error
 	// Decided is the outcome of Authority.Propose.
 	Decided(shard ident.ShardID, inForce membership.Record)
-	// Delete removes local Replicas of a Shard that is gone for good, or that lost its place here, and gives the space
-	// back.
+	// Delete removes a local Replica of a Shard that is gone for good, or that lost its place here, and gives the space
+	// back, durably. Until it has succeeded the Replica is among the Statuses, and it may be asked for again.
 	Delete(key ident.ReplicaKey) error
 	// Statuses of all local Replicas, StatusesOf those of one Shard.
 	Statuses() []Status

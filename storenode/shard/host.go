@@ -67,6 +67,8 @@ type Host struct {
 	// replicas in the order of their making, and by Shard.
 	replicas []*replica
 	shards   map[ident.ShardID][]*replica
+	// doomed are Replicas that are being deleted, until they are gone for good.
+	doomed   []*replica
 	peers    map[string]*peer
 	peerList []*peer
 	inbound  []*link
@@ -192,29 +194,45 @@ func (h *Host) RemoveDeviceAsync(device ident.UUID, done func()) {
 		done()
 		return
 	}
-	h.mu.Lock()
-	h.monitors = slices.DeleteFunc(h.monitors, func(other *Monitor) bool { return other == m })
-	var here []*replica
-	for _, r := range h.replicas {
-		if r.monitor == m {
-			here = append(here, r)
-		}
-	}
-	h.mu.Unlock()
+	m.Enter()
+	defer m.Leave()
+	// All inside the monitor: what is made or deleted at the same time is so before or after the whole.
+	here := h.strike(m)
 	left := len(here) + 1
 	one := func() {
 		if left--; left == 0 {
 			done()
 		}
 	}
-	m.Enter()
 	for _, r := range here {
 		h.drop(r)
 		r.close(one)
 	}
 	one()
-	m.Leave()
 }
+
+// strike takes a Monitor off those in service, and tells which Replicas it has.
+func (h *Host) strike(m *Monitor) (here []*replica) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.monitors = slices.DeleteFunc(h.monitors, func(other *Monitor) bool { return other == m })
+	for _, r := range slices.Concat(h.replicas, h.doomed) {
+		if r.monitor == m {
+			here = append(here, r)
+		}
+	}
+	return here
+}
+
+// serves reports whether a Monitor's Device is in service.
+func (h *Host) serves(m *Monitor) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Contains(h.monitors, m)
+}
+
+// errRemoved says that a Device is not in service any more, so nothing of it can be changed.
+var errRemoved = errors.New("its device was taken out of service meanwhile")
 
 // monitorOf finds the monitor of a Device in service.
 func (h *Host) monitorOf(device ident.UUID) *Monitor {
@@ -252,16 +270,29 @@ func (h *Host) add(m *Monitor, handle store.Handle, info store.ReplicaInfo) *rep
 
 // drop takes a Replica out of the Host's lists.
 func (h *Host) drop(r *replica) {
-	same := func(other *replica) bool { return other == r }
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.dropLocked(r)
+}
+
+func (h *Host) dropLocked(r *replica) {
+	same := func(other *replica) bool { return other == r }
 	h.replicas = slices.DeleteFunc(slices.Clone(h.replicas), same)
+	h.doomed = slices.DeleteFunc(slices.Clone(h.doomed), same)
 	left := slices.DeleteFunc(slices.Clone(h.shards[r.key.Shard]), same)
 	if len(left) == 0 {
 		delete(h.shards, r.key.Shard)
 		return
 	}
 	h.shards[r.key.Shard] = left
+}
+
+// doom takes a Replica out of service that is being deleted.
+func (h *Host) doom(r *replica) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dropLocked(r)
+	h.doomed = append(h.doomed, r)
 }
 
 // lookup finds the Replica that a frame is for. Clients name none; they mean the Primary.

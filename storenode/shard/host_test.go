@@ -7,8 +7,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/shale-storage/shale/storenode/engine"
+	"github.com/shale-storage/shale/storenode/engine/fault"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/setup/process"
@@ -152,6 +156,86 @@ func TestADeletedReplicaGivesItsSpaceBack(t *testing.T) {
 	h := wire.Header{Opcode: wire.OpRead, Shard: shardID(0), Length: 4096, Request: 99}
 	if a, err := k.once(c.nodes[0].address, h, nil); err != nil || a.Status != wire.StatusNotFound {
 		t.Errorf("a deleted shard answers %d, %v", a.Status, err)
+	}
+}
+
+// TestADeviceIsRemovedOnceNothingOfItIsInFlight: nor anything of a Replica that is being deleted, in whatever order.
+func TestADeviceIsRemovedOnceNothingOfItIsInFlight(t *testing.T) {
+	c := newCluster(t, 3)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 0, pattern(1, 1))
+	n := c.nodes[2]
+	device := n.store.Device()
+	n.fault.Set(hang)
+	k.write(shardID(0), 0, pattern(2, 1)) // n3 has it in flight, and is left out
+	host, deleted, removed := n.server.Host, make(chan error, 1), make(chan error, 1)
+	n.store.Owner().Enter()
+	go func() { deleted <- host.Delete(ident.ReplicaKey{Shard: shardID(0), Replica: 3}) }()
+	time.Sleep(20 * time.Millisecond) // so that they most likely wait for the monitor in this order
+	go func() { removed <- host.RemoveDevice(device) }()
+	time.Sleep(20 * time.Millisecond)
+	n.store.Owner().Leave()
+	select {
+	case <-removed:
+		t.Fatal("the device is removed with operations in flight")
+	case <-time.After(50 * time.Millisecond):
+	}
+	n.fault.Set(nil)
+	n.fault.Release()
+	for what, ended := range map[string]chan error{"the device is removed": removed, "the replica is deleted": deleted} {
+		eventually(t, what, func() bool { return len(ended) > 0 })
+	}
+	if err := host.Delete(ident.ReplicaKey{Shard: shardID(0), Replica: 3}); err != nil || len(host.Statuses()) > 0 {
+		t.Errorf("afterwards: %v, %+v", err, host.Statuses())
+	}
+}
+
+// TestAReplicaThatCannotBeDeletedIsToldOf: with its entry would go the object, and who asks again.
+func TestAReplicaThatCannotBeDeletedIsToldOf(t *testing.T) {
+	c := newCluster(t, 2)
+	c.volume(1)
+	k := newClient(t, c)
+	k.write(shardID(0), 0, pattern(1, 1))
+	n, key := c.nodes[1], ident.ReplicaKey{Shard: shardID(0), Replica: 2}
+	host := n.server.Host
+	n.fault.Set(hang)
+	deleted := make(chan error, 2)
+	for range 2 {
+		go func() { deleted <- host.Delete(key) }()
+	}
+	eventually(t, "it is shown as being deleted", func() bool {
+		return strings.Contains(n.status(key.Shard).Message, "deleted")
+	})
+	if s := host.StatusesOf(key.Shard); len(s) != 1 || s[0].State != shard.StateFailed || s[0].Epoch != 1 {
+		t.Errorf("shown as %+v", s)
+	}
+	err := host.Apply(shard.Desired{Shard: key.Shard, Size: shardSize, Record: membership.Record{Replicas: c.replicas()}})
+	if !errors.Is(err, shard.ErrDeleting) {
+		t.Errorf("it is made anew meanwhile: %v", err)
+	}
+	broken := errors.New("the device is broken")
+	n.fault.Set(func(r *engine.Request) fault.Verdict {
+		if r.Op == engine.OpFlush {
+			return fault.Verdict{Err: broken}
+		}
+		return fault.Verdict{}
+	})
+	n.fault.Release()
+	for range 2 {
+		if err := <-deleted; !errors.Is(err, broken) {
+			t.Errorf("deleted, though nothing of that is durable: %v", err)
+		}
+	}
+	n.fault.Set(nil)
+	err = host.Delete(key)
+	if s := host.Statuses(); !errors.Is(err, store.ErrFailed) || len(s) != 1 || !strings.Contains(s[0].Message, "failed") {
+		t.Errorf("on the failed device: %v, %+v", err, s)
+	}
+	n.kill() // a failed Store writes no last Checkpoint
+	n.start()
+	if err := n.server.Host.Delete(key); err != nil || len(n.server.Host.Statuses()) > 0 {
+		t.Errorf("on the device in service anew: %v, %+v", err, n.server.Host.Statuses())
 	}
 }
 

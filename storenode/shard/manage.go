@@ -3,6 +3,7 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shale-storage/shale/storenode/ident"
@@ -17,6 +18,8 @@ var (
 		"once the primary has taken it out of inSync it is built anew")
 	// ErrSize refuses a Replica of another size.
 	ErrSize = errors.New("the replica exists with another size")
+	// ErrDeleting refuses a Replica that is being deleted.
+	ErrDeleting = errors.New("the replica is being deleted")
 )
 
 // Apply implements Manager.
@@ -75,6 +78,14 @@ func (h *Host) apply(p place, d *Desired, done func(error)) {
 		done(r.apply(d))
 		return
 	}
+	if !h.serves(p.monitor) {
+		done(nil) // the Device is not here any more
+		return
+	}
+	if h.isDoomed(p) {
+		done(fmt.Errorf("apply replica %s: %w", p.key, ErrDeleting))
+		return
+	}
 	if d.Record.Epoch > 0 && d.Record.IsInSync(p.key.Replica) {
 		done(fmt.Errorf("apply replica %s: %w", p.key, ErrMissing))
 		return
@@ -105,6 +116,10 @@ func (c *created) IODone(io *store.IO) {
 		c.done(fmt.Errorf("create replica %s: %w", c.place.key, io.Err))
 		return
 	}
+	if !c.h.serves(c.place.monitor) {
+		c.done(nil) // the Device is not here any more
+		return
+	}
 	r := c.h.find(c.place)
 	if r == nil {
 		info, err := c.place.monitor.store.Info(c.handle)
@@ -115,6 +130,12 @@ func (c *created) IODone(io *store.IO) {
 		r = c.h.add(c.place.monitor, c.handle, info)
 	}
 	c.done(r.apply(&c.d))
+}
+
+func (h *Host) isDoomed(p place) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.ContainsFunc(h.doomed, func(r *replica) bool { return r.key == p.key && r.monitor == p.monitor })
 }
 
 func (h *Host) find(p place) *replica {
@@ -182,49 +203,135 @@ func (h *Host) Delete(key ident.ReplicaKey) error {
 
 // DeleteAsync is Delete for who must not wait.
 func (h *Host) DeleteAsync(key ident.ReplicaKey, done func(error)) {
-	r := h.lookup(key.Shard, key.Replica)
-	if r == nil || key.Replica == 0 {
+	r := h.has(key)
+	if r == nil {
 		done(nil)
 		return
 	}
 	r.monitor.Enter()
 	defer r.monitor.Leave()
-	if r.closed {
+	switch {
+	case r.deletion != nil && r.deletion.over:
 		done(nil)
+	case !h.serves(r.monitor):
+		done(fmt.Errorf("delete replica %s: %w", key, errRemoved))
+	default:
+		r.delete(done)
+	}
+}
+
+// has finds a Replica, in service or being deleted.
+func (h *Host) has(key ident.ReplicaKey) *replica {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, r := range slices.Concat(h.shards[key.Shard], h.doomed) {
+		if r.key == key {
+			return r
+		}
+	}
+	return nil
+}
+
+// deletion of a Replica. The Replica is told of until its Device has given its space back for good: who was told that
+// it has, forgets the Replica. With a Device that fails, hangs, or loses power, nobody would ask again, and the space
+// would be lost with the object gone.
+type deletion struct {
+	// asked: the Store is at it, or is going to be once nothing of the Replica is in flight. over: it is gone.
+	asked, over bool
+	// err is why the last try failed.
+	err error
+	// waiting are those who want to know.
+	waiting []func(error)
+}
+
+// delete begins a deletion, tries one again that failed, or waits for one under way. Inside the monitor.
+func (r *replica) delete(done func(error)) {
+	if r.deletion == nil {
+		r.deletion = &deletion{}
+		r.host.doom(r)
+	}
+	r.deletion.waiting = append(r.deletion.waiting, done)
+	if r.deletion.asked {
 		return
 	}
-	h.drop(r)
+	r.deletion.asked = true
 	r.close(func() {
-		r.monitor.store.DeleteReplica(key, func(err error) {
-			if err != nil {
-				err = fmt.Errorf("delete replica %s: %w", key, err)
-			}
-			done(err)
-		})
+		r.inFlight++
+		r.monitor.store.DeleteReplica(r.key, r.deleted)
 	})
+}
+
+// deleted is the end of a try.
+func (r *replica) deleted(err error) {
+	d := r.deletion
+	d.asked, d.over, d.err = false, err == nil, nil
+	if err != nil {
+		d.err = fmt.Errorf("delete replica %s: %w", r.key, err)
+	} else {
+		r.host.drop(r)
+	}
+	waiting := d.waiting
+	d.waiting = nil
+	for _, done := range waiting {
+		done(d.err)
+	}
+	r.inFlight--
+	r.drain()
 }
 
 // Statuses implements Manager.
 func (h *Host) Statuses() []Status {
 	h.mu.RLock()
-	replicas := h.replicas
+	replicas := slices.Concat(h.replicas, h.doomed)
 	h.mu.RUnlock()
 	return statuses(replicas)
 }
 
 // StatusesOf implements Manager.
-func (h *Host) StatusesOf(shard ident.ShardID) []Status { return statuses(h.of(shard)) }
+func (h *Host) StatusesOf(shard ident.ShardID) []Status {
+	h.mu.RLock()
+	replicas := slices.Clone(h.shards[shard])
+	for _, r := range h.doomed {
+		if r.key.Shard == shard {
+			replicas = append(replicas, r)
+		}
+	}
+	h.mu.RUnlock()
+	return statuses(replicas)
+}
 
 func statuses(replicas []*replica) []Status {
 	all := make([]Status, 0, len(replicas))
 	for _, r := range replicas {
 		r.monitor.Enter()
-		if !r.closed {
+		switch {
+		case !r.closed:
 			all = append(all, r.status())
+		case r.deletion != nil && !r.deletion.over:
+			all = append(all, r.parting())
 		}
 		r.monitor.Leave()
 	}
 	return all
+}
+
+// parting is what is shown of a Replica that is being deleted. One that never held data is not shown as failed: that
+// would say that its Device has refused it.
+func (r *replica) parting() Status {
+	st := Status{
+		Key: r.key, Device: r.monitor.store.Device(), State: StateFailed, Epoch: r.view.Load().record.Epoch,
+		Findings: r.findings, Message: "it is being deleted",
+	}
+	if st.Epoch == 0 {
+		st.State = StateCreated
+	}
+	if info, err := r.monitor.store.Info(r.handle); err == nil {
+		st.UsedBytes = info.UsedBytes
+	}
+	if r.deletion.err != nil {
+		st.Message = fmt.Sprintf("it is being deleted, which has failed and is tried again: %v", r.deletion.err)
+	}
+	return st
 }
 
 // status is what is shown of the Replica, inside its monitor.

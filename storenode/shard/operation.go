@@ -85,11 +85,7 @@ func (o *operation) stored() {
 	r.monitor.sick.ended++
 	r.machine.Stored(r.host.o.Clock(), op)
 	r.touch()
-	if r.inFlight == 0 && r.drained != nil {
-		drained := r.drained
-		r.drained = nil
-		drained()
-	}
+	r.drain()
 }
 
 func storeOp(k replication.OpKind) store.Op {

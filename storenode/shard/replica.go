@@ -22,11 +22,13 @@ type replica struct {
 	size    int64
 	machine *replication.Machine
 
-	// touched: it is in the monitor's list of those to be driven. closed: it is being deleted.
+	// touched: it is in the monitor's list of those to be driven. closed: it is not in service any more, because it is
+	// being deleted, which has a deletion, or because its Device is out of service.
 	touched, closed bool
-	// inFlight counts Ops with the Store; drained is called once when the last has ended.
+	deletion        *deletion
+	// inFlight counts what the Store has to do; drained are called, each once, when the last of it has ended.
 	inFlight int
-	drained  func()
+	drained  []func()
 
 	// members are the other Replicas of the Record; former those of the Record before, as far as they are not.
 	members, former []*member
@@ -369,11 +371,17 @@ func (r *replica) tick(now replication.Instant) (busy bool) {
 	return true
 }
 
-// close takes the Replica out of service; then is called once nothing of it is in flight.
+// close takes the Replica out of service, if it is in it; then is called once nothing of it is in flight. Several may
+// ask: a Device is removed while a Replica is being deleted from it.
 func (r *replica) close(then func()) {
-	if r.closed {
-		return
+	if !r.closed {
+		r.shut()
 	}
+	r.drained = append(r.drained, then)
+	r.drain()
+}
+
+func (r *replica) shut() {
 	for _, m := range slices.Concat(r.members, r.former) {
 		r.leave(m)
 	}
@@ -382,11 +390,15 @@ func (r *replica) close(then func()) {
 	r.closed = true
 	r.scrubbed()
 	r.machine.Close()
-	if r.inFlight == 0 {
+}
+
+// drain tells who waits for the end of what is in flight. If one begins something, those behind it wait for that too.
+func (r *replica) drain() {
+	for r.inFlight == 0 && len(r.drained) > 0 {
+		then := r.drained[0]
+		r.drained = r.drained[1:]
 		then()
-		return
 	}
-	r.drained = then
 }
 
 func (r *replica) member(id ident.ReplicaID) *member {

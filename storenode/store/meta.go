@@ -1,6 +1,7 @@
 package store
 
 import (
+	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/journal"
 	"github.com/shale-storage/shale/storenode/membership"
@@ -42,6 +43,17 @@ func (s *Store) changeMeta(io *IO) bool {
 func (s *Store) later(f func()) {
 	m := &metaChange{done: func(error) { f() }}
 	s.finish(&IO{Done: m, state: ioState{meta: m}})
+}
+
+// flushMeta calls done when the rare changes before it are durable.
+func (s *Store) flushMeta(done func(error)) {
+	io := &IO{Op: OpFlush, Done: &metaChange{done: done}, state: ioState{parts: 1}}
+	if s.closing {
+		io.state.err = engine.ErrClosed
+		s.ioPartDone(io)
+		return
+	}
+	s.flush.add(io)
 }
 
 // create takes the handle and the space at once, so that nobody else gets them before the record is durable.

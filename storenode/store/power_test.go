@@ -102,6 +102,35 @@ func TestEachReplicaIsLossyUntilItIsSound(t *testing.T) {
 	expect(true, true, "power was lost again")
 }
 
+// TestADeletedReplicaDoesNotReturnAfterALossOfPower: nobody knows by then that it is not wanted.
+func TestADeletedReplicaDoesNotReturnAfterALossOfPower(t *testing.T) {
+	for seed := range uint64(50) {
+		chance := rand.New(rand.NewPCG(seed, 47))
+		r := newRig(t, 64<<20)
+		r.create(t, 0, 1<<20)
+		for again := range 2 { // the second time it is unknown, and as gone
+			deleted := false
+			r.s.DeleteReplica(key(0), func(err error) { deleted = err == nil })
+			if again == 0 && seed%2 == 0 {
+				r.steps(1)
+				continue // nobody waits for the first
+			}
+			for !deleted {
+				r.steps(1)
+			}
+			break
+		}
+		r.device = r.device.Crash(chance, nil)
+		r.boot, r.s = 1, nil
+		if err := r.open(); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := r.s.Lookup(key(0)); ok || r.s.Usage().Reserved != 0 {
+			t.Fatalf("seed %d: the replica is back", seed)
+		}
+	}
+}
+
 // TestWhatIsWrittenWhereSomethingWasClearedIsOldOrNewAfterALossOfPower: the record that it was cleared may be lost, and
 // what was flushed before must not be gone then.
 func TestWhatIsWrittenWhereSomethingWasClearedIsOldOrNewAfterALossOfPower(t *testing.T) {

@@ -338,14 +338,21 @@ func (s *Store) CreateReplica(key ident.ReplicaKey, size int64, done func(Handle
 	s.create(h, key, size, done)
 }
 
-// DeleteReplica gives back all of a Replica's space. No IO of it may be in flight. An unknown one succeeds.
+// DeleteReplica gives back all of a Replica's space. No IO of it may be in flight. An unknown one succeeds. done is
+// told when a loss of power does not bring it back either: nobody may be left who knows that it is not wanted.
 func (s *Store) DeleteReplica(key ident.ReplicaKey, done func(error)) {
 	h, ok := s.table.Lookup(key)
 	if !ok {
-		s.later(func() { done(nil) })
+		s.flushMeta(done) // an earlier try may have got as far as here
 		return
 	}
-	s.remove(h, done)
+	s.remove(h, func(err error) {
+		if err != nil {
+			done(err)
+			return
+		}
+		s.flushMeta(done)
+	})
 }
 
 // SetRecord makes a Replica remember a membership record.
