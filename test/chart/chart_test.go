@@ -46,6 +46,8 @@ type object struct {
 		Selector *metav1.LabelSelector     `json:"selector"`
 		Template corev1.PodTemplateSpec    `json:"template"`
 		Strategy appsv1.DeploymentStrategy `json:"strategy"`
+
+		UpdateStrategy appsv1.DaemonSetUpdateStrategy `json:"updateStrategy"`
 	} `json:"spec"`
 }
 
@@ -245,6 +247,23 @@ func TestRestartingTheNodePluginTouchesNoDevice(t *testing.T) {
 	holder := find(t, all, "DaemonSet", "shale-holder")
 	if kept, given := socket(holder, "--socket="), socket(initiator, "--holder-socket="); kept == "" || kept != given {
 		t.Errorf("the holder is at %q, the initiator asks at %q", kept, given)
+	}
+}
+
+// TestAnUpgradeEndsNoDevice: what is renewed with a new image tag must be what devices do without, on any kernel.
+func TestAnUpgradeEndsNoDevice(t *testing.T) {
+	for value, want := range map[string]appsv1.DaemonSetUpdateStrategyType{
+		"":                                       appsv1.OnDeleteDaemonSetStrategyType,
+		"initiator.updateStrategy=RollingUpdate": appsv1.RollingUpdateDaemonSetStrategyType,
+	} {
+		all := render(t, strings.Fields(value)...)
+		if got := find(t, all, "DaemonSet", "shale-initiator").Spec.UpdateStrategy.Type; got != want {
+			t.Errorf("with %q the initiator's strategy is %s, want %s", value, got, want)
+		}
+		holder := find(t, all, "DaemonSet", "shale-holder").Spec.UpdateStrategy.Type
+		if holder != appsv1.OnDeleteDaemonSetStrategyType {
+			t.Errorf("with %q the holder's strategy is %s", value, holder)
+		}
 	}
 }
 
