@@ -6,9 +6,10 @@
 // A storenode that was never heard of counts as alive for DefaultDuration from the first question, so that a new
 // operator does not promote anybody before it has watched for as long as an old one would have.
 //
-// When this process hears again after having heard of no storenode for Blind, it was the one cut off: the silence does
-// not count against anybody; likewise of kubelets, which come by another watch. So an API server that was away does not
-// look like the death of all storenodes.
+// When this process hears again after having heard of no storenode for longer than any of them pauses between two
+// renewals, it was the one cut off: the silence does not count against anybody, nor against kubelets that were silent
+// all the time too. So an API server that was away does not look like the death of all storenodes. Kubelets, which come
+// by another watch, likewise have a silence of their own forgiven; as they renew every ten seconds, theirs is longer.
 //
 // An operator that does not lead keeps watching, so that it knows who is silent in the moment in which it leads.
 //
@@ -26,9 +27,14 @@ import (
 // DefaultDuration is for a Lease that does not say its own; the storenodes say the same.
 const DefaultDuration = 4 * time.Second
 
-// Blind is how long nobody at all is heard of before that says more of this process than of them: each storenode renews
-// every second.
-const Blind = 3 * time.Second
+const (
+	// renewals fit into the duration of a Lease, a kubelet's (10 s of 40 s by default) as well as a storenode's (1 s of
+	// 4 s).
+	renewals = 4
+	// Slack is how much longer than the pause between renewals nobody at all is heard of before that says more of this
+	// process than of them.
+	Slack = 2 * time.Second
+)
 
 // Kubelet is the name under which a node's own Lease, renewed by its kubelet, is kept beside its storenode's.
 func Kubelet(node string) string { return kubelets + node }
@@ -117,16 +123,51 @@ func (t *Tracker) Observe(name string, r Renewal) (born bool) {
 }
 
 // seeAgain takes note that somebody is heard of, and forgives all others of the kind a silence in which nobody was.
+// When it is storenodes that are heard of again, which are missed soonest, kubelets are forgiven as far as they were
+// silent too.
 func (t *Tracker) seeAgain(now time.Time, kubelet bool) {
 	last := t.last[kubelet]
-	if gap := now.Sub(last); !last.IsZero() && gap > Blind {
-		for name, n := range t.nodes {
-			if isKubelet(name) == kubelet && n.left(last) > 0 { // who was dead before stays so
-				n.changed = n.changed.Add(gap)
-			}
+	t.last[kubelet] = now
+	if last.IsZero() || !t.isBlind(kubelet, last, now) {
+		return
+	}
+	t.forgive(kubelet, last, now)
+	if kubelet || t.last[true].IsZero() {
+		return
+	}
+	if t.last[true].After(last) {
+		last = t.last[true]
+	}
+	if t.isBlind(false, last, now) {
+		t.forgive(true, last, now)
+		t.last[true] = now
+	}
+}
+
+// isBlind reports whether nobody of the kind was heard of for longer than anybody pauses.
+func (t *Tracker) isBlind(kubelet bool, last, now time.Time) bool {
+	silence := now.Sub(last) - Slack
+	return silence > 0 && silence > t.pause(kubelet, last)
+}
+
+// forgive does not count the silence since last. Who was dead before stays so.
+func (t *Tracker) forgive(kubelet bool, last, now time.Time) {
+	for name, n := range t.nodes {
+		if isKubelet(name) == kubelet && n.left(last) > 0 {
+			n.changed = n.changed.Add(now.Sub(last))
 		}
 	}
-	t.last[kubelet] = now
+}
+
+// pause is the shortest between two renewals of one of the kind that lived then.
+func (t *Tracker) pause(kubelet bool, then time.Time) time.Duration {
+	shortest := time.Duration(0)
+	for name, n := range t.nodes {
+		if p := n.duration / renewals; isKubelet(name) == kubelet && n.left(then) > 0 && (shortest == 0 || p < shortest) {
+			shortest = p
+		}
+	}
+	return shortest
 }
 
 // State of one storenode now.

@@ -28,6 +28,23 @@ func (r *room) hear(names ...string) {
 	}
 }
 
+// kubelets renew as they do by default.
+func (r *room) kubelets(names ...string) {
+	r.count++
+	for _, n := range names {
+		renewed := time.Unix(int64(r.count), 0)
+		r.Observe(Kubelet(n), Renewal{Holder: n, Renewed: renewed, Duration: 40 * time.Second})
+	}
+}
+
+// silent is for how long a kubelet has been.
+func (r *room) silent(t *testing.T, name string, want time.Duration) {
+	t.Helper()
+	if s := r.State(Kubelet(name)); s.Age != want {
+		t.Errorf("kubelet of %s: silent for %s, want %s", name, s.Age, want)
+	}
+}
+
 func (r *room) alive(t *testing.T, want bool, names ...string) {
 	t.Helper()
 	for _, n := range names {
@@ -89,4 +106,45 @@ func TestAKubeletThatIsHeardDoesNotMakeStorenodesSilent(t *testing.T) {
 	}
 	r.hear("b")
 	r.alive(t, true, "a")
+}
+
+// Between two renewals of three kubelets there are gaps of many seconds.
+func TestKubeletThatIsDeadIsNotForgivenForThePausesOfOthers(t *testing.T) {
+	r := newRoom()
+	pass := func(seconds int, kubelets map[int]string) {
+		for s := range seconds {
+			r.hear("a", "b")
+			if name, renews := kubelets[s%10]; renews {
+				r.kubelets(name)
+			}
+			r.pass(time.Second)
+		}
+	}
+	pass(20, map[int]string{0: "a", 1: "b", 6: "c"})
+	r.silent(t, "c", 4*time.Second)
+	pass(20, map[int]string{0: "a", 1: "b"}) // c is dead
+	r.silent(t, "c", 24*time.Second)
+	pass(10, map[int]string{0: "a"}) // and b is
+	r.silent(t, "b", 19*time.Second)
+	r.silent(t, "c", 34*time.Second)
+}
+
+func TestSilenceOfAllIsNotHeldAgainstKubeletsEither(t *testing.T) {
+	r := newRoom()
+	r.hear("a")
+	r.kubelets("a", "b")
+	r.pass(time.Second)
+	r.kubelets("a")
+	r.pass(8 * time.Second) // the API server is away
+	r.hear("a")
+	r.silent(t, "b", time.Second)
+	r.pass(time.Second)
+	r.kubelets("a")
+	r.silent(t, "b", 2*time.Second)
+	for range 13 { // their watch alone is broken
+		r.pass(time.Second)
+		r.hear("a")
+	}
+	r.kubelets("a")
+	r.silent(t, "b", 2*time.Second)
 }
