@@ -4,19 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/invariant"
+	"github.com/shale-storage/shale/storenode/poll"
 )
 
 const (
 	// maxInFlight bounds the requests in the kernel.
 	maxInFlight = 256
-	// stopToken is the user data of the entry that ends the reaper.
+	// stopToken is the user data of the entry that ends the delivery.
 	stopToken = maxInFlight
 )
 
@@ -28,6 +28,8 @@ type Device struct {
 	fd    int
 	owner engine.Owner
 	ring  *ring
+	// source is the ring with the loop that delivers.
+	source *poll.Source
 
 	// slots hold the requests that the kernel has, free the indices of the others.
 	slots [maxInFlight]*engine.Request
@@ -35,7 +37,8 @@ type Device struct {
 	// first and last are the requests that wait for a slot.
 	first, last *engine.Request
 	closing     bool
-	stopped     sync.WaitGroup
+	// stopped is closed when nothing is delivered any more.
+	stopped chan struct{}
 }
 
 // Open opens the Device at path and starts to deliver completions to owner. It holds the Device exclusively: a second
@@ -50,11 +53,15 @@ func Open(path string, owner engine.Owner) (*Device, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("open device %s: %w", path, err)
 	}
-	d := &Device{info: info, fd: fd, owner: owner, ring: r}
+	d := &Device{info: info, fd: fd, owner: owner, ring: r, stopped: make(chan struct{})}
 	for i := range maxInFlight {
 		d.free = append(d.free, uint16(maxInFlight-1-i))
 	}
-	d.stopped.Go(d.reap)
+	if d.source, err = poll.Join(r.fd, d); err != nil {
+		r.close()
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("open device %s: %w", path, err)
+	}
 	return d, nil
 }
 
@@ -83,7 +90,7 @@ func (d *Device) Submit(r *engine.Request) {
 
 // Kick implements engine.Device.
 func (d *Device) Kick() {
-	if d.ring.filled == 0 {
+	if d.ring.filled == 0 && !d.ring.refused {
 		return
 	}
 	if err := d.ring.submit(); err != nil { // not Check alone: its arguments would be allocated each time
@@ -102,7 +109,7 @@ func (d *Device) Close() error {
 	d.stopIfDrained()
 	d.Kick()
 	d.owner.Leave()
-	d.stopped.Wait()
+	<-d.stopped
 	d.ring.close()
 	_ = unix.Flock(d.fd, unix.LOCK_UN) // the kernel may keep the file for a moment longer, and its lock with it
 	return unix.Close(d.fd)
@@ -156,21 +163,17 @@ func (d *Device) inBounds(r *engine.Request) bool {
 	return r.Offset >= 0 && length > 0 && r.Offset%block == 0 && length%block == 0 && r.Offset+length <= d.info.Size
 }
 
-// reap delivers completions until the stop token comes by.
-func (d *Device) reap() {
-	for {
-		if err := d.ring.wait(); err != nil {
-			invariant.Check(false, "io_uring of %s refuses to wait: %v", d.info.Path, err)
-		}
-		d.owner.Enter()
-		stop := d.deliver()
-		if d.closing { // its Owner may have nothing to do with it any more
-			d.Kick()
-		}
-		d.owner.Leave()
-		if stop {
-			return
-		}
+// Ready implements poll.Handler: something has completed.
+func (d *Device) Ready(poll.Events) {
+	d.owner.Enter()
+	stop := d.deliver()
+	if d.closing { // its Owner may have nothing to do with it any more
+		d.Kick()
+	}
+	d.owner.Leave()
+	if stop {
+		d.source.Leave()
+		close(d.stopped)
 	}
 }
 
@@ -201,7 +204,7 @@ func (d *Device) deliver() (stop bool) {
 	}
 }
 
-// stopIfDrained ends the reaper of a closing Device once nothing is in flight.
+// stopIfDrained ends the delivery of a closing Device once nothing is in flight.
 func (d *Device) stopIfDrained() {
 	if d.closing && len(d.free) == maxInFlight && d.first == nil {
 		e := d.ring.next()

@@ -1,14 +1,13 @@
 // Package uring drives a block device or a file by io_uring, with O_DIRECT.
 //
-// One ring per Device. Submit fills a submission entry; Kick hands all of them to the kernel with one system call. A
-// goroutine sleeps in the runtime's poller, beside the connections, until something has completed, then takes the
+// One ring per Device. Submit fills a submission entry; Kick hands all of them to the kernel with one system call. The
+// loop that waits for connections waits for the ring too (package poll): when something has completed it takes the
 // monitor, delivers everything that is there, and lets go; what completed meanwhile is delivered by the same visit.
-// Idle costs nothing.
+// Idle costs nothing. The kernel ends a request on the thread that submitted it, so most cost no switch of threads.
 //
 // Invariants: at most maxInFlight requests are in the kernel, the rest wait in a list; so neither queue can overflow.
-// The submission side and the delivery of completions are guarded by the Owner's monitor; the sleeper only
-// reads the completion queue's tail. Requests, and so their buffers, are kept in a table until the kernel is done
-// with them.
+// Submission and delivery are guarded by the Owner's monitor. Requests, and so their buffers, are kept in a table until
+// the kernel is done with them.
 //
 // # Failure
 //

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -66,12 +65,7 @@ type cqe struct {
 
 // ring is an io_uring instance.
 type ring struct {
-	fd int
-	// file is fd as the runtime's poller knows it, raw the way to wait for it.
-	file *os.File
-	raw  syscall.RawConn
-	// there is isThere as a func, made once so that wait allocates nothing.
-	there   func(uintptr) bool
+	fd      int
 	memory  []byte
 	entries []byte
 
@@ -80,6 +74,8 @@ type ring struct {
 	sqes           []sqe
 	// filled are the entries that the kernel has not been told of.
 	filled uint32
+	// refused: the kernel was told of entries and has not taken them.
+	refused bool
 
 	cqHead, cqTail *uint32
 	cqMask         uint32
@@ -93,11 +89,6 @@ func newRing(size uint32) (*ring, error) {
 		return nil, fmt.Errorf("set up io_uring: %w", errno)
 	}
 	r := &ring{fd: int(fd)}
-	r.there = r.isThere
-	if err := r.watch(); err != nil {
-		r.close()
-		return nil, err
-	}
 	if p.features&featSingleMmap == 0 {
 		r.close()
 		return nil, fmt.Errorf("set up io_uring: kernel is older than 5.4: %w", errors.ErrUnsupported)
@@ -107,19 +98,6 @@ func newRing(size uint32) (*ring, error) {
 		return nil, err
 	}
 	return r, nil
-}
-
-// watch hands the ring to the runtime's poller, which waits for sockets too: one thread sleeps for both, and whoever
-// looks for work finds completions on the way.
-func (r *ring) watch() (err error) {
-	if err := unix.SetNonblock(r.fd, true); err != nil { // by this the runtime knows that it may be polled
-		return fmt.Errorf("watch io_uring: %w", err)
-	}
-	r.file = os.NewFile(uintptr(r.fd), "io_uring")
-	if r.raw, err = r.file.SyscallConn(); err != nil {
-		return fmt.Errorf("watch io_uring: %w", err)
-	}
-	return nil
 }
 
 func (r *ring) mapQueues(p *params) error {
@@ -157,36 +135,27 @@ func (r *ring) next() *sqe {
 	return e
 }
 
-// submit tells the kernel of all filled entries.
+// submit tells the kernel of all filled entries. What it has no memory for it is told of the next time.
 func (r *ring) submit() error {
-	if r.filled == 0 {
-		return nil
+	if r.filled > 0 {
+		atomic.StoreUint32(r.sqTail, *r.sqTail+r.filled)
+		r.filled = 0
 	}
-	atomic.StoreUint32(r.sqTail, *r.sqTail+r.filled)
-	r.filled = 0
 	for {
 		// A submission never blocks here, so the scheduler need not hear of it.
 		left := *r.sqTail - atomic.LoadUint32(r.sqHead)
-		if left == 0 {
+		if r.refused = left > 0; !r.refused {
 			return nil
 		}
 		_, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(left), 0, 0, 0, 0)
-		if errno != 0 && errno != unix.EINTR && errno != unix.EAGAIN && errno != unix.EBUSY {
+		switch errno {
+		case 0, unix.EINTR:
+		case unix.EAGAIN, unix.EBUSY:
+			return nil
+		default:
 			return os.NewSyscallError("io_uring_enter", errno)
 		}
 	}
-}
-
-// wait sleeps until a completion is there. It may be called outside the monitor.
-func (r *ring) wait() error {
-	if err := r.raw.Read(r.there); err != nil {
-		return fmt.Errorf("wait for io_uring: %w", err)
-	}
-	return nil
-}
-
-func (r *ring) isThere(uintptr) bool {
-	return atomic.LoadUint32(r.cqHead) != atomic.LoadUint32(r.cqTail)
 }
 
 // completion takes the oldest completion.
@@ -207,9 +176,5 @@ func (r *ring) close() {
 	if r.memory != nil {
 		_ = unix.Munmap(r.memory)
 	}
-	if r.file == nil {
-		_ = unix.Close(r.fd)
-		return
-	}
-	_ = r.file.Close() // all that was in flight has ended
+	_ = unix.Close(r.fd) // all that was in flight has ended
 }

@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -45,11 +46,12 @@ func (b *batch) add(f *transport.Frame) {
 }
 
 // send sends what the socket takes. full says that it takes no more now.
-func (b *batch) send(fd int, m *Metrics) (full bool, err error) {
+func (b *batch) send(fd int, sent *atomic.Int64, m *Metrics) (full bool, err error) {
 	for !b.empty() {
 		n, errno := sendVectors(fd, b.fill())
 		switch errno {
 		case 0:
+			sent.Add(int64(n))
 			m.BytesOut.Add(int64(n))
 			m.FramesOut.Add(int64(b.advance(n)))
 		case unix.EINTR:
@@ -79,7 +81,7 @@ func (b *batch) fill() []unix.Iovec {
 	for i := b.next; i < len(b.pieces) && n+2 <= maxVectors; i++ {
 		point(b.headers[i*wire.HeaderSize : (i+1)*wire.HeaderSize])
 		if p := b.pieces[i].payload; p != nil {
-			point(p.Bytes())
+			point(p.Bytes()[:b.pieces[i].length-wire.HeaderSize]) // as long as it was when it was added
 		}
 	}
 	return b.vectors[:n]

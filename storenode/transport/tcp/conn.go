@@ -1,16 +1,19 @@
 package tcp
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/checksum"
 	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/poll"
 	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
 )
@@ -18,7 +21,8 @@ import (
 const (
 	// maxQueue bounds what waits to be sent on one connection, in bytes.
 	maxQueue = 64 << 20
-	// stallTimeout is how long a peer may take nothing, or leave what was sent unacknowledged.
+	// stallTimeout is how long a peer may take nothing of what waits for it, or send nothing of a frame it has begun, or
+	// leave what was sent unacknowledged. The first two are found within twice that.
 	stallTimeout = 5 * time.Second
 	// helloTimeout is how long the first frame may take.
 	helloTimeout = 5 * time.Second
@@ -26,81 +30,161 @@ const (
 	keepAlive = 5 * time.Second
 )
 
+var (
+	errNoFrame = errors.New("no frame came in time")
+	errStalled = errors.New("peer has stopped in the middle of a frame")
+)
+
 // Metrics count over all connections that share them.
 type Metrics struct {
 	FramesIn, FramesOut, BytesIn, BytesOut, BadFrames, Connections atomic.Int64
 }
 
-// conn is one connection. It implements transport.Conn.
+// conn is one connection. It implements transport.Conn and poll.Handler.
 type conn struct {
 	options *Options
-	tcp     *net.TCPConn
-	raw     syscall.RawConn
+	fd      int
 	remote  string
 	handler transport.Handler
+	source  *poll.Source
+	// reader belongs to the loop.
+	reader reader
 
-	// mu guards the queue and flushing.
-	mu       sync.Mutex
-	queue    batch
-	closed   bool
-	flushing bool // one goroutine sends, and looks at the queue again before it stops
+	// mu guards what follows.
+	mu     sync.Mutex
+	queue  batch
+	closed bool
+	cause  error
+	// flushing: somebody has the turn to send, and looks at the queue again before it ends. waits: it is the loop's,
+	// until the network takes more.
+	flushing, waits bool
+	// users are the loop, and who has the turn otherwise; the last to go closes fd.
+	users int
+	// watch looks whether what waits has come further than was seen; nil while nothing waits.
+	watch                  *time.Timer
+	seenSent, seenReceived int64
+	// hello ends a connection on which no frame comes.
+	hello *time.Timer
 
-	// sending belongs to whoever set flushing.
+	// sending belongs to whoever has the turn.
 	sending batch
-	// once is sendSome as a func, made once so that Flush allocates nothing; wait is sendAll.
-	once, wait func(fd uintptr) bool
-	sendErr    error
-	stalled    chan struct{}
-
-	closeOnce sync.Once
-	cause     error
-	ended     chan struct{}
+	// sent and received count bytes, partial says that a frame has come in part: for watch.
+	sent, received atomic.Int64
+	partial        atomic.Bool
 }
 
+// newConn takes c over.
 func newConn(o *Options, c *net.TCPConn) (*conn, error) {
-	raw, err := c.SyscallConn()
+	defer func() { _ = c.Close() }() // what we use is a descriptor of our own
+	fd, err := setUp(c)
 	if err != nil {
 		return nil, fmt.Errorf("set up connection: %w", err)
 	}
-	if err := tune(c, raw); err != nil {
-		return nil, err
-	}
-	n := &conn{
-		options: o, tcp: c, raw: raw, remote: c.RemoteAddr().String(),
-		stalled: make(chan struct{}, 1), ended: make(chan struct{}),
-	}
-	n.once, n.wait = n.sendSome, n.sendAll
+	n := &conn{options: o, fd: fd, remote: c.RemoteAddr().String(), users: 1}
+	n.reader = reader{c: n, buf: make([]byte, readBuffer), first: true}
 	return n, nil
 }
 
-// start begins to read and, for a connection that may stall, to write. Closed follows when both have ended.
-func (c *conn) start(h transport.Handler) {
+// start has frames handed to h. Closed follows, unless start fails.
+func (c *conn) start(h transport.Handler) (err error) {
 	c.handler = h
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.source, err = poll.Join(c.fd, c); err != nil {
+		c.discardLocked()
+		return err
+	}
 	c.options.Metrics.Connections.Add(1)
-	var workers sync.WaitGroup
-	workers.Go(func() { c.Close(c.read()) })
-	workers.Go(c.writeStalled)
-	go func() {
-		workers.Wait()
-		c.drop()
-		c.options.Metrics.Connections.Add(-1)
-		h.Closed(c, c.cause)
-	}()
+	c.hello = after(helloTimeout, func() { c.Close(errNoFrame) })
+	return nil
+}
+
+// after is by the real clock, which is the sockets'.
+func after(d time.Duration, f func()) *time.Timer { return time.AfterFunc(d, f) } //nolint:forbidigo // see above
+
+// discard ends a connection that was not started.
+func (c *conn) discard() {
+	c.mu.Lock()
+	c.discardLocked()
+	c.mu.Unlock()
+}
+
+func (c *conn) discardLocked() {
+	c.closed = true
+	_ = unix.Close(c.fd)
 }
 
 // Remote implements transport.Conn.
 func (c *conn) Remote() string { return c.remote }
 
-// Close implements transport.Conn.
+// Close implements transport.Conn. The loop, or who has the turn, ends what there is.
 func (c *conn) Close(err error) {
-	c.closeOnce.Do(func() {
-		c.mu.Lock()
-		c.closed = true
-		c.mu.Unlock()
-		c.cause = err
-		close(c.ended)
-		_ = c.tcp.Close() // nothing to learn: the connection is given up
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	c.closed, c.cause = true, err
+	_ = unix.Shutdown(c.fd, unix.SHUT_RDWR) // which the loop hears of; a dead connection is Hung anyway
+}
+
+// Ready implements poll.Handler.
+func (c *conn) Ready(e poll.Events) {
+	if !c.isOpen() {
+		c.leave()
+		return
+	}
+	if e&(poll.Writable|poll.Hung) != 0 {
+		c.goOn()
+	}
+	err := c.reader.run(e&poll.Hung != 0)
+	c.reader.idle()
+	if err == nil {
+		return
+	}
+	if errors.Is(err, wire.ErrMalformed) && c.isOpen() {
+		c.options.badFrame(c.remote, err)
+	}
+	c.Close(err)
+	c.leave()
+}
+
+func (c *conn) isOpen() bool {
+	c.mu.Lock() // also waits for start
+	defer c.mu.Unlock()
+	return !c.closed
+}
+
+// leave is the end on the loop.
+func (c *conn) leave() {
+	c.source.Leave()
+	c.reader.drop()
+	c.hello.Stop()
+	c.mu.Lock()
+	if c.watch != nil {
+		c.watch.Stop()
+	}
+	if c.waits {
+		c.sending.drop()
+	}
+	c.mu.Unlock()
+	c.done()
+}
+
+// done lets go. The last one closes what there is; Closed is told from outside all that a caller may be in.
+func (c *conn) done() {
+	c.mu.Lock()
+	c.users--
+	last := c.users == 0
+	if last {
+		c.queue.drop()
+	}
+	c.mu.Unlock()
+	if last {
+		_ = unix.Close(c.fd) // nothing to learn: the connection is given up
+		c.options.Metrics.Connections.Add(-1)
+		go c.handler.Closed(c, c.cause)
+	}
 }
 
 // Send implements transport.Conn.
@@ -145,117 +229,4 @@ func (c *conn) appendLocked(f *transport.Frame) error {
 	}
 	c.queue.add(f)
 	return nil
-}
-
-// Flush implements transport.Conn.
-func (c *conn) Flush() {
-	if !c.begin() {
-		return
-	}
-	for {
-		c.sendErr = nil
-		if err := c.raw.Write(c.once); err != nil || c.sendErr != nil {
-			c.fail(err)
-			return
-		}
-		if !c.sending.empty() {
-			c.handOver()
-			return
-		}
-		if !c.again() {
-			return
-		}
-	}
-}
-
-// handOver lets the writer go on when the network is full; it has the turn until it is done.
-func (c *conn) handOver() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		c.sending.drop()
-		return
-	}
-	c.stalled <- struct{}{} // never blocks: there is one turn
-}
-
-// begin takes the queue for sending, unless somebody sends already or there is nothing.
-func (c *conn) begin() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.flushing || c.closed || c.queue.empty() {
-		return false
-	}
-	c.flushing = true
-	c.queue, c.sending = c.sending, c.queue
-	return true
-}
-
-// again takes what was queued meanwhile; without anything the turn is over.
-func (c *conn) again() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || c.queue.empty() {
-		c.flushing = false
-		return false
-	}
-	c.queue, c.sending = c.sending, c.queue
-	return true
-}
-
-// fail ends the connection from within a turn of sending, which stays taken: nobody sends any more.
-func (c *conn) fail(err error) {
-	if err == nil {
-		err = c.sendErr
-	}
-	c.sending.drop()
-	c.Close(fmt.Errorf("send to %s: %w", c.remote, err))
-}
-
-// writeStalled sends when the network could not take all at once.
-func (c *conn) writeStalled() {
-	for {
-		select {
-		case <-c.ended:
-			return
-		case <-c.stalled:
-		}
-		for {
-			c.sendErr = nil
-			_ = c.tcp.SetWriteDeadline(time.Now().Add(stallTimeout)) //nolint:forbidigo // the socket's clock is the real one
-			if err := c.raw.Write(c.wait); err != nil || c.sendErr != nil {
-				c.fail(err)
-				return
-			}
-			_ = c.tcp.SetWriteDeadline(time.Time{})
-			if !c.again() {
-				break
-			}
-		}
-	}
-}
-
-// sendSome sends what the network takes at once.
-func (c *conn) sendSome(fd uintptr) bool {
-	_, c.sendErr = c.sending.send(int(fd), c.options.Metrics)
-	return true
-}
-
-// sendAll sends everything; false asks to be called again when there is room.
-func (c *conn) sendAll(fd uintptr) bool {
-	full, err := c.sending.send(int(fd), c.options.Metrics)
-	c.sendErr = err
-	return err != nil || !full
-}
-
-// drop releases what will never be sent. Whoever has the turn drops what he was sending.
-func (c *conn) drop() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.queue.drop()
-	select {
-	case <-c.stalled:
-		c.sending.drop()
-	default:
-	}
 }

@@ -1,19 +1,26 @@
 // Package tcp carries frames over TCP.
 //
-// A connection has one goroutine that reads and, only while the network does not take what is sent, one that writes.
-// Reading takes what has arrived into one large buffer, hands on every complete frame, and says Idle before it may
-// sleep. A sender's Flush writes everything queued with one system call on the sender's own goroutine; while one
-// Flush is at work others return at once, and what they queued goes with its next call. So batches grow with load and
-// a single frame is never delayed.
+// A loop of package poll reads, and hands on every frame that is complete, on one goroutine for many connections; what
+// has come of the next one waits in the connection. Small payloads are read into one large buffer together with the
+// frames around them and copied; large ones are read to where they belong. Idle follows when nothing more has come.
+//
+// A sender's Flush writes everything queued with one system call on the sender's own goroutine; while one Flush is at
+// work others return at once, and what they queued goes with its next call. So batches grow with load and a single
+// frame is never delayed. What the network does not take at once is sent by the loop.
 //
 // Connections within one machine control congestion in the plainest way, whatever the host's default is: a client on
 // the node of its Primary meets no congestion, but would meet the timers by which BBR paces. Others keep the default.
 //
+// # Invariants
+//
+// The descriptor stays open as long as the loop or a Flush uses it: both are counted, and the last to go closes it and
+// has Closed called. One at a time has the turn to send; it passes to the loop and ends, but is never had twice.
+//
 // # Limits
 //
-// A payload is copied once, from the read buffer into a Buffer of the Pool; while the Pool is exhausted the reader
-// waits, which stops the peer by TCP's own window. The send queue is bounded in bytes; a peer that takes nothing for
-// stallTimeout is closed. The first frame must come within helloTimeout, the number of connections is bounded.
+// While the Pool is exhausted a connection that needs memory is not read, which stops the peer by TCP's own window. The
+// send queue is bounded in bytes. A peer that takes nothing for stallTimeout, or stops within a frame, is closed. The
+// first frame must be small and come within helloTimeout; the number of connections is bounded.
 //
 // # Failure
 //

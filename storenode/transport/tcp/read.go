@@ -1,14 +1,16 @@
 package tcp
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/checksum"
 	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/poll"
 	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
 )
@@ -18,97 +20,147 @@ const (
 	readBuffer = 256 << 10
 	// bulkPayload is a payload that is not worth to be copied, in bytes.
 	bulkPayload = 64 << 10
-	// poolRetry is how long the reader waits for the Pool before it asks again.
-	poolRetry = 200 * time.Microsecond
+	// firstPayload bounds that of the first frame, whose sender is unknown.
+	firstPayload = 16 << 10
+	// turn is how much is taken off one connection before others have theirs, in bytes.
+	turn = 1 << 20
 )
 
-// reader takes frames off a connection.
+// reader takes frames off a connection, as they come.
 type reader struct {
 	c *conn
 	// buf[start:end] has arrived and is not handed on.
 	buf        []byte
 	start, end int
-	frame      transport.Frame
+	// frame is the one whose payload is to come: payload[:have] is there, or nothing while the Pool has no memory for it.
+	frame   transport.Frame
+	headed  bool
+	payload *buffer.Buffer
+	have    int
 	// bulk: the last payload was large, so the next may be: only its header is read into buf, and the payload to where
 	// it belongs.
 	bulk bool
-	// busy: frames were handed on since the last Idle.
+	// owed: the peer owes the rest of a frame.
+	owed bool
+	// starved: the Pool had no memory, so that nothing is read.
+	starved bool
+	// busy: frames were handed on since the last idle.
 	busy  bool
 	first bool
+	// vectors of a read.
+	vectors [2]unix.Iovec
 }
 
-// read hands on frames until the connection ends, and says why it did.
-func (c *conn) read() error {
-	r := &reader{c: c, buf: make([]byte, readBuffer), first: true}
-	_ = c.tcp.SetReadDeadline(time.Now().Add(helloTimeout)) //nolint:forbidigo // the socket's clock is the real one
-	err := r.run()
-	r.idle()
-	if errors.Is(err, wire.ErrMalformed) {
-		c.options.badFrame(c.remote, err)
+// run hands on what there is, and says why the connection ends. A peer that hung up is not waited for.
+func (r *reader) run(hung bool) error {
+	for taken := 0; ; {
+		if err := r.parse(); err != nil {
+			return err
+		}
+		if r.starve(hung) {
+			if hung {
+				return r.failed(unix.ECONNRESET)
+			}
+			return nil
+		}
+		if taken >= turn {
+			r.owe()
+			return nil
+		}
+		n, more, err := r.receive()
+		if err != nil {
+			return err
+		}
+		if taken += n; !more {
+			taken = turn
+		}
 	}
-	return err
 }
 
-func (r *reader) run() error {
+// starve waits for the Pool, and the peer waits with it.
+func (r *reader) starve(hung bool) bool {
+	wants := r.headed && r.payload == nil
+	switch {
+	case wants && !hung:
+		r.c.source.Want(0, poll.Readable)
+		r.c.source.Again()
+	case r.starved && !wants:
+		r.c.source.Want(poll.Readable, 0)
+	}
+	r.starved = wants
+	return wants
+}
+
+// parse hands on every frame that is complete.
+func (r *reader) parse() error {
 	for {
-		for r.end-r.start >= wire.HeaderSize {
-			if err := r.one(); err != nil {
+		if !r.headed {
+			if r.end-r.start < wire.HeaderSize {
+				return nil
+			}
+			if err := r.header(); err != nil {
 				return err
 			}
 		}
-		if err := r.fill(); err != nil {
+		if r.frame.PayloadLength > 0 {
+			if whole, err := r.gather(); !whole || err != nil {
+				return err
+			}
+		}
+		if err := r.deliver(); err != nil {
 			return err
 		}
 	}
 }
 
-// one hands on the frame whose header is at the start of buf.
-func (r *reader) one() error {
+// header takes one off buf.
+func (r *reader) header() error {
 	f := &r.frame
 	f.Payload = nil
 	if err := f.Decode(r.buf[r.start:r.end]); err != nil {
 		return err
 	}
-	r.start += wire.HeaderSize
-	r.bulk = f.PayloadLength >= bulkPayload
-	if f.PayloadLength > 0 {
-		if err := r.payload(int(f.PayloadLength)); err != nil {
-			return err
-		}
-	} else if f.PayloadCRC != 0 {
+	if f.PayloadLength == 0 && f.PayloadCRC != 0 {
 		return fmt.Errorf("%w: checksum of no payload", wire.ErrMalformed)
 	}
+	if r.first && f.PayloadLength > firstPayload {
+		return fmt.Errorf("%w: first frame has %d bytes", wire.ErrMalformed, f.PayloadLength)
+	}
+	r.start += wire.HeaderSize
+	r.headed = true
+	r.bulk = f.PayloadLength >= bulkPayload
+	return nil
+}
+
+// gather brings what has arrived of the payload to where it belongs, and reports whether that is all.
+func (r *reader) gather() (whole bool, err error) {
+	n := int(r.frame.PayloadLength)
+	if r.payload == nil {
+		if r.payload = r.c.options.Pool.Get(n); r.payload == nil {
+			return false, nil
+		}
+		r.have = copy(r.payload.Bytes(), r.buf[r.start:r.end])
+		r.start += r.have
+	}
+	if r.have < n {
+		return false, nil
+	}
+	if sum(r.payload) != r.frame.PayloadCRC {
+		return false, fmt.Errorf("%w: payload checksum differs", wire.ErrMalformed)
+	}
+	return true, nil
+}
+
+// deliver hands the frame on.
+func (r *reader) deliver() error {
+	r.frame.Payload, r.payload, r.headed = r.payload, nil, false
 	if r.first {
 		r.first = false
-		_ = r.c.tcp.SetReadDeadline(time.Time{})
+		r.c.hello.Stop()
 	}
 	r.busy = true
 	r.c.options.Metrics.FramesIn.Add(1)
-	return r.c.handler.Frame(r.c, f)
-}
-
-// payload brings the next n bytes into a Buffer.
-func (r *reader) payload(n int) error {
-	b, err := r.memory(n)
-	if err != nil {
-		return err
-	}
-	have := copy(b.Bytes(), r.buf[r.start:r.end])
-	r.start += have
-	if have < n {
-		r.idle()
-		if _, err := io.ReadFull(r.c.tcp, b.Bytes()[have:]); err != nil {
-			b.Release()
-			return fmt.Errorf("receive from %s: %w", r.c.remote, err)
-		}
-		r.c.options.Metrics.BytesIn.Add(int64(n - have))
-	}
-	if sum(b) != r.frame.PayloadCRC {
-		b.Release()
-		return fmt.Errorf("%w: payload checksum differs", wire.ErrMalformed)
-	}
-	r.frame.Payload = b
-	return nil
+	return r.c.handler.Frame(r.c, &r.frame)
 }
 
 // sum is the checksum of what was received. Whole Blocks are summed one by one, for the Store and the next hop.
@@ -121,47 +173,100 @@ func sum(b *buffer.Buffer) uint32 {
 	return checksum.Payload(b.Sums())
 }
 
-// memory waits for the Pool; the peer waits with it.
-func (r *reader) memory(n int) (*buffer.Buffer, error) {
+// receive reads once; without more, the socket was empty then.
+func (r *reader) receive() (n int, more bool, err error) {
+	vectors, asked := r.room()
 	for {
-		if b := r.c.options.Pool.Get(n); b != nil {
-			return b, nil
+		got, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(r.c.fd), uintptr(unsafe.Pointer(&vectors[0])),
+			uintptr(len(vectors)))
+		if errno == unix.EINTR {
+			continue
 		}
-		r.idle()
-		select {
-		case <-r.c.ended:
-			return nil, transport.ErrClosed
-		case <-time.After(poolRetry): //nolint:forbidigo // nobody's decision depends on it
+		switch {
+		case errno == unix.EAGAIN:
+			return 0, false, nil
+		case errno != 0:
+			return 0, false, r.failed(errno)
+		case got == 0:
+			return 0, false, r.ended()
 		}
+		n = int(got)
+		break
+	}
+	r.c.received.Add(int64(n))
+	r.c.options.Metrics.BytesIn.Add(int64(n))
+	if r.payload != nil {
+		part := min(n, r.payload.Len()-r.have)
+		r.have += part
+		r.end += n - part
+	} else {
+		r.end += n
+	}
+	return n, n == asked, nil
+}
+
+// room is where to read: the rest of a payload, and then, or at once, what follows.
+func (r *reader) room() (vectors []unix.Iovec, asked int) {
+	r.end = copy(r.buf, r.buf[r.start:r.end])
+	r.start = 0
+	rest := r.buf[r.end:]
+	if r.bulk {
+		rest = rest[:wire.HeaderSize-r.end]
+	}
+	vectors = r.vectors[1:]
+	if r.payload != nil {
+		missing := r.payload.Bytes()[r.have:]
+		vectors = r.vectors[:]
+		vectors[0].Base = &missing[0]
+		vectors[0].SetLen(len(missing))
+		asked = len(missing)
+	}
+	last := &vectors[len(vectors)-1]
+	last.Base = &rest[0]
+	last.SetLen(len(rest))
+	return vectors, asked + len(rest)
+}
+
+// owe notes at the end of a turn whether the peer owes the rest of a frame.
+func (r *reader) owe() {
+	owes := r.within()
+	if owes == r.owed {
+		return
+	}
+	r.owed = owes
+	r.c.partial.Store(owes)
+	if owes {
+		r.c.mu.Lock()
+		r.c.watchLocked()
+		r.c.mu.Unlock()
 	}
 }
 
-// fill reads what has arrived, at least one byte.
-func (r *reader) fill() error {
-	r.idle()
-	if r.start > 0 {
-		r.end = copy(r.buf, r.buf[r.start:r.end])
-		r.start = 0
-	}
-	room := r.buf[r.end:]
-	if r.bulk {
-		room = room[:wire.HeaderSize-r.end]
-	}
-	n, err := r.c.tcp.Read(room)
-	r.end += n
-	r.c.options.Metrics.BytesIn.Add(int64(n))
-	if n > 0 {
-		return nil
-	}
-	if errors.Is(err, io.EOF) && r.end > 0 {
+// within reports whether a frame has come in part.
+func (r *reader) within() bool { return r.headed || r.end > r.start }
+
+func (r *reader) ended() error {
+	if r.within() {
 		return fmt.Errorf("%w: connection ended within a frame", wire.ErrMalformed)
 	}
-	return fmt.Errorf("receive from %s: %w", r.c.remote, err)
+	return fmt.Errorf("receive from %s: %w", r.c.remote, io.EOF)
+}
+
+func (r *reader) failed(errno unix.Errno) error {
+	return fmt.Errorf("receive from %s: %w", r.c.remote, errno)
 }
 
 func (r *reader) idle() {
 	if r.busy {
 		r.busy = false
 		r.c.handler.Idle(r.c)
+	}
+}
+
+// drop gives the memory of a frame back that will never be whole.
+func (r *reader) drop() {
+	if r.payload != nil {
+		r.payload.Release()
+		r.payload = nil
 	}
 }

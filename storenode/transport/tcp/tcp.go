@@ -52,10 +52,11 @@ func (d Dialer) Dial(ctx context.Context, address string, h transport.Handler) (
 	}
 	n, err := newConn(d.Options, c.(*net.TCPConn))
 	if err != nil {
-		_ = c.Close()
 		return nil, err
 	}
-	n.start(h)
+	if err := n.start(h); err != nil {
+		return nil, fmt.Errorf("dial %s: %w", address, err)
+	}
 	return n, nil
 }
 
@@ -92,34 +93,52 @@ func (l *Listener) Serve(accept func(transport.Conn) (transport.Handler, error))
 			l.serve(c, accept)
 		case errors.Is(err, net.ErrClosed):
 			return nil
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ECONNABORTED):
-			time.Sleep(pause) //nolint:forbidigo // out of descriptors: others must end first
+		case isPassing(err):
+			time.Sleep(pause) //nolint:forbidigo // others must end first, or the network come back
 		default:
 			return fmt.Errorf("accept at %s: %w", l.Address(), err)
 		}
 	}
 }
 
+// isPassing says that to accept a connection may work again soon: see the errors of accept(2).
+func isPassing(err error) bool {
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		return false
+	}
+	switch errno { //nolint:exhaustive // the others are of our own making
+	case unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.ECONNABORTED, unix.EPROTO, unix.ENETDOWN,
+		unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH:
+		return true
+	}
+	return false
+}
+
 func (l *Listener) serve(c *net.TCPConn, accept func(transport.Conn) (transport.Handler, error)) {
 	n, err := newConn(l.options, c)
 	if err == nil {
-		err = l.add(n)
+		if err = l.add(n); err != nil {
+			n.discard()
+		}
 	}
 	if err != nil {
-		_ = c.Close()
-		if errors.Is(err, transport.ErrClosed) {
-			return // we are ending, and need not say so once more
+		if !errors.Is(err, transport.ErrClosed) { // we are ending, and need not say so once more
+			l.options.Log.Warn("Refused a connection", "remote", c.RemoteAddr(), "error", err)
 		}
-		l.options.Log.Warn("Refused a connection", "remote", c.RemoteAddr(), "error", err)
 		return
 	}
 	h, err := accept(n)
 	if err != nil {
 		l.remove(n)
-		n.Close(err)
+		n.discard()
 		return
 	}
-	n.start(&accepted{Handler: h, l: l, c: n})
+	a := &accepted{Handler: h, l: l, c: n}
+	if err := n.start(a); err != nil {
+		l.options.Log.Warn("Refused a connection", "remote", n.remote, "error", err)
+		a.Closed(n, err)
+	}
 }
 
 // Close implements transport.Listener; it ends the accepted connections too.
@@ -168,6 +187,21 @@ func (a *accepted) Closed(c transport.Conn, err error) {
 	a.Handler.Closed(c, err)
 }
 
+// setUp gives a descriptor of ours for c, which is closed by the caller: the runtime's poller is not to look after it.
+func setUp(c *net.TCPConn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	if err := tune(c, raw); err != nil {
+		return -1, err
+	}
+	control := raw.Control(func(theirs uintptr) {
+		fd, err = unix.FcntlInt(theirs, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	return fd, errors.Join(control, err)
+}
+
 func tune(c *net.TCPConn, raw syscall.RawConn) error {
 	err := errors.Join(
 		c.SetNoDelay(true),
@@ -181,8 +215,5 @@ func tune(c *net.TCPConn, raw syscall.RawConn) error {
 		}
 		option = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(stallTimeout/time.Millisecond))
 	})
-	if err := errors.Join(err, control, option); err != nil {
-		return fmt.Errorf("set up connection: %w", err)
-	}
-	return nil
+	return errors.Join(err, control, option)
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +40,18 @@ func (h *handler) Idle(c transport.Conn) {
 	c.Flush()
 }
 func (h *handler) Closed(_ transport.Conn, err error) { h.closed <- err }
+
+// closes waits for the end of the connection, and does something meanwhile.
+func (h *handler) closes(meanwhile func()) error {
+	for {
+		select {
+		case cause := <-h.closed:
+			return cause
+		case <-time.After(time.Millisecond):
+			meanwhile()
+		}
+	}
+}
 
 // echo answers each frame with itself.
 func echo() *handler {
@@ -218,21 +232,22 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// deaf listens, and takes connections but nothing that comes by them.
+func deaf(tb testing.TB) net.Listener {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
 func TestAPeerThatTakesNothingOverflowsItsQueueAlone(t *testing.T) {
 	o := options(buffer.New(8 << 20))
-	block := make(chan struct{})
-	l := serve(t, o, func() transport.Handler {
-		return &handler{closed: make(chan error, 1), frame: func(_ transport.Conn, f *transport.Frame) error {
-			if f.Payload != nil {
-				f.Payload.Release()
-			}
-			<-block
-			return nil
-		}}
-	})
-	t.Cleanup(func() { close(block) })
+	l := deaf(t)
 	h := &handler{closed: make(chan error, 1), frame: func(transport.Conn, *transport.Frame) error { return nil }}
-	c, err := tcp.Dialer{Options: o}.Dial(context.Background(), l.Address(), h)
+	c, err := tcp.Dialer{Options: o}.Dial(context.Background(), l.Addr().String(), h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,6 +265,174 @@ func TestAPeerThatTakesNothingOverflowsItsQueueAlone(t *testing.T) {
 	}
 	if cause := <-h.closed; !errors.Is(cause, transport.ErrOverflow) {
 		t.Errorf("closed with %v", cause)
+	}
+}
+
+// counting takes frames and counts them.
+func counting(frames *atomic.Int64) *handler {
+	return &handler{closed: make(chan error, 1), frame: func(_ transport.Conn, f *transport.Frame) error {
+		if f.Payload != nil {
+			f.Payload.Release()
+		}
+		frames.Add(1)
+		return nil
+	}}
+}
+
+// raw is a connection to l by which bytes of our choice are sent.
+func raw(tb testing.TB, l *tcp.Listener) net.Conn {
+	tb.Helper()
+	c, err := net.Dial("tcp", l.Address())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// encoded is a frame as it is on the wire.
+func encoded(payload []byte) []byte {
+	h := wire.Header{Opcode: wire.OpWrite, PayloadLength: uint32(len(payload))}
+	if len(payload) > 0 {
+		h.PayloadCRC = wire.CRC(payload)
+	}
+	b := make([]byte, wire.HeaderSize, wire.HeaderSize+len(payload))
+	h.Encode(b)
+	return append(b, payload...)
+}
+
+func write(tb testing.TB, c net.Conn, b []byte) {
+	tb.Helper()
+	if _, err := c.Write(b); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func TestAPeerThatStopsWithinAFrameIsLeftAndGivesItsMemoryBack(t *testing.T) {
+	o := options(buffer.New(8 << 20))
+	var frames atomic.Int64
+	h := counting(&frames)
+	inner, conns := h.frame, make(chan transport.Conn, 8)
+	h.frame = func(c transport.Conn, f *transport.Frame) error {
+		conns <- c
+		return inner(c, f)
+	}
+	l := serve(t, o, func() transport.Handler { return h })
+	c := raw(t, l)
+	write(t, c, encoded(nil))
+	server := <-conns
+	arrives := func(n int) {
+		for o.Metrics.BytesIn.Load() < int64(n) || !tcp.Watched(server) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	whole, sent := encoded(make([]byte, 100_001)), wire.HeaderSize
+	for part := range slices.Chunk(whole[:90_000], 10_000) { // slow, but not still
+		write(t, c, part)
+		sent += len(part)
+		arrives(sent)
+		if sent > 20_000 { // the first part is where it begins
+			tcp.Look(server)
+		}
+	}
+	write(t, c, whole[90_000:])
+	<-conns
+	write(t, c, whole[:60_000])
+	arrives(sent + len(whole) - 90_000 + 60_000)
+	if cause := h.closes(func() { tcp.Look(server) }); cause == nil || frames.Load() != 2 {
+		t.Errorf("%d frames, closed with %v", frames.Load(), cause)
+	}
+	if in, _ := o.Pool.Use(); in != 0 {
+		t.Errorf("%d bytes of the pool are held", in)
+	}
+}
+
+func TestAFirstFrameOfAnybodyTakesLittleMemory(t *testing.T) {
+	o := options(buffer.New(8 << 20))
+	l := serve(t, o, func() transport.Handler { return echo() })
+	c := raw(t, l)
+	write(t, c, encoded(make([]byte, 1<<20))[:wire.HeaderSize])
+	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Error("a megabyte was taken from a stranger")
+	}
+	for o.Metrics.BadFrames.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestAReaderWithoutMemoryGoesOnWhenThereIsSome(t *testing.T) {
+	pool := buffer.New(1 << 20)
+	o := options(pool)
+	var frames atomic.Int64
+	h := counting(&frames)
+	l := serve(t, o, func() transport.Handler { return h })
+	c := raw(t, l)
+	write(t, c, encoded(nil))
+	all := pool.Get(1 << 20)
+	for range 3 {
+		write(t, c, encoded(make([]byte, 100_001)))
+	}
+	for frames.Load() < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(5 * time.Millisecond) // it asks again and again meanwhile
+	if n := frames.Load(); n != 1 {
+		t.Errorf("%d frames without memory", n)
+	}
+	all.Release()
+	for frames.Load() < 4 {
+		time.Sleep(time.Millisecond)
+	}
+	_ = c.Close()
+	<-h.closed
+	if in, _ := pool.Use(); in != 0 {
+		t.Errorf("%d bytes of the pool are held", in)
+	}
+}
+
+func TestASlowPeerGetsAllAndOneThatStopsIsLeft(t *testing.T) {
+	const total = 12 << 20
+	o := options(buffer.New(16 << 20))
+	l := deaf(t)
+	h := &handler{closed: make(chan error, 1), frame: func(transport.Conn, *transport.Frame) error { return nil }}
+	c, err := tcp.Dialer{Options: o}.Dial(t.Context(), l.Addr().String(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	send := func() {
+		t.Helper()
+		for range total >> 20 {
+			f := transport.Frame{Header: wire.Header{Opcode: wire.OpWrite}, Payload: o.Pool.Get(1 << 20)}
+			if err := c.Send(&f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Flush()
+	}
+	send()
+	looked := o.Metrics.BytesOut.Load()
+	for left := total + total>>20*wire.HeaderSize; left > 0; {
+		part := make([]byte, min(left, 2<<20))
+		if _, err := io.ReadFull(peer, part); err != nil {
+			t.Fatalf("with %d bytes to come: %v", left, err)
+		}
+		left -= len(part)
+		if o.Metrics.BytesOut.Load() > looked { // slow, but not still
+			tcp.Look(c)
+			looked = o.Metrics.BytesOut.Load()
+		}
+	}
+	send()
+	if cause := h.closes(func() { tcp.Look(c) }); cause == nil {
+		t.Error("closed without a reason")
+	}
+	if in, _ := o.Pool.Use(); in != 0 {
+		t.Errorf("%d bytes of the pool are held", in)
 	}
 }
 

@@ -1,0 +1,24 @@
+// Package poll waits for sockets and rings on a few goroutines of its own, and calls whoever waits for them.
+//
+// A storenode does little for each event and waits often. Go's scheduler is made for the opposite: a goroutine that
+// waits for a socket costs a read that finds nothing, several looks into the poller, and often the waking of a second
+// thread. A loop here costs one epoll_wait: it reads what has arrived, carries it through the Machine, hands it to the
+// Device or the next socket, and sleeps again, on one thread. A ring's completions come to the thread that submitted,
+// which is the same.
+//
+//	epoll_wait ─ Ready of each descriptor: read ─ Frame … Idle ─ sendmsg, io_uring_enter
+//	    ▲                                                               │
+//	    └───────────────────────────────────────────────────────────────┘
+//
+// # Concurrency
+//
+// There is one loop for each loopShare processors; a descriptor stays with the loop it joined, and Ready is called by
+// that loop only, one after the other. So Ready must not wait for anything but a mutex that is held shortly: what it
+// waits for might need the same loop. Join and Want may be called from any goroutine, Again and Leave from Ready only.
+// A loop ends with its last descriptor.
+//
+// # Failure
+//
+// Join fails when the kernel has no room. After that nothing fails: a descriptor in error is Hung, and says the rest
+// when it is read.
+package poll
