@@ -7,9 +7,9 @@ import (
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
-// answered takes the answer to a part. The outcome of a read is as good by another connection than the last: whoever
-// gave it was allowed to at that moment. That of a change is not: the copy on its way by the last one might be carried
-// out when a later change of the same Blocks has been.
+// answered takes the answer to a part. What a read has found is as good by another connection than the last: whoever
+// gave it was allowed to at that moment. The outcome of a change is not: the copy on its way by the last one might be
+// carried out when a later change of the same Blocks has been. Nor is an error, which another may not have.
 func (v *Volume) answered(l *link, f *transport.Frame) error {
 	s := &v.shards[f.Shard.Index]
 	p := s.find(f.Request)
@@ -37,7 +37,7 @@ func (v *Volume) answered(l *link, f *transport.Frame) error {
 		v.o.Log.Warn("Fenced by a newer attachment", "volume", v.o.Volume, "generation", v.o.Generation)
 		v.end(ErrFenced)
 	default:
-		if p.link == l || !p.request.Op.changes() {
+		if p.link == l || f.Status == wire.StatusOK && !p.request.Op.changes() {
 			return v.outcome(p, f)
 		}
 	}
@@ -109,19 +109,24 @@ func (v *Volume) tooFew(l *link, p *part, f *transport.Frame) {
 	v.finish(p, err)
 }
 
-// redirected sends p to whom the answer names; if that is no news, a little later.
+// redirected sends p to whom the answer names, at once if it was sent by an older Record than is known now; if there is
+// no news, a little later.
 func (v *Volume) redirected(l *link, s *shard, p *part, f *transport.Frame) error {
 	v.o.Metrics.Redirects.Add(1)
-	if p.link == l {
+	last := p.link == l
+	if last {
 		s.later(p, "the storenode is not primary, or not yet")
 	}
-	if f.Payload == nil {
-		return nil
+	if f.Payload != nil {
+		r, err := wire.DecodeRecord(f.Payload.Bytes())
+		if err != nil {
+			return err
+		}
+		s.adopt(r, false)
 	}
-	r, err := wire.DecodeRecord(f.Payload.Bytes())
-	if err != nil {
-		return err
+	if last && p.link == nil && p.epoch < s.record.Epoch {
+		p.retry, p.pause = 0, 0
+		s.send(p)
 	}
-	s.adopt(r, false)
 	return nil
 }

@@ -153,7 +153,7 @@ func (l *link) take(f *transport.Frame) error {
 	v := l.volume
 	l.peer.heard = v.now
 	switch {
-	case !f.IsReply() || l.greeted == (f.Opcode == wire.OpHello):
+	case l.conn == nil || !f.IsReply() || l.greeted == (f.Opcode == wire.OpHello): // nothing was asked, or not this
 		return fmt.Errorf("operation %d: %w", f.Opcode, errRole)
 	case f.Opcode == wire.OpHello:
 		return l.greet(f)

@@ -65,8 +65,9 @@ type part struct {
 	length int
 	// copied is the payload of a part that is not the whole Request.
 	copied *buffer.Buffer
-	// link is the living connection it was sent by; nil means it is to be sent.
-	link *link
+	// link is the living connection it was sent by; nil means it is to be sent. epoch is of the Record it was sent by.
+	link  *link
+	epoch ident.Epoch
 	// sent is the tick of that, 0 before the first; retry the tick before which it is not sent again.
 	sent, retry int64
 	// pause was the last one after a refusal, in ticks; it grows. refused is the tick of the first answer that too few

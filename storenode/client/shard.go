@@ -126,7 +126,7 @@ func (s *shard) send(p *part) bool {
 	if p.sent != 0 {
 		v.o.Metrics.Resends.Add(1)
 	}
-	p.link, p.sent = l, v.now
+	p.link, p.sent, p.epoch = l, v.now, s.record.Epoch
 	v.touch(l)
 	return true
 }

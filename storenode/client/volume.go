@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/checksum"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/transport"
 )
@@ -130,6 +131,10 @@ func (v *Volume) check(r *Request) error {
 	if r.Op == OpRead || r.Op == OpWrite {
 		r.Buffer.DropSums() // the caller has changed the bytes since
 		r.Buffer.Resize(r.Length)
+	}
+	if r.Op == OpWrite { // here, where nobody else waits
+		checksum.Blocks(r.Buffer.Bytes(), r.Buffer.SumsRoom())
+		r.Buffer.SetSums()
 	}
 	return nil
 }

@@ -401,14 +401,13 @@ func TestAPrimaryThatAnswersAndIsBusyIsNotToldOf(t *testing.T) {
 	}
 }
 
-// What the copy that is on its way would do to a later change of the same Block is the loss of that.
-func TestAChangeEndsByTheConnectionThatHasItLast(t *testing.T) {
-	x := newCluster(t, 2, 1, testShard)
-	v := x.open(t)
+// moved is a request that was sent to a Primary and, when another was promoted, to that one. Neither answers.
+func moved(t *testing.T, v *Volume, x *cluster, op Op) (c *call, former, last *link, answer transport.Frame) {
+	t.Helper()
 	for _, n := range x.nodes {
 		n.set(func(n *node) { n.silent = true })
 	}
-	c := begin(v, OpWrite, 0, 4096, pattern(4096, 1))
+	c = begin(v, op, 0, 4096, pattern(4096, 1))
 	part := &c.first
 	at := func() *link {
 		v.mu.Lock()
@@ -416,38 +415,99 @@ func TestAChangeEndsByTheConnectionThatHasItLast(t *testing.T) {
 		return part.link
 	}
 	until(func() bool { return at() != nil })
-	former := at()
-	x.mu.Lock()
-	r := x.records[0]
-	x.mu.Unlock()
-	r.Epoch, r.Primary = 2, 2
+	former = at()
 	v.mu.Lock()
+	r := v.shards[0].record
+	r.Epoch, r.Primary = r.Epoch+1, 3-r.Primary
 	v.shards[0].adopt(r, false)
 	id := part.id
 	v.mu.Unlock()
 	until(func() bool { l := at(); return l != nil && l != former })
-	answer := transport.Frame{Header: wire.Header{
-		Opcode: wire.OpWrite, Flags: wire.FlagReply, Session: v.session, Request: id, Shard: ident.ShardID{Volume: x.id},
+	return c, former, at(), transport.Frame{Header: wire.Header{
+		Opcode: op.opcode(), Flags: wire.FlagReply, Session: v.session, Request: id, Shard: ident.ShardID{Volume: x.id},
 	}}
-	for _, status := range []wire.Status{wire.StatusOK, wire.StatusIO} {
-		answer.Status = status
-		if err := former.Frame(nil, &answer); err != nil {
-			t.Fatal(err)
-		}
+}
+
+// gives has a link hear a frame.
+func (l *link) gives(t *testing.T, f transport.Frame) {
+	t.Helper()
+	if err := l.Frame(nil, &f); err != nil {
+		t.Fatal(err)
 	}
-	former.Idle(nil)
+	l.Idle(nil)
+}
+
+func (c *call) isOver() bool {
 	select {
 	case <-c.done:
-		t.Fatal("ended while its copy is on its way to the new Primary")
+		return true
 	default:
+		return false
 	}
-	answer.Status = wire.StatusOK
-	last := at()
-	if err := last.Frame(nil, &answer); err != nil {
-		t.Fatal(err)
+}
+
+// What the copy that is on its way would do to a later change of the same Block is the loss of that. An error may be
+// the former Primary's alone.
+func TestARequestEndsByTheConnectionThatHasItLast(t *testing.T) {
+	for op, statuses := range map[Op][]wire.Status{OpWrite: {wire.StatusOK, wire.StatusIO}, OpRead: {wire.StatusIO}} {
+		x := newCluster(t, 2, 1, testShard)
+		v := x.open(t)
+		c, former, last, answer := moved(t, v, x, op)
+		for _, answer.Status = range statuses {
+			if former.gives(t, answer); c.isOver() {
+				t.Fatalf("operation %d ended by status %d of the former primary", op, answer.Status)
+			}
+		}
+		answer.Status = wire.StatusNoSpace
+		last.gives(t, answer)
+		if _, err := c.end(); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("operation %d: %v", op, err)
+		}
 	}
-	last.Idle(nil)
+}
+
+func TestWhatWasSentByAnOlderRecordIsSentAgainAtOnce(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	v := x.open(t)
+	x.nodes[0].set(func(n *node) { n.silent = true })
+	c := begin(v, OpWrite, 0, 4096, pattern(4096, 1))
+	until(func() bool { v.mu.Lock(); defer v.mu.Unlock(); return c.first.link != nil })
+	v.mu.Lock()
+	s := &v.shards[0]
+	r := s.record
+	r.Epoch++
+	s.adopt(r, false)
+	l := c.first.link
+	f := transport.Frame{Header: wire.Header{
+		Opcode: wire.OpWrite, Flags: wire.FlagReply, Session: v.session, Request: c.first.id,
+		Shard: ident.ShardID{Volume: x.id}, Status: wire.StatusStaleEpoch,
+	}}
+	if err := l.take(&f); err != nil {
+		t.Error(err)
+	}
+	if c.first.link != l || c.first.epoch != r.Epoch || c.first.pause != 0 {
+		t.Errorf("it waits for %d ticks", c.first.pause)
+	}
+	v.mu.Unlock()
+	x.mu.Lock()
+	x.records[0].Epoch = r.Epoch
+	x.mu.Unlock()
+	x.nodes[0].kill()
+	x.nodes[0].set(func(n *node) { n.silent = false })
+	x.nodes[0].start()
 	if _, err := c.end(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAnAnswerBeforeTheQuestionEndsTheConnection(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	v := x.open(t)
+	v.mu.Lock()
+	l := &link{volume: v, peer: v.peerAt("192.0.2.1:7800")}
+	v.mu.Unlock()
+	f := transport.Frame{Header: wire.Header{Opcode: wire.OpHello, Flags: wire.FlagReply}}
+	if err := l.Frame(nil, &f); err == nil {
+		t.Error("hello was answered before it was said")
 	}
 }
