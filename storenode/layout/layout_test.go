@@ -3,6 +3,7 @@ package layout
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -104,6 +105,44 @@ func TestAForeignDeviceIsNamed(t *testing.T) {
 		content, what, err := Probe(bytes.NewReader(b), size, &s)
 		if err != nil || what != want || (content == Foreign) != (want != "") {
 			t.Errorf("data at %d: %d %q %v", at, content, what, err)
+		}
+	}
+}
+
+// TestADeviceThatSomebodyElseTookWithoutWipingIsNotOurs: one copy of the Superblock is there yet, or both.
+func TestADeviceThatSomebodyElseTookWithoutWipingIsNotOurs(t *testing.T) {
+	super := sampleSuperblock(t)
+	ours := make([]byte, 8<<20)
+	for _, at := range SuperblockCopies() {
+		super.Encode(ours[at:])
+	}
+	look := func(b []byte) (Content, string) {
+		t.Helper()
+		var s Superblock
+		content, what, err := Probe(bytes.NewReader(b), int64(len(b)), &s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content, what
+	}
+	for _, s := range signatures {
+		b := bytes.Clone(ours)
+		copy(b[s.at:], s.text)
+		if content, what := look(b); content != Corrupt || !strings.Contains(what, s.what) {
+			t.Errorf("%s on it: %d %q", s.what, content, what)
+		}
+	}
+	for _, at := range SuperblockCopies() {
+		for story, damage := range map[string]func(copied []byte){
+			"rotten": func(copied []byte) { copied[20] ^= 1 },
+			"torn":   func(copied []byte) { clear(copied[512:]) },
+			"zeros":  func(copied []byte) { clear(copied) },
+		} {
+			b := bytes.Clone(ours)
+			damage(b[at : at+Unit])
+			if content, what := look(b); content != Ours {
+				t.Errorf("the copy at %d is %s: %d %q", at, story, content, what)
+			}
 		}
 	}
 }

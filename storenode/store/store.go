@@ -120,6 +120,9 @@ func Open(device engine.Device, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	if taken := layout.Taken(d); taken != "" {
+		return nil, fmt.Errorf("open %s: %s was made on it: %w", path, taken, layout.ErrNotOurs)
+	}
 	r, err := Recover(d, &super, o.Boot)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)

@@ -307,6 +307,29 @@ func TestEitherSuperblockCopyIsEnoughAndNoneIsRefused(t *testing.T) {
 	}
 }
 
+// TestADeviceThatSomebodyElseHasTakenIsNotOpened: opening would repair the copy that a filesystem has replaced, and
+// write where that has its data.
+func TestADeviceThatSomebodyElseHasTakenIsNotOpened(t *testing.T) {
+	r := newRig(t, 64<<20)
+	if err := r.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	after := &rig{device: r.device.Crash(rand.New(rand.NewPCG(1, 1)), nil)}
+	for i, b := range []byte{0x53, 0xef} { // ext4, in the middle of what is zeros of the first copy
+		for bit := range 8 {
+			if b>>bit&1 == 1 {
+				after.device.Corrupt(1080+int64(i), bit)
+			}
+		}
+	}
+	if err := after.open(); !errors.Is(err, layout.ErrNotOurs) {
+		t.Errorf("opened: %v", err)
+	}
+	if _, bad, err := store.ReadSuperblock(readerAt{after.device}, 64<<20); bad != 0 || err != nil {
+		t.Errorf("the first copy was written: %d, %v", bad, err)
+	}
+}
+
 func TestADamagedNewestCheckpointFallsBackToTheOther(t *testing.T) {
 	r := newRig(t, 64<<20)
 	h := r.create(t, 0, 4<<20)
