@@ -41,8 +41,8 @@ type Replica struct {
 	Domain string
 	// Failed: its own storenode says that its Device cannot hold it. Missing: it does not even find the Device.
 	Failed, Missing bool
-	// Lossy: its machine lost power, or may have since it was last heard of, so acknowledged writes that were not flushed
-	// may be missing.
+	// Lossy: its machine lost power, or may have since it was last heard of, or nothing is told of it, so acknowledged
+	// writes that were not flushed may be missing.
 	Lossy bool
 	// Gone: its Device object was deleted by a person, who says by that it will not come back.
 	Gone bool

@@ -119,6 +119,9 @@ func TestGivingUp(t *testing.T) {
 		"all left have lost power and wait": {
 			shard(dead("n2"), lossy(0), lossy(2), told), "2@7", "", "primary 1 epoch 8 inSync [1 3]",
 		},
+		"nothing is told of the Primary, so it is not known to wait": {
+			shard(dead("n2"), inSync(1, 2), lossy(0)), "2@7", "", "refused: the shard goes on without",
+		},
 		"the Primary has lost power, another has not and takes over": {
 			shard(dead("n2"), lossy(0), told), "2@7", "", "refused: the shard goes on without",
 		},

@@ -141,6 +141,30 @@ func TestBackupThatReturnsIsNoReasonToLeaveTheFormerPrimaryOut(t *testing.T) {
 	}
 }
 
+// Of whom nothing is told nobody knows that it has what was not flushed: the former Primary may have more.
+func TestBackupOfWhichNothingIsToldIsNoReasonToLeaveTheFormerPrimaryOut(t *testing.T) {
+	w := newWorld(t, nil, "n1", "n2", "n3")
+	w.volume("v", gib, 2)
+	backup := w.backup()
+	w.mu.Lock()
+	w.down[backup.NodeName] = true
+	w.mu.Unlock()
+	w.must(retry(func() error {
+		s := w.shard("v-0", "v-0", func(*v1alpha1.Shard) bool { return true })
+		s.Status.Replicas = slices.DeleteFunc(s.Status.Replicas, func(r v1alpha1.ShardReplicaStatus) bool {
+			return r.ID == backup.ID
+		})
+		return w.api.Status().Update(t.Context(), s)
+	}))
+	s := w.shard("v-0", "v-0", served)
+	old := s.Spec.Membership.Primary
+	w.pass(5*time.Second, without([]string{"n1", "n2", "n3"}, node(s, old))...)
+	s = w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch == 2 })
+	if m := s.Spec.Membership; m.Primary != backup.ID || !slices.Contains(m.InSync, old) {
+		t.Errorf("got %+v, want another primary, and %d InSync", m, old)
+	}
+}
+
 // restart renews a storenode's Lease in the name of another process.
 func (w *world) restart(node string) {
 	w.t.Helper()

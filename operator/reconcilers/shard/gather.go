@@ -118,12 +118,10 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 	default:
 		seen.Node = device.Spec.NodeName // it may have moved since it was placed
 	}
-	if report := s.reports[replica.ID]; report != nil {
-		// What an earlier process told may be from before a loss of power.
-		seen.Told, seen.Lossy = true, report.PowerLost || report.Incarnation != r.Inventory.Alive(seen.Node).Holder
-		if report.State == v1alpha1.ReplicaFailed {
-			s.failures[replica.ID] = report.Message
-		}
+	report := s.reports[replica.ID]
+	seen.Told, seen.Lossy = report != nil, s.seen.Epoch > 0 && isLossy(report, r.Inventory.Alive(seen.Node).Holder)
+	if seen.Told && report.State == v1alpha1.ReplicaFailed {
+		s.failures[replica.ID] = report.Message
 	}
 	if why, missing := missing(&device); missing { // whatever was reported before
 		s.failures[replica.ID], seen.Missing = why, true
@@ -138,6 +136,13 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 	}
 	s.seen.Replicas = append(s.seen.Replicas, seen)
 	return nil
+}
+
+// isLossy reports whether acknowledged writes that were not flushed may be missing, by what the storenode's process,
+// the holder of its Lease, tells. Of whom nothing is told nothing is known, and what an earlier process told may be
+// from before a loss of power.
+func isLossy(report *v1alpha1.ShardReplicaStatus, holder string) bool {
+	return report == nil || report.PowerLost || report.Incarnation != holder
 }
 
 // missing says why a Device is not where it was, if its storenode says so.

@@ -31,3 +31,22 @@ func TestDelayOfAReplacementIsCountedOnByAnOperatorThatStartsAnew(t *testing.T) 
 		t.Errorf("by a clock set back it has been lost for %s", got)
 	}
 }
+
+func TestReplicaMissesNothingOnlyIfItsOwnProcessSaysSo(t *testing.T) {
+	told := func(incarnation string, powerLost bool) *v1alpha1.ShardReplicaStatus {
+		return &v1alpha1.ShardReplicaStatus{Incarnation: incarnation, PowerLost: powerLost}
+	}
+	for story, c := range map[string]struct {
+		report *v1alpha1.ShardReplicaStatus
+		want   bool
+	}{
+		"told":                       {told("p2", false), false},
+		"it lost power":              {told("p2", true), true},
+		"told by an earlier process": {told("p1", false), true},
+		"nothing is told":            {nil, true},
+	} {
+		if got := isLossy(c.report, "p2"); got != c.want {
+			t.Errorf("%s: lossy is %v, want %v", story, got, c.want)
+		}
+	}
+}
