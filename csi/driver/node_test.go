@@ -413,9 +413,11 @@ func TestErrorsOfTheInitiatorKeepTheirMeaning(t *testing.T) {
 	_, err = n.NodeUnstageVolume(late, &csi.NodeUnstageVolumeRequest{VolumeId: "v", StagingTargetPath: "/stage/v"})
 	wantStatus(t, "caller has gone", err, codes.Canceled)
 	x := newNodeFixture()
-	x.mounter.fail = mounter.ErrNotBlank
-	_, err = x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
-	wantStatus(t, "not blank", err, codes.FailedPrecondition)
+	for _, fail := range []error{mounter.ErrNotBlank, mounter.ErrUnfinished} {
+		x.mounter.fail = fail
+		_, err = x.NodeStageVolume(t.Context(), stageRequest(mountCapability("")))
+		wantStatus(t, fail.Error(), err, codes.FailedPrecondition)
+	}
 }
 
 func TestWhatCannotBeMountedIsDetachedUnlessItIsInUse(t *testing.T) {

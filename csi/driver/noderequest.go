@@ -111,7 +111,8 @@ func nodeError(err error) error {
 	if _, ok := status.FromError(err); ok {
 		return err
 	}
-	if errors.Is(err, mounter.ErrNotBlank) || errors.Is(err, mounter.ErrFilesystemType) {
+	if errors.Is(err, mounter.ErrNotBlank) || errors.Is(err, mounter.ErrUnfinished) ||
+		errors.Is(err, mounter.ErrFilesystemType) {
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
 	return status.Error(nodeCode(err), err.Error())

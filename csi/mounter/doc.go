@@ -13,6 +13,7 @@
 // # Failure
 //
 // Every call may be repeated after a crash at any moment: MountFilesystem of a formatted device mounts it, Unmount of
-// what is not mounted is no error. A crash within mkfs can leave a device that is neither blank nor a file system;
-// that is refused with ErrNotBlank, never formatted again, because it looks like data that we do not know.
+// what is not mounted is no error. A crash within mkfs can leave a device that is neither blank nor a file system, or
+// an xfs that is not finished. They are refused with ErrNotBlank and ErrUnfinished, never formatted again, because they
+// look like data that we do not know.
 package mounter

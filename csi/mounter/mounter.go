@@ -25,10 +25,15 @@ const (
 	unmountLimit = 16
 )
 
+// unfinishedPage is where people find out what to do after an interrupted mkfs.
+const unfinishedPage = "see docs/operate/unfinished-filesystem.md"
+
 // Errors that a caller tells apart.
 var (
 	// ErrNotBlank: the device holds something that is no file system we know; it is not formatted.
-	ErrNotBlank = errors.New("device is not blank, yet holds no known file system: not formatting it")
+	ErrNotBlank = errors.New("device is not blank, yet holds no known file system: not formatting it; " + unfinishedPage)
+	// ErrUnfinished: the device holds a file system whose making did not end; it is neither mounted nor made anew.
+	ErrUnfinished = errors.New("device holds an xfs that was never finished: not formatting it anew; " + unfinishedPage)
 	// ErrFilesystemType: the device holds another file system than the one asked for.
 	ErrFilesystemType = errors.New("device holds another file system")
 )
@@ -69,6 +74,9 @@ func (m *Mounter) MountFilesystem(f Filesystem) error {
 		}
 		put = m.formatAndMount
 	case f.Type:
+		if err := checkFinished(f); err != nil {
+			return fmt.Errorf("check %s before mounting: %w", f.Device, err)
+		}
 	default:
 		return fmt.Errorf("mount %s as %s: %w: %s", f.Device, f.Type, ErrFilesystemType, found)
 	}
@@ -142,6 +150,30 @@ func checkBlank(device string) error {
 		if slices.ContainsFunc(window, func(b byte) bool { return b != 0 }) {
 			return ErrNotBlank
 		}
+	}
+	return nil
+}
+
+// xfsInProgress is where an xfs says that somebody is still at work on it as a whole: mkfs.xfs sets it first and clears
+// it last. To blkid it is an xfs all the same, and the kernel refuses it with an error that tells little.
+const xfsInProgress = 126
+
+// checkFinished finds an xfs that was left in progress. An ext4 has its mark written last, so it is not blank instead.
+func checkFinished(f Filesystem) error {
+	if f.Type != "xfs" {
+		return nil
+	}
+	device, err := os.Open(f.Device)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = device.Close() }()
+	flag := make([]byte, 1)
+	if _, err := device.ReadAt(flag, xfsInProgress); err != nil {
+		return fmt.Errorf("read at %d: %w", xfsInProgress, err)
+	}
+	if flag[0] != 0 {
+		return ErrUnfinished
 	}
 	return nil
 }

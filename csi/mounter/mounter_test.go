@@ -96,6 +96,48 @@ func TestADeviceThatIsNotBlankIsNeverFormatted(t *testing.T) {
 	}
 }
 
+func TestAnXFSThatWasNotFinishedIsNeitherMountedNorFormatted(t *testing.T) {
+	if _, err := exec.LookPath("mkfs.xfs"); err != nil {
+		t.Skipf("not installed: %v", err)
+	}
+	m, device := New(), newDevice(t, nil)
+	f := Filesystem{Device: device, Target: filepath.Join(t.TempDir(), "target"), Type: "xfs"}
+	if err := m.MountFilesystem(f); err != nil {
+		t.Fatal(err)
+	}
+	mustUnmount(t, m, f.Target)
+	// As mkfs.xfs leaves it when it is killed.
+	before := mark(t, device, xfsInProgress, 1)
+	if err := m.MountFilesystem(f); !errors.Is(err, ErrUnfinished) {
+		t.Errorf("in progress: %v, want %v", err, ErrUnfinished)
+	}
+	if at := mark(t, device, xfsInProgress, before); at != 1 {
+		t.Errorf("the mark has become %d", at)
+	}
+	if err := m.MountFilesystem(f); err != nil {
+		t.Errorf("finished: %v", err)
+	}
+	mustUnmount(t, m, f.Target)
+}
+
+// mark writes a byte to the device and tells what was there.
+func mark(t *testing.T, device string, offset int64, value byte) byte {
+	t.Helper()
+	f, err := os.OpenFile(device, os.O_RDWR|os.O_SYNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	was := make([]byte, 1)
+	if _, err := f.ReadAt(was, offset); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{value}, offset); err != nil {
+		t.Fatal(err)
+	}
+	return was[0]
+}
+
 func TestADeviceThatCannotBeReadIsAnError(t *testing.T) {
 	err := New().MountFilesystem(Filesystem{
 		Device: filepath.Join(t.TempDir(), "missing"), Target: filepath.Join(t.TempDir(), "target"), Type: "ext4",

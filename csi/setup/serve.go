@@ -26,7 +26,7 @@ const (
 	maxCalls = 64
 	// maxMessage bounds a request, in bytes.
 	maxMessage = 1 << 20
-	// stopTimeout bounds how long an orderly end waits for calls in progress.
+	// stopTimeout bounds how long an orderly end waits before it cancels the calls in progress.
 	stopTimeout = 10 * time.Second
 	// headerTimeout bounds how long a caller of the HTTP endpoint may take to say what it wants.
 	headerTimeout = 5 * time.Second
@@ -105,8 +105,13 @@ func recoverCall(log *slog.Logger) grpc.UnaryServerInterceptor {
 	}
 }
 
-// serve runs the plugin until ctx ends.
+// serve runs the plugin until ctx ends. After stopTimeout the calls in progress are cancelled; serve still waits for
+// those that cannot be, such as one within mkfs, however long: what ends with this process would end in the middle.
 func serve(ctx context.Context, plugin *grpc.Server, listener net.Listener) error {
+	return servePatiently(ctx, plugin, listener, stopTimeout)
+}
+
+func servePatiently(ctx context.Context, plugin *grpc.Server, listener net.Listener, patience time.Duration) error {
 	served := make(chan error, 1)
 	go func() { served <- plugin.Serve(listener) }()
 	select {
@@ -114,7 +119,7 @@ func serve(ctx context.Context, plugin *grpc.Server, listener net.Listener) erro
 		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
-	hard := time.AfterFunc(stopTimeout, plugin.Stop)
+	hard := time.AfterFunc(patience, plugin.Stop)
 	defer hard.Stop()
 	plugin.GracefulStop()
 	return <-served

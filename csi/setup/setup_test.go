@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,6 +76,49 @@ func TestARefusedPluginEndsWithTheReason(t *testing.T) {
 	}
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "wrong version") {
 		t.Errorf("ended with %v", err)
+	}
+}
+
+// stubborn is an Identity service whose Probe heeds no cancellation, as a call within mkfs does not.
+type stubborn struct {
+	csi.UnimplementedIdentityServer
+	entered, cancelled, proceed chan struct{}
+}
+
+func (s stubborn) Probe(ctx context.Context, _ *csi.ProbeRequest) (*csi.ProbeResponse, error) {
+	close(s.entered)
+	<-ctx.Done()
+	close(s.cancelled)
+	<-s.proceed
+	return &csi.ProbeResponse{}, nil
+}
+
+func TestTheEndWaitsForACallThatCannotBeCancelled(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "csi.sock")
+	listener, err := listen(t.Context(), unixScheme+socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plugin := newPlugin(slog.New(slog.DiscardHandler), newCallSeconds(prometheus.NewRegistry()))
+	s := stubborn{entered: make(chan struct{}), cancelled: make(chan struct{}), proceed: make(chan struct{})}
+	csi.RegisterIdentityServer(plugin, s)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- servePatiently(ctx, plugin, listener, time.Millisecond) }()
+	go func() {
+		_, _ = csi.NewIdentityClient(dial(t, socket)).Probe(t.Context(), &csi.ProbeRequest{}, grpc.WaitForReady(true))
+	}()
+	<-s.entered
+	stop()
+	<-s.cancelled
+	select {
+	case err := <-ended:
+		t.Errorf("ended in the middle of the call: %v", err)
+	case <-time.After(100 * time.Millisecond):
+		close(s.proceed)
+		if err := <-ended; err != nil {
+			t.Errorf("serve: %v", err)
+		}
 	}
 }
 

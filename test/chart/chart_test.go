@@ -144,6 +144,14 @@ func TestOnlyWhatTouchesTheNodeIsPrivileged(t *testing.T) {
 	}
 }
 
+func TestTheNodePluginHasTimeToEndWhatItFormats(t *testing.T) {
+	const want = 300
+	grace := find(t, render(t), "DaemonSet", "shale-node").Spec.Template.Spec.TerminationGracePeriodSeconds
+	if grace == nil || *grace < want {
+		t.Errorf("the grace period is %v, want %d", grace, want)
+	}
+}
+
 // TestTheHolderWorksWhereSELinuxEnforces: privileged containers are of that type anyway.
 func TestTheHolderWorksWhereSELinuxEnforces(t *testing.T) {
 	c := find(t, render(t), "DaemonSet", "shale-holder").Spec.Template.Spec.Containers[0]
