@@ -66,47 +66,62 @@ func span(io *IO, at int) (logical uint32, first, blocks int) {
 	return uint32(offset / layout.ExtentSize), within / block, length / block
 }
 
+// read fills the Buffer, and its sums with what each Block was found to be, so that nothing that happens to the bytes
+// later passes for what was read.
 func (s *Store) read(io *IO) {
-	data := io.Buf.Bytes()
+	io.Buf.DropSums()
 	for at := 0; at < io.Length; {
 		logical, first, blocks := span(io, at)
-		into := data[at : at+blocks*block]
-		at += len(into)
+		b := at / block
+		at += blocks * block
 		x := s.table.Find(uint32(io.Replica), logical)
 		if x == extent.None {
-			clear(into)
+			readZeros(io, b, blocks)
 			continue
 		}
 		from, to := writtenRange(s.table.Blocks(x), first, first+blocks)
-		clear(into[:(from-first)*block])
-		clear(into[(to-first)*block:])
-		if from == to {
-			continue
-		}
-		s.readWritten(io, x, from, into[(from-first)*block:(to-first)*block])
+		readZeros(io, b, from-first)
+		readZeros(io, b+to-first, first+blocks-to)
+		s.readWritten(io, x, from, b+from-first, to-from)
 	}
 }
 
-// readWritten reads Blocks of an Extent from their places, and those that are still in the Journal from memory.
-func (s *Store) readWritten(io *IO, x uint32, from int, into []byte) {
-	for len(into) > 0 {
+// zeroSum is the checksum of a Block of zeros.
+var zeroSum = checksum.Block(make([]byte, block))
+
+// readZeros fills blocks of io, from its b-th on.
+func readZeros(io *IO, b, blocks int) {
+	clear(io.Buf.Bytes()[b*block : (b+blocks)*block])
+	sums := io.Buf.SumsRoom()[b : b+blocks]
+	for i := range sums {
+		sums[i] = zeroSum
+	}
+}
+
+// readWritten reads Blocks of an Extent from their places, and those that are still in the Journal from memory: as many
+// as blocks, from the Extent's from-th on, to where the b-th of io goes.
+func (s *Store) readWritten(io *IO, x uint32, from, b, blocks int) {
+	for end := b + blocks; b < end; {
 		if page := s.carriedBlock(x, from); page != nil {
+			into := io.Buf.Bytes()[b*block : (b+1)*block]
 			copy(into, page)
-			from, into = from+1, into[block:]
+			io.Buf.SumsRoom()[b] = checksum.Block(into)
+			from, b = from+1, b+1
 			continue
 		}
 		n := 1
-		for n*block < len(into) && s.carriedBlock(x, from+n) == nil {
+		for b+n < end && s.carriedBlock(x, from+n) == nil {
 			n++
 		}
 		p := s.newPiece(io)
-		p.extent, p.first = x, from
+		p.extent, p.first, p.block = x, from, b
 		s.table.Use(x) // it is not freed and reused while it is read
 		p.request = engine.Request{
-			Op: engine.OpRead, Offset: s.super.ExtentStart(x) + int64(from)*block, Buf: into[:n*block], Done: p,
+			Op: engine.OpRead, Offset: s.super.ExtentStart(x) + int64(from)*block, Buf: io.Buf.Bytes()[b*block : (b+n)*block],
+			Done: p,
 		}
 		s.device.Submit(&p.request)
-		from, into = from+n, into[n*block:]
+		from, b = from+n, b+n
 	}
 }
 
@@ -133,7 +148,7 @@ func writtenRange(b *layout.Blocks, from, to int) (first, last int) {
 func (s *Store) readDone(p *piece, err error) {
 	io := p.io
 	if err == nil {
-		err = verify(s.table.Blocks(p.extent), p.request.Buf, p.first)
+		err = verify(s.table.Blocks(p.extent), p.request.Buf, p.first, io.Buf.SumsRoom()[p.block:])
 	}
 	if err != nil && io.state.err == nil {
 		io.state.err = err
@@ -143,15 +158,16 @@ func (s *Store) readDone(p *piece, err error) {
 	s.ioPartDone(io)
 }
 
-func verify(blocks *layout.Blocks, data []byte, first int) error {
-	for i := 0; i < len(data); i += block {
-		b := data[i : i+block]
-		n := first + i/block
+// verify checks Blocks of an Extent, from its first-th on, and puts their checksums into sums.
+func verify(blocks *layout.Blocks, data []byte, first int, sums []uint32) error {
+	for i := range len(data) / block {
+		b, n := data[i*block:(i+1)*block], first+i
 		if !blocks.Has(n) {
 			clear(b)
+			sums[i] = zeroSum
 			continue
 		}
-		if checksum.Block(b) != blocks.CRC[n] && mutant.Now != mutant.SkipChecksum {
+		if sums[i] = checksum.Block(b); sums[i] != blocks.CRC[n] && mutant.Now != mutant.SkipChecksum {
 			return fmt.Errorf("block %d of extent: %w", n, ErrCorruption)
 		}
 	}

@@ -58,8 +58,8 @@ type piece struct {
 	record []byte
 	room   [maxPieceRecord]byte
 	extent uint32
-	// first Block of its data in the Extent.
-	first int
+	// first Block of its data in the Extent; block is where in the IO that is read.
+	first, block int
 	// parts that are not done: data, record.
 	parts int
 	era   int
@@ -201,5 +201,8 @@ func (s *Store) ioPartDone(io *IO) {
 
 func (s *Store) finish(io *IO) {
 	io.Err = io.state.err
+	if io.Op == OpRead && io.Err == nil && io.Buf.Len() == io.Length {
+		io.Buf.SetSums()
+	}
 	s.ready.push(io)
 }
