@@ -92,7 +92,8 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{options: o, manager: m, reader: m.GetAPIReader()}
 	a.places = &places{api: m.GetClient(), node: o.Node, local: map[string]ident.UUID{}}
 	a.silence = &silence{
-		api: m.GetClient(), node: o.Node, nodes: a.places.nodes, log: o.Log, wake: make(chan struct{}, 1),
+		api: m.GetClient(), reader: a.reader, clock: o.Clock, node: o.Node, nodes: a.places.nodes, log: o.Log,
+		wake: make(chan struct{}, 1),
 	}
 	a.lease = &lease{
 		api: m.GetClient(), reader: a.reader, clock: o.Clock, namespace: o.Namespace, node: o.Node,

@@ -25,6 +25,8 @@ const (
 	// leaseDuration. A false alarm costs a promotion, never data: fencing is the data plane's.
 	leaseRenew    = time.Second
 	leaseDuration = 4 * time.Second
+	// lookAgainEvery is how often what was told is compared with what the API server has: it may have been set back.
+	lookAgainEvery = 15 * time.Second
 )
 
 // lease says in a Lease that this storenode lives.
@@ -106,8 +108,12 @@ func (l *lease) acquire(ctx context.Context) error {
 
 // silence keeps whom this storenode, as a Backup, has not heard from, and writes it to the StoreNode's status.
 type silence struct {
-	api  client.Client
-	node string
+	api client.Client
+	// reader reads past the cache: that may not have what was written a moment ago, and a change back would be taken for
+	// none. The operator would go on promoting away from whoever is heard again.
+	reader client.Reader
+	clock  clock.Clock
+	node   string
 	// nodes names the storenodes behind addresses.
 	nodes func(ctx context.Context, addresses []string) []string
 	log   *slog.Logger
@@ -132,30 +138,30 @@ func (s *silence) again() {
 	}
 }
 
-// run writes each change; a failed write is tried again after retry.
+// run writes each change, and sees now and then that it is still there; a failed write is tried again after retry.
 func (s *silence) run(ctx context.Context) error {
 	const retry = 500 * time.Millisecond
 	for {
-		var again <-chan time.Time
+		wait := lookAgainEvery
 		s.mu.Lock()
 		addresses := s.addresses
 		s.mu.Unlock()
 		if err := s.write(ctx, addresses); err != nil && ctx.Err() == nil {
 			s.log.Warn("Could not report unreachable storenodes, trying again", "error", err)
-			again = clock.RealClock{}.After(retry)
+			wait = retry
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.wake:
-		case <-again:
+		case <-s.clock.After(wait):
 		}
 	}
 }
 
 func (s *silence) write(ctx context.Context, addresses []string) error {
 	var node v1alpha1.StoreNode
-	if err := s.api.Get(ctx, client.ObjectKey{Name: s.node}, &node); err != nil {
+	if err := s.reader.Get(ctx, client.ObjectKey{Name: s.node}, &node); err != nil {
 		return fmt.Errorf("get storenode %s: %w", s.node, err)
 	}
 	names := s.nodes(ctx, addresses)

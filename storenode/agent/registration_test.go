@@ -19,7 +19,7 @@ import (
 )
 
 // kubernetes is an API server without rules, with the objects given.
-func kubernetes(t *testing.T, calls interceptor.Funcs, objects ...client.Object) client.Client {
+func kubernetes(t *testing.T, calls interceptor.Funcs, objects ...client.Object) client.WithWatch {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := errors.Join(v1alpha1.AddToScheme(scheme), coordinationv1.AddToScheme(scheme)); err != nil {

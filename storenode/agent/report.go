@@ -74,10 +74,10 @@ type report struct {
 	toldUsage time.Time
 }
 
-// told is the last written report of a Shard.
+// told is the last written report of a Shard, and when the object was last seen to have it.
 type told struct {
-	entries []v1alpha1.ShardReplicaStatus
-	at      time.Time
+	entries  []v1alpha1.ShardReplicaStatus
+	at, seen time.Time
 }
 
 // failure is why a Replica could not be created, and when that was last tried.
@@ -261,13 +261,12 @@ func (r *report) shard(
 	last, known := r.told[id]
 	r.mu.Unlock()
 	now := r.clock.Now()
-	if known && equality.Semantic.DeepEqual(last.entries, entries) {
-		return nil
-	}
-	if known && now.Sub(last.at) < usage && sameButUsage(last.entries, entries) {
-		return nil
-	}
 	name, ok := r.name(id)
+	same := equality.Semantic.DeepEqual(last.entries, entries) ||
+		now.Sub(last.at) < usage && sameButUsage(last.entries, entries)
+	if known && same && (!ok || r.stands(ctx, id, name)) {
+		return nil
+	}
 	if !ok {
 		r.mu.Lock()
 		delete(r.told, id)
@@ -283,9 +282,39 @@ func (r *report) shard(
 	if len(entries) == 0 {
 		delete(r.told, id)
 	} else {
-		r.told[id] = told{entries: entries, at: now}
+		r.told[id] = told{entries: entries, at: now, seen: now}
 	}
 	return nil
+}
+
+// stands reports whether the object has what was told of it, as far as that is looked at: now and then, and what the
+// operator decides by. An API server that was restored from a backup has what was told long ago. The cache does for
+// this, as it has had the time to follow.
+func (r *report) stands(ctx context.Context, id ident.ShardID, name string) bool {
+	r.mu.Lock()
+	last := r.told[id]
+	r.mu.Unlock()
+	now := r.clock.Now()
+	var object v1alpha1.Shard
+	if now.Sub(last.seen) < lookAgainEvery || r.api.Get(ctx, client.ObjectKey{Name: name}, &object) != nil {
+		return true
+	}
+	for i := range last.entries {
+		is := func(have v1alpha1.ShardReplicaStatus) bool { return sameDecision(&have, &last.entries[i]) }
+		if !slices.ContainsFunc(object.Status.Replicas, is) {
+			return false
+		}
+	}
+	last.seen = now
+	r.mu.Lock()
+	r.told[id] = last
+	r.mu.Unlock()
+	return true
+}
+
+func sameDecision(a, b *v1alpha1.ShardReplicaStatus) bool {
+	return a.ID == b.ID && a.State == b.State && a.Epoch == b.Epoch && a.PowerLost == b.PowerLost &&
+		a.Incarnation == b.Incarnation
 }
 
 func (r *report) dropFailures(id ident.ShardID) {

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/shard"
 )
@@ -66,4 +67,41 @@ func TestReportsOfManyShardsAreFastAndSeldomOfUsageAlone(t *testing.T) {
 	if most.Load() < 2 || most.Load() > reportWorkers {
 		t.Errorf("%d writes at once, want some, at most %d", most.Load(), reportWorkers)
 	}
+}
+
+// An API server that is restored from a backup has what was told before that.
+func TestWhatAnAPIServerForgetsIsToldAgain(t *testing.T) {
+	entry := v1alpha1.ShardReplicaStatus{ID: 1, State: v1alpha1.ReplicaInSync, Epoch: 7}
+	object := &v1alpha1.Shard{}
+	object.Name, object.Status.Replicas = "v-0", []v1alpha1.ShardReplicaStatus{entry}
+	var writes atomic.Int32
+	api := kubernetes(t, interceptor.Funcs{SubResourceApply: func(
+		context.Context, client.Client, string, runtime.ApplyConfiguration, ...client.SubResourceApplyOption,
+	) error {
+		writes.Add(1)
+		return nil
+	}}, object)
+	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
+	r := &report{
+		api: api, clock: clock, told: map[ident.ShardID]told{}, log: slog.New(slog.DiscardHandler),
+		name: func(ident.ShardID) (string, bool) { return object.Name, true },
+	}
+	look := func(story string, want int32) {
+		t.Helper()
+		writes.Store(0)
+		err := r.shard(t.Context(), ident.ShardID{}, []v1alpha1.ShardReplicaStatus{entry}, usageEvery)
+		if err != nil || writes.Load() != want {
+			t.Errorf("%s: %d writes, want %d; %v", story, writes.Load(), want, err)
+		}
+	}
+	look("at first", 1)
+	clock.Step(lookAgainEvery)
+	look("it is there", 0)
+	object.Status.Replicas[0].Epoch = 5
+	if err := api.Status().Update(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+	look("it was set back a moment ago", 0)
+	clock.Step(lookAgainEvery)
+	look("it was set back", 1)
 }
