@@ -29,6 +29,7 @@
 //	takes them           when the kernel has closed everything of the process before
 //	adopts each device   its I/O waits; List shows it, other calls for it are Busy
 //	begins a new life    a number higher than all before, which the holder is told first
+//	                     (the clock's; for attachments made later it follows the clock, a second behind)
 //	opens the Volume     with generation + life, for as long as the storenodes need to answer
 //	resumes the device   the kernel sends again what was not answered
 //

@@ -33,7 +33,7 @@ type Volume interface {
 // Opener opens a Volume at the storenodes. Its errors carry a Code of package api where the caller can act on it.
 type Opener func(ctx context.Context, r api.AttachRequest) (Volume, error)
 
-// Options of New and Run. All are required.
+// Options of New and Run. All are required but Holder and Clock.
 type Options struct {
 	// Socket is the path of the unix socket (Run only).
 	Socket string
@@ -49,7 +49,9 @@ type Options struct {
 	// Life of this process: a number, below v1alpha1.AttachGenerationStep, that is higher than that of any process
 	// before on this node. The second in which it began is one.
 	Life uint32
-	Log  *slog.Logger
+	// Clock is the second that it is now, for attachments made later, if Life is a second; nil if Life is to stay.
+	Clock func() uint32
+	Log   *slog.Logger
 }
 
 func (o Options) validate() error {
@@ -78,6 +80,8 @@ type Initiator struct {
 	table map[string]*entry
 	// serving: the socket is served, after all that was left by an earlier process has been taken over.
 	serving bool
+	// life in which volumes are opened; it only grows.
+	life uint32
 	// lives that volumes were adopted in, which may be higher than that of this process.
 	lives map[string]uint32
 }
@@ -106,7 +110,8 @@ func New(o Options) (*Initiator, error) {
 		return nil, err
 	}
 	return &Initiator{
-		options: o, holding: newHolding(o.Holder, o.Log), table: map[string]*entry{}, lives: map[string]uint32{},
+		options: o, holding: newHolding(o.Holder, o.Log), table: map[string]*entry{}, life: o.Life,
+		lives: map[string]uint32{},
 	}, nil
 }
 

@@ -188,12 +188,24 @@ func (i *Initiator) beginLife(e *entry) error {
 	return nil
 }
 
-// lifeOf is the life in which the volume is opened anew: if one of this process is higher than its own the storenodes
-// refuse all below.
+// lifeOf is the life in which the volume is opened anew: if the volume was adopted in a higher one than this process has
+// come to, the storenodes refuse all below.
 func (i *Initiator) lifeOf(volume string) uint32 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return max(i.options.Life, i.lives[volume])
+	i.growLocked()
+	return max(i.life, i.lives[volume])
+}
+
+// growLocked lets the life follow the clock: one that began with a clock that had fallen back would be too low for good.
+// It stays a second behind, since a process that begins within this second, after this one, must have a higher one.
+func (i *Initiator) growLocked() {
+	if i.options.Clock == nil {
+		return
+	}
+	if now := i.options.Clock(); now > 0 {
+		i.life = max(i.life, now-1)
+	}
 }
 
 // tryResume opens the Volume in e's life. The holder knows of it before the storenodes do, so that no later process

@@ -142,6 +142,35 @@ func TestADeviceThatWasTakenOverCanBeDetachedAndAttachedAnew(t *testing.T) {
 	}
 }
 
+func TestTheLifeFollowsAClockThatHadFallenBack(t *testing.T) {
+	x := newLife(t, "", 100)
+	now, seen := uint32(100), uint64(step+500)
+	x.Initiator.options.Clock = func() uint32 { return now }
+	open := x.Initiator.options.Open
+	x.Initiator.options.Open = func(ctx context.Context, r api.AttachRequest) (Volume, error) {
+		if r.Generation < seen {
+			return nil, api.Errorf(api.CodeFenced, "%d was seen", seen)
+		}
+		seen = r.Generation
+		return open(ctx, r)
+	}
+	_, err := x.Attach(t.Context(), request("a", step))
+	wantCode(t, err, api.CodeFenced)
+	// Set right, and behind again: what this process has shown the storenodes, it must not fall below.
+	for _, now = range []uint32{600, 7} {
+		if _, err := x.Attach(t.Context(), request("a", step)); err != nil {
+			t.Errorf("at %d: %v", now, err)
+		}
+		if err := x.Detach(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A process that begins in that very second is above it.
+	if next := newLife(t, "", 600); seen >= openAs(request("a", step), next.lifeOf("a")).Generation {
+		t.Errorf("opened with %d, which the next process does not exceed", seen)
+	}
+}
+
 func TestReadersKeepTheGenerationThatTheyShare(t *testing.T) {
 	socket := newHolder(t)
 	first := newLife(t, socket, 100)

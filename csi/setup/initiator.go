@@ -75,7 +75,7 @@ func (p *process) runInitiator(ctx context.Context, f initiatorFlags) error {
 	i, err := initiator.New(initiator.Options{
 		Socket: f.socket, Node: f.node, Frontends: []attach.Frontend{frontend},
 		Open: volume.Opener(volumes), MaxVolumes: f.maxVolumes, Holder: f.holder,
-		Life: uint32(time.Now().Unix()), Log: p.log,
+		Life: second(), Clock: second, Log: p.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make initiator: %w", err)
@@ -87,6 +87,9 @@ func (p *process) runInitiator(ctx context.Context, f initiatorFlags) error {
 		func(ctx context.Context) error { return serveHealth(ctx, p.health, p.metrics, alive) },
 	)
 }
+
+// second is the one that it is now. It fits until 2106.
+func second() uint32 { return uint32(time.Now().Unix()) }
 
 // afterFunc is the real clock.
 func afterFunc(d time.Duration, f func()) client.Timer { return time.AfterFunc(d, f) }
