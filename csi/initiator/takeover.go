@@ -188,8 +188,8 @@ func (i *Initiator) beginLife(e *entry) error {
 	return nil
 }
 
-// lifeOf is the life in which the volume is opened anew: if the volume was adopted in a higher one than this process has
-// come to, the storenodes refuse all below.
+// lifeOf is the life in which the volume is opened anew: if the volume was adopted in a higher one than this process
+// has come to, the storenodes refuse all below.
 func (i *Initiator) lifeOf(volume string) uint32 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -197,8 +197,9 @@ func (i *Initiator) lifeOf(volume string) uint32 {
 	return max(i.life, i.lives[volume])
 }
 
-// growLocked lets the life follow the clock: one that began with a clock that had fallen back would be too low for good.
-// It stays a second behind, since a process that begins within this second, after this one, must have a higher one.
+// growLocked lets the life follow the clock: one that began with a clock that had fallen back would be too low for
+// good. It stays a second behind, since a process that begins within this second, after this one, must have a higher
+// one.
 func (i *Initiator) growLocked() {
 	if i.options.Clock == nil {
 		return
