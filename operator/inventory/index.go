@@ -13,25 +13,20 @@ import (
 // Names of the cache's indexes.
 const (
 	shardsByVolume = "spec.volumeName"
-	shardsByDevice = "spec.replicas.deviceName"
+	shardsByDevice = "devices"
 	devicesByNode  = "spec.nodeName"
 	devicesByPool  = "spec.poolName"
 	volumesByPool  = "spec.poolName"
 )
 
-// Index makes the indexes that Inventory reads by. Call it before the cache starts.
-func Index(ctx context.Context, i client.FieldIndexer) error {
+// Index makes the indexes that Inventory reads by; devices tells on which Devices a Shard has something. Call it before
+// the cache starts.
+func Index(ctx context.Context, i client.FieldIndexer, devices func(*v1alpha1.Shard) []string) error {
 	return errors.Join(
 		i.IndexField(ctx, &v1alpha1.Shard{}, shardsByVolume, shardKey(func(s *v1alpha1.Shard) []string {
 			return []string{s.Spec.VolumeName}
 		})),
-		i.IndexField(ctx, &v1alpha1.Shard{}, shardsByDevice, shardKey(func(s *v1alpha1.Shard) []string {
-			var devices []string
-			for _, r := range s.Spec.Replicas {
-				devices = append(devices, r.DeviceName)
-			}
-			return devices
-		})),
+		i.IndexField(ctx, &v1alpha1.Shard{}, shardsByDevice, shardKey(devices)),
 		i.IndexField(ctx, &v1alpha1.Device{}, devicesByNode, deviceKey(func(d *v1alpha1.Device) string {
 			return d.Spec.NodeName
 		})),
@@ -70,12 +65,12 @@ func (i *Inventory) ShardsOfVolume(ctx context.Context, volume string) ([]v1alph
 	return i.shards(ctx, client.MatchingFields{shardsByVolume: volume})
 }
 
-// ShardsOnDevice are the Shards that have a Replica on the Device. They are the cache's own: read only.
+// ShardsOnDevice are the Shards that have something on the Device. They are the cache's own: read only.
 func (i *Inventory) ShardsOnDevice(ctx context.Context, device string) ([]v1alpha1.Shard, error) {
 	return i.shards(ctx, client.MatchingFields{shardsByDevice: device})
 }
 
-// ShardsOnNode are the names of the Shards that have a Replica on a Device of the node, each once.
+// ShardsOnNode are the names of the Shards that have something on a Device of the node, each once.
 func (i *Inventory) ShardsOnNode(ctx context.Context, node string) ([]string, error) {
 	devices, err := i.devices(ctx, client.MatchingFields{devicesByNode: node})
 	if err != nil {

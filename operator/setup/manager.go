@@ -26,6 +26,7 @@ import (
 	"github.com/shale-storage/shale/operator/inventory"
 	"github.com/shale-storage/shale/operator/liveness"
 	"github.com/shale-storage/shale/operator/metrics"
+	"github.com/shale-storage/shale/operator/reconcilers/shard"
 	"github.com/shale-storage/shale/operator/reconcilers/storenode"
 )
 
@@ -105,7 +106,7 @@ func Manager(ctx context.Context, config *rest.Config, o Options) (manager.Manag
 		p.api = o.Wrap(p.api)
 	}
 	err = errors.Join(
-		inventory.Index(ctx, m.GetFieldIndexer()),
+		inventory.Index(ctx, m.GetFieldIndexer(), shard.Devices),
 		p.watchLeases(ctx),
 		p.tallyShards(ctx),
 		p.controllers(),

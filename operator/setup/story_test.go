@@ -293,6 +293,46 @@ func TestDeletionWaitsForADeadStorenodeUntilItsDeviceIsDeleted(t *testing.T) {
 	w.gone()
 }
 
+// displaces makes v, of which n3 has refused a Replica that was placed elsewhere, and lets n3 die.
+func (w *world) displaces() *v1alpha1.Volume {
+	w.t.Helper()
+	w.mu.Lock()
+	w.refuses["n3"] = true
+	w.mu.Unlock()
+	v := w.volume("v", gib, 2)
+	w.shard("v-0 to be served", "v-0", func(s *v1alpha1.Shard) bool { return served(s) && len(s.Status.Replicas) == 3 })
+	w.mu.Lock()
+	w.down["n3"] = true
+	w.mu.Unlock()
+	w.pass(5*time.Second, "n1", "n2")
+	return v
+}
+
+func TestDeletionWaitsForADisplacedReplicaUntilItsDeviceIsDeleted(t *testing.T) {
+	w := newWorld(t, nil, "n1", "n2", "n3")
+	w.must(w.api.Delete(t.Context(), w.displaces()))
+	w.until("the volume to say what it waits for", func() (bool, string) {
+		message := w.condition("v", v1alpha1.ReasonDeleting, metav1.ConditionFalse)
+		return strings.Contains(message, "storenode n3 is down and has replica"), message
+	})
+	w.must(w.api.Delete(t.Context(), &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: device("n3")}}))
+	w.gone()
+}
+
+func TestDeletionDoesNotWaitForWhatWasGivenBackBefore(t *testing.T) {
+	w := newWorld(t, nil, "n1", "n2", "n3")
+	v := w.displaces()
+	w.must(retry(func() error {
+		s := w.shard("v-0", "v-0", func(*v1alpha1.Shard) bool { return true })
+		s.Status.Replicas = slices.DeleteFunc(s.Status.Replicas, func(r v1alpha1.ShardReplicaStatus) bool {
+			return r.State == v1alpha1.ReplicaFailed
+		})
+		return w.api.Status().Update(t.Context(), s)
+	}))
+	w.must(w.api.Delete(t.Context(), v))
+	w.gone()
+}
+
 // stride is how many writes there are from one that fails to the next: never two in a row, so that what failed is done
 // at once when it is tried again.
 const stride = 8

@@ -21,7 +21,7 @@
 //
 // When a Replica is taken off the list while its storenode is away, that storenode still holds its space and will
 // give it back when it returns. Its entry in the status tells so, but not where it is; the annotation
-// DisplacedAnnotation does, in the same update that takes it off. A deletion waits for such entries too, unless
+// DisplacedAnnotation does, in the same update that takes it off. A deletion waits until such entries are gone, unless
 // the Device object was deleted: by that a person says that it will not return.
 //
 // # What a Replica that was given up leaves behind

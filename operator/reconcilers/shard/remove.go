@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -21,7 +22,29 @@ const (
 	DisplacedAnnotation = "shale.dev/displaced"
 	// maxDisplaced bounds the list; the oldest is dropped. The status has room for no more either.
 	maxDisplaced = 16
+	// retryRemove is how soon a deletion that waits is looked at again, if nothing it waits for is seen before.
+	retryRemove = 10 * time.Second
 )
+
+// displacedReplica is one that was taken off.
+type displacedReplica struct {
+	v1alpha1.ShardReplica
+	// Reported: there was an entry of it then. Only its storenode takes that away, when the space is given back.
+	Reported bool `json:"reported,omitempty"`
+}
+
+// Devices on which a Shard has a Replica, or may have one left behind.
+func Devices(shard *v1alpha1.Shard) []string {
+	var devices []string
+	for _, replica := range shard.Spec.Replicas {
+		devices = append(devices, replica.DeviceName)
+	}
+	for _, d := range displaced(shard) {
+		devices = append(devices, d.DeviceName)
+	}
+	slices.Sort(devices)
+	return slices.Compact(devices)
+}
 
 // displace takes a Replica off the list and remembers where it was.
 func displace(shard *v1alpha1.Shard, id int64) {
@@ -29,10 +52,10 @@ func displace(shard *v1alpha1.Shard, id int64) {
 	for _, report := range shard.Status.Replicas {
 		reported[report.ID] = true
 	}
-	past := slices.DeleteFunc(displaced(shard), func(d v1alpha1.ShardReplica) bool { return !reported[d.ID] })
+	past := slices.DeleteFunc(displaced(shard), func(d displacedReplica) bool { return !reported[d.ID] })
 	shard.Spec.Replicas = slices.DeleteFunc(shard.Spec.Replicas, func(replica v1alpha1.ShardReplica) bool {
 		if replica.ID == id {
-			past = append(past, replica)
+			past = append(past, displacedReplica{replica, reported[id]})
 		}
 		return replica.ID == id
 	})
@@ -48,8 +71,8 @@ func displace(shard *v1alpha1.Shard, id int64) {
 }
 
 // displaced are the Replicas that were taken off. What cannot be read is nothing: the annotation is people's to break.
-func displaced(shard *v1alpha1.Shard) []v1alpha1.ShardReplica {
-	var past []v1alpha1.ShardReplica
+func displaced(shard *v1alpha1.Shard) []displacedReplica {
+	var past []displacedReplica
 	if json.Unmarshal([]byte(shard.Annotations[DisplacedAnnotation]), &past) != nil {
 		return nil
 	}
@@ -63,41 +86,17 @@ func (r *Reconciler) remove(ctx context.Context, s *scope) error {
 		return nil
 	}
 	deleting := r.since.age(s.shard.Name, "deleting", true, r.Clock.Now())
-	for _, replica := range append(slices.Clone(s.shard.Spec.Replicas), displaced(s.shard)...) {
-		device, err := r.holder(ctx, replica)
+	for _, holding := range s.holdings() {
+		device, err := r.holder(ctx, holding.ShardReplica)
 		if err != nil {
 			return err
 		}
-		if device == nil {
-			continue
-		}
-		node := device.Spec.NodeName
-		state := r.Inventory.Alive(node)
-		report := s.reports[replica.ID]
-		unheard := report == nil && !slices.Contains(s.shard.Spec.Membership.InSync, replica.ID)
-		refused := report != nil && report.State == v1alpha1.ReplicaFailed && report.Epoch == 0 && report.UsedBytes == 0
-		switch {
-		case report == nil && !unheard:
-			// Its report was there when it came InSync, and only its storenode takes it away: the space is given back.
-		case !state.Alive:
-			s.waitsFor = append(s.waitsFor, fmt.Sprintf("storenode %s is down and has replica %d on device %s",
-				node, replica.ID, replica.DeviceName))
-		case broken(device) != "" && report != nil && !refused:
-			s.waitsFor = append(s.waitsFor, fmt.Sprintf("device %s on node %s has replica %d and cannot give its space back "+
-				"(%s): bring it back, or, if it is lost for good: kubectl delete device %s",
-				device.Name, node, replica.ID, broken(device), device.Name))
-		case (unheard || refused) && min(deleting, state.AliveFor) >= settle:
-			// It has had the time to say that it has the Replica, and did not, or said that it has not.
-		case unheard || refused:
-			s.lookAgain(settle - min(deleting, state.AliveFor) + tick)
-			s.waitsFor = append(s.waitsFor, fmt.Sprintf("storenode %s may not have seen yet that replica %d is wanted no more",
-				node, replica.ID))
-		default:
-			s.waitsFor = append(s.waitsFor, fmt.Sprintf("storenode %s gives back the space of replica %d on device %s",
-				node, replica.ID, replica.DeviceName))
+		if device != nil {
+			r.await(s, &holding, device, deleting)
 		}
 	}
 	if len(s.waitsFor) > 0 {
+		s.lookAgain(retryRemove)
 		return nil
 	}
 	next := s.shard.DeepCopy()
@@ -109,6 +108,45 @@ func (r *Reconciler) remove(ctx context.Context, s *scope) error {
 	s.gone = true
 	r.forget(next.Name)
 	return nil
+}
+
+// holdings are the Replicas whose space is to be given back, displaced ones included.
+func (s *scope) holdings() []displacedReplica {
+	var all []displacedReplica
+	for _, replica := range s.shard.Spec.Replicas {
+		// Its report was there when it came InSync.
+		all = append(all, displacedReplica{replica, slices.Contains(s.shard.Spec.Membership.InSync, replica.ID)})
+	}
+	return append(all, displaced(s.shard)...)
+}
+
+// await notes what keeps the space of a Replica from being known as given back, if anything does. The deletion has
+// lasted for deleting.
+func (r *Reconciler) await(s *scope, replica *displacedReplica, device *v1alpha1.Device, deleting time.Duration) {
+	node := device.Spec.NodeName
+	state := r.Inventory.Alive(node)
+	report := s.reports[replica.ID]
+	unheard := report == nil && !replica.Reported
+	refused := report != nil && report.State == v1alpha1.ReplicaFailed && report.Epoch == 0 && report.UsedBytes == 0
+	wait := func(format string, args ...any) { s.waitsFor = append(s.waitsFor, fmt.Sprintf(format, args...)) }
+	switch {
+	case report == nil && !unheard:
+		// Its report was there, and only its storenode takes it away: the space is given back.
+	case !state.Alive && unheard:
+		wait("storenode %s is down and may have replica %d on device %s", node, replica.ID, replica.DeviceName)
+	case !state.Alive:
+		wait("storenode %s is down and has replica %d on device %s", node, replica.ID, replica.DeviceName)
+	case broken(device) != "" && report != nil && !refused:
+		wait("device %s on node %s has replica %d and cannot give its space back (%s): bring it back, or, if it is lost "+
+			"for good: kubectl delete device %s", device.Name, node, replica.ID, broken(device), device.Name)
+	case (unheard || refused) && min(deleting, state.AliveFor) >= settle:
+		// It has had the time to say that it has the Replica, and did not, or said that it has not.
+	case unheard || refused:
+		s.lookAgain(settle - min(deleting, state.AliveFor) + tick)
+		wait("storenode %s may not have seen yet that replica %d is wanted no more", node, replica.ID)
+	default:
+		wait("storenode %s gives back the space of replica %d on device %s", node, replica.ID, replica.DeviceName)
+	}
 }
 
 // holder is the Device of a Replica, nil if a person has said that it will not return.
