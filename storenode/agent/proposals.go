@@ -43,7 +43,9 @@ type proposals struct {
 	name    func(ident.ShardID) (string, bool)
 	resolve func(*v1alpha1.ShardSpec) (membership.Record, error)
 	decided func(ident.ShardID, membership.Record)
-	log     *slog.Logger
+	// held reports whether a Replica of the Shard is here: without one nobody waits for an outcome.
+	held func(ident.ShardID) bool
+	log  *slog.Logger
 
 	queue workqueue.TypedRateLimitingInterface[ident.ShardID]
 
@@ -109,6 +111,11 @@ func (p *proposals) try(ctx context.Context, shard ident.ShardID) error {
 	ctx, cancel := context.WithTimeout(ctx, proposalTimeout)
 	defer cancel()
 	inForce, err := p.swap(ctx, shard, next)
+	if err != nil && !p.held(shard) {
+		p.log.Info("Gave up a proposal, as no replica of the shard is here", "shard", shard.String(), "error", err)
+		p.forget(shard, next.Epoch)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("propose epoch %d: %w", next.Epoch, err)
 	}

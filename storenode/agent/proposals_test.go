@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -98,6 +99,25 @@ func TestProposalWinsOnlyAgainstTheEpochBeforeIt(t *testing.T) {
 	another := ident.ShardID{Volume: ident.UUID{15: 2}}
 	if got, err := a.swap(t.Context(), another, next(10, 1, 1)); err == nil {
 		t.Errorf("a Shard that has taken over the name was changed: %+v", got)
+	}
+}
+
+// The Shard was deleted, or its Replica here, while the proposal was on its way.
+func TestProposalEndsWithTheLastReplicaHere(t *testing.T) {
+	here := true
+	p := (&proposals{
+		log: slog.New(slog.DiscardHandler), name: func(ident.ShardID) (string, bool) { return "", false },
+		held: func(ident.ShardID) bool { return here },
+	}).init()
+	t.Cleanup(p.queue.ShutDown)
+	id := ident.ShardID{Index: 1}
+	p.put(id, next(8, 1, 1))
+	if err := p.try(t.Context(), id); !errors.Is(err, errUndecided) || len(p.next) != 1 {
+		t.Errorf("with a replica here: %v, %d are kept", err, len(p.next))
+	}
+	here = false
+	if err := p.try(t.Context(), id); err != nil || len(p.next) != 0 {
+		t.Errorf("with none: %v, %d are kept", err, len(p.next))
 	}
 }
 
