@@ -46,11 +46,12 @@ func onThisMachine(address string) error {
 }
 
 // inSync reports Replicas here that are being brought in sync. A rollout ends the next storenode when this one is
-// ready, so until then the others are needed.
+// ready, so until then the others are needed. Who is in no Record will never be in sync, and nobody waits for it.
 func inSync(statuses []shard.Status) error {
 	behind := 0
 	for i := range statuses {
-		if s := statuses[i].State; s == shard.StateRebuilding || s == shard.StateStale {
+		s := &statuses[i]
+		if s.Listed && (s.State == shard.StateRebuilding || s.State == shard.StateStale) {
 			behind++
 		}
 	}

@@ -262,6 +262,23 @@ func TestAddressThatTheNodeHasNoMoreIsTold(t *testing.T) {
 	}
 }
 
+// A Replica that a person gave up, and that came back, is kept until the person says otherwise.
+func TestReadinessWaitsForReplicasThatAreGoingToBeInSync(t *testing.T) {
+	for story, c := range map[string]struct {
+		status shard.Status
+		ready  bool
+	}{
+		"in sync":    {shard.Status{State: shard.StateInSync, Listed: true}, true},
+		"stale":      {shard.Status{State: shard.StateStale, Listed: true}, false},
+		"rebuilding": {shard.Status{State: shard.StateRebuilding, Listed: true}, false},
+		"given up":   {shard.Status{State: shard.StateStale}, true},
+	} {
+		if err := inSync([]shard.Status{c.status}); (err == nil) != c.ready {
+			t.Errorf("%s: %v", story, err)
+		}
+	}
+}
+
 func TestMemoryForDataStaysWithinItsBounds(t *testing.T) {
 	if got := poolSize(0); got < poolLeast || got > poolMost {
 		t.Errorf("a share of the machine: %d bytes", got)

@@ -63,6 +63,9 @@ type Status struct {
 	// Primary says whether the Replica serves the Shard now.
 	Primary bool
 	Epoch   ident.Epoch
+	// Listed says whether the newest Record that the Replica knows has it. One that a person gave up, and that came back,
+	// is kept and is in none.
+	Listed bool
 	// RebuildPercent while State is StateRebuilding.
 	RebuildPercent int
 	// RebuildLeft is how long the Rebuild is expected to take yet; 0 if that is not known.

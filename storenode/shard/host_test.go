@@ -159,6 +159,21 @@ func TestADeletedReplicaGivesItsSpaceBack(t *testing.T) {
 	}
 }
 
+func TestAReplicaKnowsWhetherItIsListed(t *testing.T) {
+	c := newCluster(t, 2)
+	c.volume(1)
+	newClient(t, c).write(shardID(0), 0, pattern(1, 1))
+	if s := c.nodes[1].status(shardID(0)); !s.Listed {
+		t.Errorf("in sync: %+v", s)
+	}
+	next := c.register.Record(shardID(0))
+	next.Epoch, next.InSync, next.Replicas = 2, next.InSync[:1], next.Replicas[:1]
+	c.nodes[1].server.Host.Decided(shardID(0), next)
+	if s := c.nodes[1].status(shardID(0)); s.Listed || s.State != shard.StateStale {
+		t.Errorf("given up: %+v", s)
+	}
+}
+
 // TestADeviceIsRemovedOnceNothingOfItIsInFlight: nor anything of a Replica that is being deleted, in whatever order.
 func TestADeviceIsRemovedOnceNothingOfItIsInFlight(t *testing.T) {
 	c := newCluster(t, 3)

@@ -340,8 +340,8 @@ func (r *replica) status() Status {
 	st := Status{
 		Key: r.key, Device: r.monitor.store.Device(), Primary: s.Role == replication.RolePrimary,
 		Epoch: s.Record.Epoch, Message: s.Message, LostBlocks: s.Lost, Findings: r.findings,
-		PowerLost: s.PowerLost,
-		Scrub:     r.scrubStatus(),
+		PowerLost: s.PowerLost, Listed: s.Record.Has(r.key.Replica),
+		Scrub: r.scrubStatus(),
 	}
 	if s.Lost > 0 && st.Message == "" {
 		st.Message = fmt.Sprintf("%d Blocks can be read from no Replica until they are written again", s.Lost)
