@@ -223,6 +223,9 @@ func TestReplicas(t *testing.T) {
 		"the lost one is still away": {
 			shard(inSync(1, 2), dead("n3"), lost(2, after), add(4, "n4"), domain("c", "n3", "n4")), "nothing",
 		},
+		"its device does not answer": {
+			shard(inSync(1, 2), lost(2, after), add(4, "n4"), domain("c", "n3", "n4")), "nothing",
+		},
 		"it is away in maintenance by now, which is no reason to do without its replacement": {
 			shard(inSync(1, 2), dead("n3"), add(4, "n4"), domain("c", "n3", "n4")), "nothing",
 		},

@@ -97,11 +97,9 @@ func (s *Shard) double() (Replica, bool) {
 	if len(s.Replicas) <= s.Wanted || s.Wanted < 1 {
 		return Replica{}, false
 	}
+	here := func(r Replica) bool { return s.able(r) && r.LostFor == 0 }
 	for _, r := range slices.Backward(s.Replicas) {
-		if slices.Contains(s.InSync, r.ID) || !s.able(r) {
-			continue
-		}
-		if s.isDoubled(r, s.able) {
+		if !slices.Contains(s.InSync, r.ID) && here(r) && s.isDoubled(r, here) {
 			return r, true
 		}
 	}

@@ -142,6 +142,7 @@ func (i *Inventory) candidate(pool *v1alpha1.Pool, d *v1alpha1.Device) placement
 // refusal says why the Device takes no Replica now.
 func (i *Inventory) refusal(d *v1alpha1.Device) string {
 	ready := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady)
+	sick := Sick(d)
 	switch {
 	case !d.DeletionTimestamp.IsZero():
 		return "it is being deleted"
@@ -151,6 +152,23 @@ func (i *Inventory) refusal(d *v1alpha1.Device) string {
 		return "its storenode has not said anything of it yet"
 	case ready.Status != metav1.ConditionTrue:
 		return fmt.Sprintf("not in service (%s): %s", ready.Reason, ready.Message)
+	case sick != nil && (sick.Reason == v1alpha1.ReasonStalled || sick.Reason == v1alpha1.ReasonFull):
+		return fmt.Sprintf("not healthy (%s): %s", sick.Reason, sick.Message)
 	}
 	return ""
+}
+
+// Sick is what is wrong with a Device, nil if nothing is. It may be in service all the same.
+func Sick(d *v1alpha1.Device) *metav1.Condition {
+	c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionHealthy)
+	if c == nil || c.Status != metav1.ConditionFalse {
+		return nil
+	}
+	return c
+}
+
+// IsStalled reports whether the Device has work and finishes none of it.
+func IsStalled(d *v1alpha1.Device) bool {
+	sick := Sick(d)
+	return sick != nil && sick.Reason == v1alpha1.ReasonStalled
 }

@@ -209,26 +209,28 @@ func reports() builder.Predicates {
 	}})
 }
 
-// moves lets pass Devices that come, go or move, or are looked for in vain.
+// service is what of a Device's status concerns its Shards.
+type service struct {
+	ready, stalled bool
+	reason         string
+}
+
+// moves lets pass Devices that come, go or move, are looked for in vain, or do not answer.
 func moves() builder.Predicates {
-	inService := func(o client.Object) (is bool, reason string) {
+	of := func(o client.Object) (s service) {
 		d, ok := o.(*v1alpha1.Device)
 		if !ok {
-			return false, ""
+			return s
 		}
-		c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady)
-		if c == nil {
-			return false, ""
+		s.stalled = inventory.IsStalled(d)
+		if c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady); c != nil {
+			s.ready, s.reason = c.Status == metav1.ConditionTrue, c.Reason
 		}
-		return c.Status == metav1.ConditionTrue, c.Reason
+		return s
 	}
 	return builder.WithPredicates(predicate.Or(
 		predicate.GenerationChangedPredicate{},
-		predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-			was, before := inService(e.ObjectOld)
-			is, after := inService(e.ObjectNew)
-			return was != is || before != after
-		}},
+		predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return of(e.ObjectOld) != of(e.ObjectNew) }},
 	))
 }
 

@@ -106,3 +106,38 @@ func TestPrimaryAloneOnADeviceThatFailsIsGivenAReplicaToSaveItsDataTo(t *testing
 	}
 	w.condition("v", v1alpha1.ReasonNoPrimary, metav1.ConditionFalse)
 }
+
+// Its storenode lives and reports the Replica as stale, for ever.
+func TestReplicaOnADeviceThatHangsIsReplaced(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3", "n4"}
+	w := newWorld(t, nil, nodes...)
+	w.volume("v", gib, 3)
+	hangs := w.backup()
+	w.says(hangs.NodeName, v1alpha1.ConditionHealthy, metav1.ConditionFalse, v1alpha1.ReasonStalled)
+	w.shard("the replica to be lost", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Status.LostReplicas) == 1 })
+	w.evict(hangs.ID)
+	w.wait(nodes...)
+	w.shard("a replacement", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Spec.Replicas) == 4 })
+	w.says(hangs.NodeName, v1alpha1.ConditionHealthy, metav1.ConditionTrue, v1alpha1.ReasonHealthy)
+	w.shard("the replica to be back", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Status.LostReplicas) == 0 })
+}
+
+// The storenode waits for its Device, and so says neither that it has made the Replica nor that it cannot.
+func TestReplicaThatIsNotMadeInTimeIsPlacedElsewhere(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3"}
+	w := newWorld(t, nil, nodes...)
+	w.mu.Lock()
+	w.down["n3"] = true
+	w.mu.Unlock()
+	w.volume("v", gib, 2)
+	s := w.shard("a replica on n3", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Status.Replicas) == 1 })
+	if node(s, 2) != "n3" {
+		t.Fatalf("got %+v, want the second replica on n3", s.Spec.Replicas)
+	}
+	w.pass(31*time.Second, nodes...)
+	w.touch()
+	s = w.shard("v-0 to be served", "v-0", served)
+	if node(s, 3) != "n2" || node(s, 2) != "" {
+		t.Errorf("got %+v, want replica 3 on n2 instead of 2", s.Spec.Replicas)
+	}
+}

@@ -178,11 +178,17 @@ func (w *world) restart(node string) {
 // ready says of a node's Device whether it is in service.
 func (w *world) ready(node string, is metav1.ConditionStatus, reason string) {
 	w.t.Helper()
+	w.says(node, v1alpha1.ConditionReady, is, reason)
+}
+
+// says sets a condition of a node's Device.
+func (w *world) says(node, kind string, is metav1.ConditionStatus, reason string) {
+	w.t.Helper()
 	var d v1alpha1.Device
 	w.must(w.api.Get(w.t.Context(), client.ObjectKey{Name: device(node)}, &d))
 	base := d.DeepCopy()
 	meta.SetStatusCondition(&d.Status.Conditions, metav1.Condition{
-		Type: v1alpha1.ConditionReady, Status: is, Reason: reason, Message: "said by the test",
+		Type: kind, Status: is, Reason: reason, Message: "said by the test",
 	})
 	w.must(w.api.Status().Patch(w.t.Context(), &d, client.MergeFrom(base)))
 }

@@ -23,7 +23,7 @@ func (r *Reconciler) create(ctx context.Context, s *scope) error {
 	for _, replica := range s.seen.Replicas {
 		report := s.reports[replica.ID]
 		switch {
-		case replica.Failed, replica.Gone, !s.alive[replica.Node].Alive:
+		case replica.Failed, replica.Gone, !s.alive[replica.Node].Alive, r.isLate(s, replica.ID):
 			refused = append(refused, replica.ID)
 			continue
 		case report != nil:
@@ -39,6 +39,16 @@ func (r *Reconciler) create(ctx context.Context, s *scope) error {
 		return nil
 	}
 	return r.activate(ctx, s)
+}
+
+// isLate reports whether nothing is told of a Replica that should have been made by now. Its Device may hang, and the
+// Volume is waited for.
+func (r *Reconciler) isLate(s *scope, id int64) bool {
+	silent := r.since.age(s.shard.Name, fmt.Sprintf("replica %d silent", id), s.reports[id] == nil, r.Clock.Now())
+	if silent > 0 && silent < createWithin {
+		s.lookAgain(createWithin - silent + tick)
+	}
+	return silent >= createWithin
 }
 
 // move replaces Replicas that were refused. Nothing was written to them, so they are simply taken off.
@@ -63,7 +73,10 @@ func (r *Reconciler) move(ctx context.Context, s *scope, refused, kept []int64) 
 	}
 	r.Log.Info("Moved replicas that were refused", "shard", next.Name, "refused", refused)
 	r.Events.Eventf(next, nil, corev1.EventTypeWarning, "ReplicaRefused", "Place",
-		"replicas %v were refused or their storenode is down, placed elsewhere", refused)
+		"replicas %v were refused, or not made in time, or their storenode is down; placed elsewhere", refused)
+	for _, id := range refused {
+		r.since.age(next.Name, fmt.Sprintf("replica %d silent", id), false, r.Clock.Now())
+	}
 	return nil
 }
 

@@ -4,8 +4,8 @@
 // # Phases
 //
 //   - gather.go: what is known, from the cache and the liveness tracker.
-//   - create.go, while the Epoch is 0: a Replica that a storenode refused, or whose storenode died, is placed
-//     elsewhere; when all are Created, Epoch 1 names the Primary and all of them as InSync.
+//   - create.go, while the Epoch is 0: a Replica that a storenode refused or does not make in time, or whose storenode
+//     died, is placed elsewhere; when all are Created, Epoch 1 names the Primary and all of them as InSync.
 //   - shard.go, afterwards: failover.Decide and failover.Repair, carried out.
 //   - giveup.go, when a person asks for it: Replicas that never come back are given up.
 //   - remove.go, when deleted, unless its Volume keeps it: a Shard goes with its Volume.

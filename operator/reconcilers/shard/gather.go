@@ -12,6 +12,7 @@ import (
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/failover"
+	"github.com/shale-storage/shale/operator/inventory"
 	"github.com/shale-storage/shale/operator/liveness"
 )
 
@@ -30,6 +31,8 @@ type scope struct {
 	reports map[int64]*v1alpha1.ShardReplicaStatus
 	// failures says of Replicas that cannot be had where they are, why.
 	failures map[int64]string
+	// stalled are the Replicas whose Device does not answer.
+	stalled map[int64]bool
 
 	// What came out: the decision that stands, why no Replica could be placed, what a deletion waits for.
 	decision failover.Decision
@@ -58,7 +61,7 @@ func (s *scope) lookAgain(after time.Duration) {
 func (r *Reconciler) gather(ctx context.Context, shard *v1alpha1.Shard) (*scope, error) {
 	s := &scope{
 		shard: shard, alive: map[string]liveness.State{},
-		reports: map[int64]*v1alpha1.ShardReplicaStatus{}, failures: map[int64]string{},
+		reports: map[int64]*v1alpha1.ShardReplicaStatus{}, failures: map[int64]string{}, stalled: map[int64]bool{},
 	}
 	var err error
 	if s.volume, err = r.volume(ctx, shard); err != nil {
@@ -130,7 +133,8 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 	if err := r.gatherNode(ctx, s, seen.Node, replica.DeviceName); err != nil {
 		return err
 	}
-	away := (seen.Failed || !s.alive[seen.Node].Alive) && !s.seen.Nodes[seen.Node].Maintenance
+	s.stalled[replica.ID] = inventory.IsStalled(&device)
+	away := (seen.Failed || s.stalled[replica.ID] || !s.alive[seen.Node].Alive) && !s.seen.Nodes[seen.Node].Maintenance
 	if seen.Gone || away {
 		seen.LostFor, seen.Away = s.lost(replica.ID, r.Clock.Now())
 	}

@@ -29,6 +29,8 @@ const (
 	retryRoom = 10 * time.Second
 	// settle is how long a storenode had the time to report a Replica it holds: it does so within a second.
 	settle = 5 * time.Second
+	// createWithin is how long a storenode that lives may take to make a Replica; it waits for a Device for 5 s at a time.
+	createWithin = 30 * time.Second
 	// tick is added to a wait, so that what is waited for is past.
 	tick = time.Millisecond
 )
@@ -261,7 +263,7 @@ func record(m failover.Membership) v1alpha1.ShardMembership {
 	return v1alpha1.ShardMembership{Epoch: m.Epoch, Primary: m.Primary, InSync: m.InSync}
 }
 
-// since remembers when something was first seen, on this process's clock. It is bounded by what is lost or deleted now.
+// since remembers when something was first seen, on this process's clock. It is bounded by what is being made or deleted now.
 type since struct {
 	mu    sync.Mutex
 	first map[string]map[string]time.Time

@@ -210,6 +210,8 @@ func (s *scope) outOfSync() []string {
 			text += " (its storenode is down)"
 		case replica.Failed:
 			text += " (failed: " + s.failures[replica.ID] + ")"
+		case s.stalled[replica.ID]:
+			text += " (its device does not answer)"
 		case s.rebuilds(replica.ID):
 			text += fmt.Sprintf(" (rebuilding, %d%%)", s.reports[replica.ID].RebuildPercent)
 		}
