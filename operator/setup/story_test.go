@@ -120,6 +120,7 @@ func TestPrimaryWhoseDeviceDidNotComeBackIsReplaced(t *testing.T) {
 		return func(s *v1alpha1.Shard) bool { return len(s.Status.LostReplicas) == n }
 	}
 	w.shard("the replica to count as lost", "v-0", lost(1))
+	w.pass(time.Second, nodes...)
 	w.ready(node(s, old), metav1.ConditionTrue, v1alpha1.ReasonServing)
 	w.shard("the replica to be back", "v-0", lost(0))
 }

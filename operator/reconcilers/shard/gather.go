@@ -134,9 +134,13 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 		return err
 	}
 	s.stalled[replica.ID] = inventory.IsStalled(&device)
-	away := (seen.Failed || s.stalled[replica.ID] || !s.alive[seen.Node].Alive) && !s.seen.Nodes[seen.Node].Maintenance
-	if seen.Gone || away {
+	maintenance, state := s.seen.Nodes[seen.Node].Maintenance, s.alive[seen.Node]
+	away := (seen.Failed || s.stalled[replica.ID] || !state.Alive) && !maintenance
+	switch {
+	case seen.Gone, away:
 		seen.LostFor, seen.Away = s.lost(replica.ID, r.Clock.Now())
+	case !state.Renewed && !maintenance:
+		s.maybeLost(replica.ID, state)
 	}
 	s.seen.Replicas = append(s.seen.Replicas, seen)
 	return nil
@@ -190,6 +194,17 @@ func (s *scope) lost(id int64, now time.Time) (time.Duration, time.Time) {
 	}
 	s.lostNow = append(s.lostNow, v1alpha1.LostReplica{ID: id, Since: since})
 	return max(now.Sub(since.Time), 1), since.Time
+}
+
+// maybeLost keeps what is remembered of a Replica whose storenode counts as alive only because this process has not
+// watched for long enough. It is seen to live soon, or not.
+func (s *scope) maybeLost(id int64, state liveness.State) {
+	for _, l := range s.shard.Status.LostReplicas {
+		if l.ID == id {
+			s.lostNow = append(s.lostNow, l)
+			s.lookAgain(state.Left + tick)
+		}
+	}
 }
 
 // nodesOf are the nodes of some of the Replicas.

@@ -1,10 +1,18 @@
 package shard
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
 	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/inventory"
+	"github.com/shale-storage/shale/operator/liveness"
 )
 
 func TestDelayOfAReplacementIsCountedOnByAnOperatorThatStartsAnew(t *testing.T) {
@@ -49,4 +57,53 @@ func TestReplicaMissesNothingOnlyIfItsOwnProcessSaysSo(t *testing.T) {
 			t.Errorf("%s: lossy is %v, want %v", story, got, c.want)
 		}
 	}
+}
+
+// A storenode that a new operator has not watched for long enough counts as alive, and is not known to be.
+func TestReplicaStaysLostUntilItsStorenodeIsSeenToLive(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for story, c := range map[string]struct {
+		renewals int
+		later    time.Duration
+		kept     bool
+		lost     bool
+	}{
+		"its lease was seen once":        {renewals: 1, kept: true},
+		"its lease was never seen":       {kept: true},
+		"it renews":                      {renewals: 2},
+		"its lease stood still too long": {renewals: 1, later: liveness.DefaultDuration, kept: true, lost: true},
+	} {
+		clock := clocktesting.NewFakePassiveClock(start)
+		alive := liveness.New(clock)
+		r := &Reconciler{Clock: clock, Inventory: inventory.New(nil, alive, clock)}
+		device := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{NodeName: "n1"}}
+		device.Name = "dev-x"
+		r.API = fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(device).Build()
+		object := &v1alpha1.Shard{}
+		object.Spec.Replicas = []v1alpha1.ShardReplica{{ID: 1, DeviceName: "dev-x", NodeName: "n1"}}
+		object.Status.LostReplicas = []v1alpha1.LostReplica{{ID: 1, Since: metav1.NewTime(start.Add(-time.Minute))}}
+		for n := range c.renewals {
+			alive.Observe("n1", liveness.Renewal{Holder: fmt.Sprint(n)})
+		}
+		clock.SetTime(start.Add(c.later))
+		s, err := r.gather(t.Context(), object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept, lost := len(s.lostNow) == 1, s.seen.Replicas[0].LostFor > 0; kept != c.kept || lost != c.lost {
+			t.Errorf("%s: remembered %v, lost %v, want %v, %v", story, kept, lost, c.kept, c.lost)
+		}
+		if c.kept && (s.lostNow[0].Since != object.Status.LostReplicas[0].Since || !c.lost && s.again <= 0) {
+			t.Errorf("%s: got %+v, looked at again in %s", story, s.lostNow, s.again)
+		}
+	}
+}
+
+func scheme(t *testing.T) *runtime.Scheme {
+	t.Helper()
+	s := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(s); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

@@ -263,7 +263,8 @@ func record(m failover.Membership) v1alpha1.ShardMembership {
 	return v1alpha1.ShardMembership{Epoch: m.Epoch, Primary: m.Primary, InSync: m.InSync}
 }
 
-// since remembers when something was first seen, on this process's clock. It is bounded by what is being made or deleted now.
+// since remembers when something was first seen, on this process's clock. It is bounded by what is being made or
+// deleted now.
 type since struct {
 	mu    sync.Mutex
 	first map[string]map[string]time.Time
