@@ -2,6 +2,9 @@ package inventory
 
 import (
 	"context"
+	"fmt"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/placement"
@@ -25,6 +28,10 @@ func (i *Inventory) Begin(ctx context.Context, pool *v1alpha1.Pool) (*Pass, erro
 	if err != nil {
 		return nil, err
 	}
+	maintenance, err := i.maintenance(ctx)
+	if err != nil {
+		return nil, err
+	}
 	i.pass.Lock()
 	i.sweepLocked()
 	var candidates []placement.Device
@@ -34,6 +41,9 @@ func (i *Inventory) Begin(ctx context.Context, pool *v1alpha1.Pool) (*Pass, erro
 		}
 		c := i.candidate(pool, &devices[j])
 		c.Domain = domain(c.Node)
+		if why := maintenance[c.Node]; why != "" && c.Refusal == "" {
+			c.Refusal = fmt.Sprintf("its node is in maintenance (%s)", why)
+		}
 		candidates = append(candidates, c)
 	}
 	return &Pass{inventory: i, planner: placement.New(candidates), pool: pool, domain: domain}, nil
@@ -53,6 +63,21 @@ type Want struct {
 	Nodes []string
 	// Refusals are reasons, by Device, why it cannot be there.
 	Refusals map[string]string
+}
+
+// maintenance is why people work on nodes, by node. Nothing new is put where it would be missing soon.
+func (i *Inventory) maintenance(ctx context.Context) (map[string]string, error) {
+	var list v1alpha1.StoreNodeList
+	if err := i.api.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list storenodes: %w", err)
+	}
+	why := map[string]string{}
+	for j := range list.Items {
+		if node := &list.Items[j]; node.Spec.Maintenance != "" {
+			why[node.Name] = node.Spec.Maintenance
+		}
+	}
+	return why, nil
 }
 
 // Place finds places and remembers them until they are seen in the cache. A *placement.NoRoomError says why not.

@@ -213,6 +213,25 @@ func TestMaintenanceLeavesVolumesAttachedAndReplicasInPlace(t *testing.T) {
 	}
 }
 
+func TestNothingIsPlacedOnANodeInMaintenance(t *testing.T) {
+	w := newWorld(t, nil, "n1", "n2", "n3")
+	w.maintain("n1", "new fan")
+	w.volume("big", gib, 3)
+	message := w.condition("big", v1alpha1.ReasonNoRoom, metav1.ConditionFalse)
+	if want := "device " + device("n1") + ": its node is in maintenance (new fan)"; !strings.Contains(message, want) {
+		t.Errorf("got %q, want %q in it", message, want)
+	}
+	w.volume("v", gib, 2)
+	s := w.shard("v-0 to be served", "v-0", served)
+	for _, r := range s.Spec.Replicas {
+		if r.NodeName == "n1" {
+			t.Errorf("%+v is on a node in maintenance", r)
+		}
+	}
+	w.maintain("n1", "")
+	w.condition("big", v1alpha1.ReasonServing, metav1.ConditionTrue)
+}
+
 func TestShardSetBackByARestoredAPIServerIsNotActedOn(t *testing.T) {
 	nodes := []string{"n1", "n2", "n3", "n4"}
 	w := newWorld(t, nil, nodes...)
