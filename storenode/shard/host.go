@@ -55,7 +55,6 @@ type Host struct {
 	// forgotten is the last promise made to a peer that is not known any more.
 	forgotten mark
 	rebuilds  atomic.Int32
-	scrubs    atomic.Int32
 	pace      pace
 	closing   atomic.Bool
 	// leaving: this storenode is about to end.

@@ -39,7 +39,9 @@ type Monitor struct {
 	counts  Counts
 	// inFlight counts Ops with the Store.
 	inFlight int
-	sick     sickness
+	// scrubs counts the Extents that are being looked through.
+	scrubs int
+	sick   sickness
 	// latencies of clients since the last Tick.
 	latencies budget.Latencies
 }

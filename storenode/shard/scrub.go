@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// maxScrubs bounds the Extents that the Primaries of a storenode look through at a time.
-	maxScrubs = 4
+	// maxScrubs bounds the Extents that the Primaries on a Device look through at a time. With clients at work in all of
+	// them that is 7 MB a second, 4 TB a week. It is not the storenode's, which may have many Devices, one of which hangs.
+	maxScrubs = 8
 	// extentSize as the Store has it.
 	extentSize = 1 << 20
 )
@@ -50,11 +51,11 @@ func (r *replica) scrubOn(now replication.Instant) {
 	if !ok || r.scrubbing {
 		return
 	}
-	if r.host.scrubs.Add(1) > maxScrubs || !r.machine.Scrub(now, extent) {
-		r.host.scrubs.Add(-1)
+	if r.monitor.scrubs == maxScrubs || !r.machine.Scrub(now, extent) {
 		return
 	}
 	r.scrubbing = true
+	r.monitor.scrubs++
 	r.pacer.Begun(time.Duration(now))
 	r.touch()
 }
@@ -63,7 +64,7 @@ func (r *replica) scrubOn(now replication.Instant) {
 func (r *replica) scrubbed() {
 	if r.scrubbing {
 		r.scrubbing = false
-		r.host.scrubs.Add(-1)
+		r.monitor.scrubs--
 	}
 }
 

@@ -2,10 +2,15 @@ package shard_test
 
 import (
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/engine/fault"
+	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/setup/process"
+	"github.com/shale-storage/shale/storenode/shard"
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
@@ -74,6 +79,45 @@ func TestADeviceThatFailsReadsIsReadElsewhereAndCounted(t *testing.T) {
 	if r := c.register.Record(shardID(0)); r.Epoch != 1 {
 		t.Errorf("membership changed: %+v", r)
 	}
+}
+
+func TestADeviceThatHangsKeepsNoOtherFromBeingLookedThrough(t *testing.T) {
+	c := newScrubbedCluster(t, 1)
+	n := c.nodes[0]
+	host, path := n.server.Host, n.path+".second"
+	err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, deviceSize),
+		process.Format(host, path, "test", 1, testLog(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := process.Serve(host, path, 4, 1, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many = 6
+	c.volume(many)
+	other := ident.ShardID{Volume: ident.UUID{0xbb, 1}}
+	m := shard.VolumeMap{Volume: other.Volume, Size: shardSize, ShardSize: shardSize, Generation: 1}
+	onSecond := []membership.Replica{{ID: 1, Device: second.Device(), Address: n.address}}
+	if err := c.register.CreateVolume(m, onSecond); err != nil {
+		t.Fatal(err)
+	}
+	k := newClient(t, c)
+	for i := range uint32(many) {
+		k.write(shardID(i), 0, content(1))
+	}
+	k.write(other, 0, content(1))
+	n.fault.Set(func(r *engine.Request) fault.Verdict { return fault.Verdict{Hold: r.Op == engine.OpRead} })
+	defer func() {
+		n.fault.Set(nil)
+		n.fault.Release()
+		if err := errors.Join(host.RemoveDevice(second.Device()), second.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	eventually(t, "the first device hangs in many of them", func() bool { return n.fault.Held() >= 4 })
+	before := n.status(other).Scrub.Passes
+	eventually(t, "the second is looked through", func() bool { return n.status(other).Scrub.Passes > before+1 })
 }
 
 func TestAFullDeviceStopsOnlyTheWritesThatNeedSpace(t *testing.T) {
