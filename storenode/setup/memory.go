@@ -2,7 +2,10 @@ package setup
 
 import (
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -15,10 +18,10 @@ const (
 	poolLeast = 32 << 20
 	poolMost  = 128 << 20
 	poolShare = 32
-	// heapLeast and heapShare: below that much heap, in bytes or as a part of the machine's memory, the collector has no
-	// reason to hurry. The Extents' checksums are most of it: 1 GiB for each TiB of data.
-	heapLeast = 128 << 20
-	heapShare = 4
+	// heapPercent of the memory that the process may use, less the pool, is where the collector begins to work against
+	// the heap's growth; heapLeast bytes at least. The rest is for stacks and buffers that are not heap.
+	heapPercent = 90
+	heapLeast   = 128 << 20
 )
 
 // poolSize is how much memory data on its way may take; mib overrides it.
@@ -35,7 +38,38 @@ func limitHeap(p *buffer.Pool) {
 		return
 	}
 	_, pool := p.Use()
-	debug.SetMemoryLimit(int64(max(machineMemory()/heapShare-pool, heapLeast)))
+	debug.SetMemoryLimit(int64(heapLimit(usableMemory("/"), pool)))
+}
+
+// heapLimit is near what the process may use, because what is needed must not reach it: the collector would run
+// without pause then, and below it the limit changes nothing. Most of the heap are the Extents' checksums, which are
+// all needed: 1 GiB for each TiB of data.
+func heapLimit(memory, pool int) int { return max(memory/100*heapPercent-pool, heapLeast) }
+
+// usableMemory is the machine's, or what the cgroups of this process allow if that is less.
+func usableMemory(root string) int {
+	usable := machineMemory()
+	groups := filepath.Join(root, "sys/fs/cgroup")
+	for dir := filepath.Join(groups, ownGroup(root)); ; dir = filepath.Dir(dir) {
+		text, err := os.ReadFile(filepath.Join(dir, "memory.max"))
+		if limit, bad := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && bad == nil { // or it says "max"
+			usable = min(usable, limit)
+		}
+		if len(dir) <= len(groups) {
+			return usable
+		}
+	}
+}
+
+// ownGroup is the path of this process's cgroup, of version 2; in a container's namespace that is the root.
+func ownGroup(root string) string {
+	text, _ := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			return filepath.Join("/", strings.TrimSpace(path))
+		}
+	}
+	return "/"
 }
 
 func machineMemory() int {

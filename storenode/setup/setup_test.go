@@ -279,6 +279,41 @@ func TestReadinessWaitsForReplicasThatAreGoingToBeInSync(t *testing.T) {
 	}
 }
 
+func TestHeapMayGrowNearlyToWhatTheProcessMayUse(t *testing.T) {
+	const gib = 1 << 30
+	for story, c := range map[string]struct {
+		own, outer string
+		want       int
+	}{
+		"no limit":                   {"max", "max", machineMemory()},
+		"a limit of its own":         {"268435456\n", "max", 256 << 20},
+		"a lower one of those above": {"268435456", "134217728", 128 << 20},
+		"more than there is":         {"1125899906842624", "max", machineMemory()},
+		"nonsense":                   {"", "-", machineMemory()},
+	} {
+		root := t.TempDir()
+		outer := filepath.Join(root, "sys/fs/cgroup/pods")
+		err := errors.Join(
+			os.MkdirAll(filepath.Join(outer, "own"), 0o700), os.MkdirAll(filepath.Join(root, "proc/self"), 0o700),
+			os.WriteFile(filepath.Join(root, "proc/self/cgroup"), []byte("1:cpu:/x\n0::/pods/own\n"), 0o600),
+			os.WriteFile(filepath.Join(outer, "own/memory.max"), []byte(c.own), 0o600),
+			os.WriteFile(filepath.Join(outer, "memory.max"), []byte(c.outer), 0o600))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := usableMemory(root); got != c.want {
+			t.Errorf("%s: %d bytes, want %d", story, got, c.want)
+		}
+	}
+	// 16 TiB of data on a machine of 64 GiB: 16 GiB are needed, and a collection needs some more.
+	if got := heapLimit(64*gib, poolMost); got < 50*gib || got > 60*gib {
+		t.Errorf("the heap is held at %d bytes", got)
+	}
+	if got := heapLimit(0, poolMost); got != heapLeast {
+		t.Errorf("%d bytes when nothing is known", got)
+	}
+}
+
 func TestMemoryForDataStaysWithinItsBounds(t *testing.T) {
 	if got := poolSize(0); got < poolLeast || got > poolMost {
 		t.Errorf("a share of the machine: %d bytes", got)
