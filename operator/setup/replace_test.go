@@ -25,6 +25,7 @@ func (w *world) evict(id int64) {
 // wait lets the delay of replacements pass, while the nodes given renew their Leases.
 func (w *world) wait(alive ...string) {
 	w.t.Helper()
+	time.Sleep(3 * look) // until the operator sees since when the Replica is lost: what it does not see begins now
 	w.clock.SetTime(w.clock.Now().Add(10 * time.Minute))
 	w.pass(3*time.Second, alive...)
 	w.touch()

@@ -262,10 +262,10 @@ func TestLostReplicaIsReplacedAfterTheDelayAndThenRemoved(t *testing.T) {
 	w.down[dead] = true
 	w.mu.Unlock()
 	w.pass(5*time.Second, alive...)
-	w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch == 2 })
-	w.clock.SetTime(w.clock.Now().Add(10 * time.Minute))
-	w.pass(3*time.Second, alive...)
-	w.touch()
+	w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool {
+		return s.Spec.Membership.Epoch == 2 && len(s.Status.LostReplicas) == 1
+	})
+	w.wait(alive...)
 	s = w.shard("a replacement", "v-0", func(s *v1alpha1.Shard) bool { return len(s.Spec.Replicas) == 4 })
 	if s.Spec.NextReplicaID != 5 || slices.Contains(s.Spec.Membership.InSync, 4) {
 		t.Errorf("got %+v, want replica 4, out of InSync", s.Spec)

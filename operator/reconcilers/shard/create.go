@@ -38,7 +38,7 @@ func (r *Reconciler) create(ctx context.Context, s *scope) error {
 	case created < len(kept):
 		return nil
 	}
-	return r.activate(ctx, s)
+	return r.activate(ctx, s, refused, kept)
 }
 
 // isLate reports whether nothing is told of a Replica that should have been made by now. Its Device may hang, and the
@@ -80,13 +80,14 @@ func (r *Reconciler) move(ctx context.Context, s *scope, refused, kept []int64) 
 	return nil
 }
 
-// activate writes Epoch 1. The first Replica is meant to be Primary.
-func (r *Reconciler) activate(ctx context.Context, s *scope) error {
+// activate writes Epoch 1. The first Replica is meant to be Primary. Refused ones that are not replaced, because fewer
+// are wanted by now, are taken off in the same update: in sync is only who has what clients are told.
+func (r *Reconciler) activate(ctx context.Context, s *scope, refused, kept []int64) error {
 	next := s.shard.DeepCopy()
-	m := failover.Membership{Epoch: 1, Primary: s.seen.Replicas[0].ID}
-	for _, replica := range s.seen.Replicas {
-		m.InSync = append(m.InSync, replica.ID)
+	for _, id := range refused {
+		displace(next, id)
 	}
+	m := failover.Membership{Epoch: 1, Primary: kept[0], InSync: slices.Clone(kept)}
 	slices.Sort(m.InSync)
 	next.Spec.Membership = record(m)
 	if err := r.write(ctx, s, next, "activate"); err != nil {
