@@ -166,7 +166,8 @@ func newScrubbedCluster(t *testing.T, nodes int) *cluster {
 
 func newClusterOf(t *testing.T, nodes int, scrub time.Duration) *cluster {
 	t.Helper()
-	t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreCurrent()) })
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	c := &cluster{t: t, register: shardtest.New()}
 	dir := t.TempDir()
 	for i := range nodes {
