@@ -16,7 +16,8 @@
 //
 // Written once, by Format. The salt is random: it is part of every frame, slot and Checkpoint, so that what an
 // earlier life of the Device left behind is never taken for ours. Either copy is enough to open the Device; a bad one
-// is written anew from the good one. Two bad ones are refused, never overwritten.
+// is written anew from the good one, unless somebody else's signature says that the Device was taken (Taken). Two bad
+// ones are refused, never overwritten.
 //
 // # Slot
 //
