@@ -22,8 +22,9 @@ const (
 	bulkPayload = 64 << 10
 	// firstPayload bounds that of the first frame, whose sender is unknown.
 	firstPayload = 16 << 10
-	// turn is how much is taken off one connection before others have theirs, in bytes.
-	turn = 1 << 20
+	// turn is how much is taken off one connection before it is handed on and others have theirs, in bytes: with more,
+	// large writes wait for each other.
+	turn = 128 << 10
 )
 
 // reader takes frames off a connection, as they come.
