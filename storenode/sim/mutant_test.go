@@ -45,7 +45,7 @@ func TestTheSimulatorSeesBrokenRules(t *testing.T) {
 		}
 		mutant.Now = m.rule
 		began := time.Now()
-		found := search(1, mutantSeeds)
+		found := search(1, mutantSeeds, memories())
 		seen, how := "ESCAPED", ""
 		if found.seed != 0 {
 			seen, how = fmt.Sprint(found.seed), found.err.Error()

@@ -63,18 +63,26 @@ type failure struct {
 
 var errNone = errors.New("nothing was found")
 
+// memories are one for each goroutine that runs seeds. They are not given back.
+func memories() []*memory {
+	all := make([]*memory, runtime.GOMAXPROCS(0))
+	for i := range all {
+		all[i] = newMemory()
+	}
+	return all
+}
+
 // search runs seeds, several at a time, each in one goroutine and memory of its own, until all are done or one fails:
 // the lowest of those that failed by then.
-func search(first, seeds uint64) failure {
+func search(first, seeds uint64, in []*memory) failure {
 	var (
 		workers sync.WaitGroup
 		next    atomic.Uint64
 		mu      sync.Mutex
 		found   = failure{err: errNone}
 	)
-	for range min(runtime.GOMAXPROCS(0), int(seeds)) {
+	for _, m := range in[:min(uint64(len(in)), seeds)] {
 		workers.Go(func() {
-			m := newMemory()
 			for {
 				seed := first + next.Add(1) - 1
 				mu.Lock()
@@ -111,8 +119,9 @@ func TestStorenodesLoseNothingWhateverHappens(t *testing.T) {
 		first, seeds = seed, 1
 	}
 	const stretch = 1000
+	in := memories()
 	for end := first + seeds; first < end; first += stretch {
-		if found := search(first, min(stretch, end-first)); found.seed != 0 {
+		if found := search(first, min(stretch, end-first), in); found.seed != 0 {
 			t.Fatal(found)
 		}
 		t.Logf("seeds below %d passed", min(first+stretch, end))
