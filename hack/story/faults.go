@@ -3,6 +3,7 @@ package story
 import (
 	"context"
 	"errors"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -36,26 +37,18 @@ func (s *Story) without(ctx context.Context, take, bring func(*lab.Node, context
 	if err != nil {
 		return err
 	}
-	before := map[string]tally{}
-	for _, name := range claims {
-		if before[name], err = s.tally(ctx, "write-"+name); err != nil {
-			return err
-		}
-	}
 	s.Say("   node %s is taken away", node.Name)
 	if err := take(node, ctx); err != nil {
 		return err
 	}
+	taken := time.Now()
 	for _, name := range claims {
 		pod := "write-" + name
-		if err := s.untilAcknowledged(ctx, pod, before[name].Acknowledged+afterKill); err != nil {
-			return err
-		}
-		t, err := s.tally(ctx, pod)
+		longest, err := s.overcome(ctx, pod, taken)
 		if err != nil {
 			return err
 		}
-		s.Say("   pod %s goes on; its longest write so far took %d ms", pod, t.LongestWriteMillis)
+		s.Say("   pod %s goes on; its longest write so far took %s", pod, longest)
 	}
 	if err := bring(node, ctx); err != nil {
 		return err

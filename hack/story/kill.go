@@ -10,9 +10,6 @@ import (
 	"github.com/shale-storage/shale/api/v1alpha1"
 )
 
-// afterKill is how many writes each pod must get acknowledged after the kill before the stall is judged.
-const afterKill = 500
-
 func (s *Story) kill(ctx context.Context) error {
 	victim, err := s.loadedShard(ctx)
 	if err != nil {
@@ -20,12 +17,7 @@ func (s *Story) kill(ctx context.Context) error {
 	}
 	node := primaryNode(victim)
 	s.Facts.KilledNode, s.Facts.Shard, s.Facts.EpochBefore = node, victim.Name, victim.Spec.Membership.Epoch
-	before := map[string]tally{}
-	for _, name := range claims {
-		if before[name], err = s.tally(ctx, "write-"+name); err != nil {
-			return err
-		}
-	}
+	killed := time.Now()
 	pid, err := s.Kill(node)
 	if err != nil {
 		return err
@@ -35,14 +27,10 @@ func (s *Story) kill(ctx context.Context) error {
 	s.Facts.LongestWrite = map[string]time.Duration{}
 	for _, name := range claims {
 		pod := "write-" + name
-		if err := s.untilAcknowledged(ctx, pod, before[name].Acknowledged+afterKill); err != nil {
-			return err
-		}
-		t, err := s.tally(ctx, pod)
+		longest, err := s.overcome(ctx, pod, killed)
 		if err != nil {
 			return err
 		}
-		longest := time.Duration(t.LongestWriteMillis) * time.Millisecond
 		s.Facts.LongestWrite[name] = longest
 		s.Say("   pod %s went on; its longest write took %s", pod, longest)
 		if s.MaxStall > 0 && longest > s.MaxStall {

@@ -26,16 +26,13 @@ func (s *Story) rollout(ctx context.Context) error {
 	if err := s.backInSync(ctx); err != nil {
 		return err
 	}
+	restarted := time.Now()
 	for _, name := range claims {
 		pod := "write-" + name
-		t, err := s.tally(ctx, pod)
+		longest, err := s.overcome(ctx, pod, restarted)
 		if err != nil {
 			return err
 		}
-		if err := s.untilAcknowledged(ctx, pod, t.Acknowledged+afterKill); err != nil {
-			return err
-		}
-		longest := time.Duration(t.LongestWriteMillis) * time.Millisecond
 		s.Say("   pod %s wrote through all restarts; its longest write took %s", pod, longest)
 		s.Facts.HandOver = max(s.Facts.HandOver, longest)
 	}

@@ -23,10 +23,45 @@ type podValues struct {
 
 // tally is the part of verifier's output that is wanted.
 type tally struct {
-	Acknowledged       int64 `json:"acknowledged"`
-	LongestWriteMillis int64 `json:"longestWriteMillis"`
-	Blocks             int   `json:"blocks"`
-	Lost               int   `json:"lost"`
+	Time               time.Time `json:"time"`
+	Acknowledged       int64     `json:"acknowledged"`
+	LongestWriteMillis int64     `json:"longestWriteMillis"`
+	RecentMillis       int64     `json:"recentMillis"`
+	Blocks             int       `json:"blocks"`
+	Lost               int       `json:"lost"`
+}
+
+const (
+	// afterFault is how many writes a pod must get acknowledged when a fault has been felt.
+	afterFault = 500
+	// felt is how long after a fault each operation that it stalls shows in a writer's lines, which come each second: it
+	// is under way for longer than fluent then.
+	felt, fluent = time.Second, 500 * time.Millisecond
+)
+
+// overcome waits until a writer goes on after what happened at since: nothing that was under way then is any more, and
+// more writes were acknowledged. It gives the longest write of the pod's life.
+func (s *Story) overcome(ctx context.Context, pod string, since time.Time) (longest time.Duration, err error) {
+	first := int64(-1)
+	err = s.until(ctx, 90*time.Second, "pod "+pod+" to go on", func(ctx context.Context) error {
+		t, err := s.tally(ctx, pod)
+		if err != nil {
+			return err
+		}
+		if t.Time.Before(since.Add(felt)) {
+			return fmt.Errorf("its last line is of %s, before the fault was felt", t.Time.Format(time.TimeOnly))
+		}
+		if first < 0 {
+			first = t.Acknowledged
+		}
+		recent := time.Duration(t.RecentMillis) * time.Millisecond
+		longest = time.Duration(t.LongestWriteMillis) * time.Millisecond
+		if recent > fluent || t.Acknowledged < first+afterFault {
+			return fmt.Errorf("an operation takes %s, and %d writes were acknowledged since", recent, t.Acknowledged-first)
+		}
+		return nil
+	})
+	return longest, err
 }
 
 func (s *Story) claim(ctx context.Context) error {
