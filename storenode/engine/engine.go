@@ -9,7 +9,7 @@
 // A Device has one Owner, a monitor: everything that touches the Device, and the state built on it, happens between
 // the Owner's Enter and Leave. Submit and Kick are called inside; completions are delivered inside, by the engine,
 // which calls Enter itself, hands over all completions it has gathered, and calls Leave. A request's state machine
-// thus runs to completion on whichever goroutine has news for it (a connection's reader or the ring's), with no
+// thus runs to completion on whichever goroutine has news for it (the loop's, for connections and rings), with no
 // hand-over between goroutines, which costs up to 40 % of a ring's throughput.
 //
 // # Failure

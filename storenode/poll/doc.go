@@ -3,8 +3,8 @@
 // A storenode does little for each event and waits often. Go's scheduler is made for the opposite: a goroutine that
 // waits for a socket costs a read that finds nothing, several looks into the poller, and often the waking of a second
 // thread. A loop here costs one epoll_wait: it reads what has arrived, carries it through the Machine, hands it to the
-// Device or the next socket, and sleeps again, on one thread. A ring's completions come to the thread that submitted,
-// which is the same.
+// Device or the next socket, and sleeps again, mostly on one thread. A ring's completions come to the thread that
+// submitted, which is the same as a rule.
 //
 //	epoll_wait ─ Ready of each descriptor: read ─ Frame … Idle ─ sendmsg, io_uring_enter
 //	    ▲                                                               │

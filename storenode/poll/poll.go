@@ -14,7 +14,7 @@ import (
 const (
 	// loopShare is how many processors share a loop.
 	loopShare = 4
-	// pause is how long Again waits.
+	// pause is how long Again waits at most.
 	pause = time.Millisecond
 	// roundSize bounds the descriptors of a round.
 	roundSize = 64
@@ -113,7 +113,7 @@ func (s *Source) event() *unix.EpollEvent {
 	return &unix.EpollEvent{Events: uint32(s.want), Fd: s.slot}
 }
 
-// Again has Ready called after a pause, whatever happens.
+// Again has Ready called after a pause at most, whatever happens.
 func (s *Source) Again() {
 	if !s.again {
 		s.again = true

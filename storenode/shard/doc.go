@@ -10,7 +10,7 @@
 // hands the frame to the Machine, and stays inside while frames for the same Device follow; at the end of the batch
 // it leaves. Leaving (monitor.go) is where things happen: each touched Machine says what is Ready, Ops go to the
 // Store (operation.go), messages to connections' queues (replica.go), the Store is kicked once and each connection
-// flushed once. The ring's goroutine does the same with completions. No goroutine, channel or allocation per I/O.
+// flushed once. The loop does the same with completions (package poll). No goroutine, channel or allocation per I/O.
 //
 // # Connections and leases
 //

@@ -5,10 +5,10 @@
 //
 // # Concurrency and ownership
 //
-// Handler methods are called by the connection's reader, one at a time per connection; a reader has many connections,
-// so they must not wait for anything but a mutex that is held shortly. Between two Frame calls of one
-// batch nothing is flushed, and Idle is called when the reader has no more complete frame, so a Handler may gather
-// work over a batch (hold its monitor, say) and let go at Idle. Send may be called from any goroutine.
+// Frame and Idle are called by the connection's reader, one at a time per connection; a reader has many connections, so
+// they must not wait for anything but a mutex that is held shortly. Between two Frame calls of one batch nothing is
+// flushed, and Idle is called when the reader has no more complete frame, so a Handler may gather work over a batch
+// (hold its monitor, say) and let go at Idle. Send may be called from any goroutine.
 // A Frame's payload reference passes with it: Handler.Frame owns f.Payload and must Release it; Send takes over the
 // reference it is given, also when it fails.
 package transport

@@ -90,7 +90,7 @@ func (d *Device) Submit(r *engine.Request) {
 
 // Kick implements engine.Device.
 func (d *Device) Kick() {
-	if d.ring.filled == 0 && !d.ring.refused {
+	if d.ring.filled == 0 {
 		return
 	}
 	if err := d.ring.submit(); err != nil { // not Check alone: its arguments would be allocated each time

@@ -74,8 +74,6 @@ type ring struct {
 	sqes           []sqe
 	// filled are the entries that the kernel has not been told of.
 	filled uint32
-	// refused: the kernel was told of entries and has not taken them.
-	refused bool
 
 	cqHead, cqTail *uint32
 	cqMask         uint32
@@ -135,24 +133,21 @@ func (r *ring) next() *sqe {
 	return e
 }
 
-// submit tells the kernel of all filled entries. What it has no memory for it is told of the next time.
+// submit tells the kernel of all filled entries.
 func (r *ring) submit() error {
-	if r.filled > 0 {
-		atomic.StoreUint32(r.sqTail, *r.sqTail+r.filled)
-		r.filled = 0
+	if r.filled == 0 {
+		return nil
 	}
+	atomic.StoreUint32(r.sqTail, *r.sqTail+r.filled)
+	r.filled = 0
 	for {
 		// A submission never blocks here, so the scheduler need not hear of it.
 		left := *r.sqTail - atomic.LoadUint32(r.sqHead)
-		if r.refused = left > 0; !r.refused {
+		if left == 0 {
 			return nil
 		}
 		_, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(left), 0, 0, 0, 0)
-		switch errno {
-		case 0, unix.EINTR:
-		case unix.EAGAIN, unix.EBUSY:
-			return nil
-		default:
+		if errno != 0 && errno != unix.EINTR && errno != unix.EAGAIN && errno != unix.EBUSY {
 			return os.NewSyscallError("io_uring_enter", errno)
 		}
 	}

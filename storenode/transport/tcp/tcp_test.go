@@ -363,25 +363,44 @@ func TestAFirstFrameOfAnybodyTakesLittleMemory(t *testing.T) {
 func TestAReaderWithoutMemoryGoesOnWhenThereIsSome(t *testing.T) {
 	pool := buffer.New(1 << 20)
 	o := options(pool)
-	var frames atomic.Int64
-	h := counting(&frames)
+	conns, payloads := make(chan transport.Conn, 8), make(chan *buffer.Buffer, 8)
+	h := &handler{closed: make(chan error, 1), frame: func(c transport.Conn, f *transport.Frame) error {
+		conns <- c
+		payloads <- f.Payload
+		return nil
+	}}
 	l := serve(t, o, func() transport.Handler { return h })
 	c := raw(t, l)
 	write(t, c, encoded(nil))
-	all := pool.Get(1 << 20)
-	for range 3 {
-		write(t, c, encoded(make([]byte, 100_001)))
-	}
-	for frames.Load() < 1 {
+	server := <-conns
+	<-payloads
+	whole := encoded(make([]byte, 100_001))
+	write(t, c, whole[:50_000])
+	for !tcp.Watched(server) { // it owes the rest
 		time.Sleep(time.Millisecond)
 	}
-	time.Sleep(5 * time.Millisecond) // it asks again and again meanwhile
-	if n := frames.Load(); n != 1 {
-		t.Errorf("%d frames without memory", n)
+	var all []*buffer.Buffer
+	for n := 1 << 20; n >= 4096; n /= 2 {
+		for b := pool.Get(n); b != nil; b = pool.Get(n) {
+			all = append(all, b)
+		}
 	}
-	all.Release()
-	for frames.Load() < 4 {
+	write(t, c, whole[50_000:])
+	write(t, c, whole)
+	all = append(all, <-payloads)
+	for range 5 { // it is not the peer who makes it wait, however long that is
 		time.Sleep(time.Millisecond)
+		tcp.Look(server)
+	}
+	write(t, c, whole)
+	if len(payloads) > 0 {
+		t.Errorf("%d frames without memory", len(payloads))
+	}
+	for _, b := range all {
+		b.Release()
+	}
+	for range 2 {
+		(<-payloads).Release()
 	}
 	_ = c.Close()
 	<-h.closed

@@ -3,6 +3,8 @@ package tcp
 import (
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shale-storage/shale/storenode/poll"
 )
 
@@ -97,11 +99,21 @@ func (c *conn) watchLocked() {
 	}
 }
 
+// hasMoreLocked says that it is the loop that has not read, not the peer that has not sent.
+func (c *conn) hasMoreLocked() bool {
+	if c.closed {
+		return false
+	}
+	n, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ)
+	return err == nil && n > 0
+}
+
 // look ends a connection that waits and has come no further since it began to be watched.
 func (c *conn) look() {
 	c.mu.Lock()
 	partial := c.partial.Load()
-	stuck := c.waits && c.sent.Load() == c.seenSent || partial && c.received.Load() == c.seenReceived
+	stuck := c.waits && c.sent.Load() == c.seenSent ||
+		partial && c.received.Load() == c.seenReceived && !c.hasMoreLocked()
 	c.watch = nil
 	if !stuck && (c.waits || partial) {
 		c.watchLocked()
