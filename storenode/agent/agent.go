@@ -130,7 +130,7 @@ func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) erro
 	}
 	sh := &shards{
 		api: a.manager.GetClient(), reader: a.reader, host: host, places: a.places, report: rep, log: a.options.Log,
-		names: map[ident.ShardID]string{}, ids: map[string]ident.ShardID{}, slow: map[ident.ShardID]bool{},
+		names: map[ident.ShardID]string{}, ids: map[string]ident.ShardID{}, slow: map[ident.ReplicaKey]bool{},
 	}
 	rep.findings = &findings{
 		api: a.manager.GetClient(), events: a.manager.GetEventRecorder("shale-storenode"), name: sh.name,

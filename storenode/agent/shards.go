@@ -32,8 +32,9 @@ type shards struct {
 	// names finds the object of a Shard; it follows the cache of Shard objects.
 	names map[ident.ShardID]string
 	ids   map[string]ident.ShardID
-	// slow are the Shards for which a Device is being waited for.
-	slow map[ident.ShardID]bool
+	// slow are the Replicas for which a Device is being waited for; Replica 0, which is none, stands for those that an
+	// Apply makes.
+	slow map[ident.ReplicaKey]bool
 }
 
 // deviceWait is how long a worker waits for a Device. There are few workers, and other Devices have Shards too.
@@ -72,13 +73,14 @@ func (r *shards) bring(ctx context.Context, req reconcile.Request) error {
 			return r.remove(id, func(shard.Status) bool { return true })
 		}
 	}
-	if err := r.apply(ctx, id, &object); err != nil {
-		return err
+	applied := r.apply(ctx, id, &object)
+	if applied != nil && !errors.Is(applied, errSlow) {
+		return applied
 	}
 	if err := r.tellGivenUp(id, &object); err != nil {
 		return err
 	}
-	return r.remove(id, func(s shard.Status) bool { return displaced(&object, s) })
+	return errors.Join(applied, r.remove(id, func(s shard.Status) bool { return displaced(&object, s) }))
 }
 
 // kept reports whether a Shard that is being deleted goes on being served, because its Volume is to stay. That there is
@@ -110,11 +112,14 @@ func (r *shards) apply(ctx context.Context, id ident.ShardID, object *v1alpha1.S
 	if err != nil {
 		return reconcile.TerminalError(fmt.Errorf("read shard %s: %w", object.Name, err))
 	}
-	err = r.bounded(id, func() error { return r.host.Apply(desired) })
+	err = r.bounded(ident.ReplicaKey{Shard: id}, func() error { return r.host.Apply(desired) })
 	if !errors.Is(err, errSlow) {
 		r.report.applied(id, local, err)
 	}
 	switch {
+	case errors.Is(err, errSlow):
+		r.host.Decided(id, desired.Record) // a Replica here that is made already waits for no other's Device
+		return err
 	case err == nil:
 		return nil
 	case errors.Is(err, shard.ErrStaleRecord):
@@ -176,7 +181,7 @@ func (r *shards) remove(id ident.ShardID, match func(shard.Status) bool) error {
 		if !match(s) {
 			continue
 		}
-		if err := r.bounded(id, func() error { return r.host.Delete(s.Key) }); err != nil {
+		if err := r.bounded(s.Key, func() error { return r.host.Delete(s.Key) }); err != nil {
 			errs = append(errs, fmt.Errorf("delete replica %s: %w", s.Key, err))
 			continue
 		}
@@ -187,10 +192,10 @@ func (r *shards) remove(id ident.ShardID, match func(shard.Status) bool) error {
 }
 
 // bounded waits for what a Device is to do, for a while; then it is errSlow until that has ended, and asked for again.
-func (r *shards) bounded(id ident.ShardID, do func() error) error {
+func (r *shards) bounded(key ident.ReplicaKey, do func() error) error {
 	r.mu.Lock()
-	slow := r.slow[id]
-	r.slow[id] = true
+	slow := r.slow[key]
+	r.slow[key] = true
 	r.mu.Unlock()
 	if slow {
 		return errSlow
@@ -199,7 +204,7 @@ func (r *shards) bounded(id ident.ShardID, do func() error) error {
 	go func() {
 		err := do()
 		r.mu.Lock()
-		delete(r.slow, id)
+		delete(r.slow, key)
 		r.mu.Unlock()
 		ended <- err
 	}()

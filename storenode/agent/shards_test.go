@@ -51,14 +51,28 @@ type fakeHost struct {
 	shard.Manager
 	statuses []shard.Status
 	heard    []membership.Record
+	applied  []membership.Record
 	deleted  []ident.ReplicaKey
+	// creates and deletes are what Apply and Delete wait for, as with a Device that hangs.
+	creates, deletes chan struct{}
 }
 
 func (h *fakeHost) Statuses() []shard.Status                     { return h.statuses }
 func (h *fakeHost) StatusesOf(ident.ShardID) []shard.Status      { return h.statuses }
 func (h *fakeHost) Decided(_ ident.ShardID, r membership.Record) { h.heard = append(h.heard, r) }
 
+func (h *fakeHost) Apply(d shard.Desired) error {
+	if h.creates != nil {
+		<-h.creates
+	}
+	h.applied = append(h.applied, d.Record)
+	return nil
+}
+
 func (h *fakeHost) Delete(key ident.ReplicaKey) error {
+	if h.deletes != nil {
+		<-h.deletes
+	}
 	h.deleted = append(h.deleted, key)
 	return nil
 }
@@ -98,7 +112,7 @@ func TestDeletedShardKeepsItsDataWhileItsVolumeIsToStay(t *testing.T) {
 		r := &shards{
 			api:    kubernetes(t, interceptor.Funcs{}, append(c.cached, object)...),
 			reader: kubernetes(t, interceptor.Funcs{}, c.live...),
-			host:   host, places: &places{}, log: slog.New(slog.DiscardHandler), slow: map[ident.ShardID]bool{},
+			host:   host, places: &places{}, log: slog.New(slog.DiscardHandler), slow: map[ident.ReplicaKey]bool{},
 			report: &report{clock: clock, kick: make(chan struct{}, 1)},
 			names:  map[ident.ShardID]string{}, ids: map[string]ident.ShardID{},
 		}
@@ -148,8 +162,8 @@ func TestRefusedReplicaIsNotToldOfForEver(t *testing.T) {
 // TestADeviceThatHangsHoldsUpNobodyElsesShards: its worker is given back, and does not wait a second time.
 func TestADeviceThatHangsHoldsUpNobodyElsesShards(t *testing.T) {
 	clock := clocktesting.NewFakeClock(time.Now())
-	r := &shards{report: &report{clock: clock}, slow: map[ident.ShardID]bool{}}
-	hangs, other := ident.ShardID{Index: 1}, ident.ShardID{Index: 2}
+	r := &shards{report: &report{clock: clock}, slow: map[ident.ReplicaKey]bool{}}
+	hangs, other := ident.ReplicaKey{Replica: 1}, ident.ReplicaKey{Replica: 2}
 	answers, told := make(chan struct{}), make(chan error, 1)
 	go func() {
 		told <- r.bounded(hangs, func() error {
@@ -169,10 +183,66 @@ func TestADeviceThatHangsHoldsUpNobodyElsesShards(t *testing.T) {
 		t.Errorf("it still does: %v", err)
 	}
 	if err := r.bounded(other, func() error { return nil }); err != nil {
-		t.Errorf("another shard: %v", err)
+		t.Errorf("another replica: %v", err)
 	}
 	close(answers)
 	for err := errSlow; errors.Is(err, errSlow); err = r.bounded(hangs, func() error { return nil }) {
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// waits is a Shard at Epoch 9 with Replica 3 on a Device of this node, and what brings it in line.
+func waits(t *testing.T, host *fakeHost) (pass func() error) {
+	t.Helper()
+	object := &v1alpha1.Shard{}
+	object.Name, object.Spec.VolumeID, object.Spec.SizeBytes = "v-0", uuid(1).String(), 1<<20
+	object.Spec.Replicas = []v1alpha1.ShardReplica{{ID: 3, DeviceName: deviceName(uuid(3)), NodeName: "n1"}}
+	object.Spec.Membership = v1alpha1.ShardMembership{Epoch: 9, Primary: 3, InSync: []int64{3}}
+	api := kubernetes(t, interceptor.Funcs{}, object)
+	clock := clocktesting.NewFakeClock(time.Now())
+	r := &shards{
+		api: api, reader: api, host: host, log: slog.New(slog.DiscardHandler), slow: map[ident.ReplicaKey]bool{},
+		places: &places{api: api, local: map[string]ident.UUID{deviceName(uuid(3)): uuid(3)}},
+		report: &report{clock: clock, kick: make(chan struct{}, 1), failures: map[ident.ReplicaKey]failure{}},
+		names:  map[ident.ShardID]string{}, ids: map[string]ident.ShardID{},
+	}
+	return func() error {
+		done := make(chan error, 1)
+		go func() { done <- r.bring(t.Context(), reconcile.Request{NamespacedName: client.ObjectKey{Name: "v-0"}}) }()
+		for {
+			select {
+			case err := <-done:
+				return err
+			case <-time.After(time.Millisecond):
+				if clock.HasWaiters() {
+					clock.Step(deviceWait)
+				}
+			}
+		}
+	}
+}
+
+// Replica 1 lost its place on another Device of the node, which hangs.
+func TestReplicaHearsOfRecordsWhileAnotherOfItsShardCannotBeDeleted(t *testing.T) {
+	host := &fakeHost{deletes: make(chan struct{})}
+	host.statuses = []shard.Status{{Key: ident.ReplicaKey{Replica: 1}, Epoch: 7}}
+	defer close(host.deletes)
+	pass := waits(t, host)
+	for n := 1; n <= 2; n++ {
+		if err := pass(); !errors.Is(err, errSlow) || len(host.applied) != n {
+			t.Errorf("pass %d: %v, and %d records were heard of", n, err, len(host.applied))
+		}
+	}
+}
+
+// Another Replica of the Shard is being made on a Device that hangs.
+func TestReplicaHearsOfRecordsWhileAnotherOfItsShardCannotBeMade(t *testing.T) {
+	host := &fakeHost{creates: make(chan struct{})}
+	defer close(host.creates)
+	pass := waits(t, host)
+	for n := 1; n <= 2; n++ {
+		if err := pass(); !errors.Is(err, errSlow) || len(host.heard) != n {
+			t.Errorf("pass %d: %v, and %d records were heard of", n, err, len(host.heard))
+		}
 	}
 }
