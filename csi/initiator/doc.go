@@ -10,7 +10,7 @@
 //	Attach: same request as before     → the same device, or another if somebody else has ended it
 //	        higher generation          → the old device is ended first; Busy while it is in use
 //	        lower generation           → Fenced: a late call of an earlier attachment
-//	        fenced by the storenodes   → Fenced, unless the generation is higher
+//	        fenced by the storenodes   → Fenced, unless the generation is higher; the device is ended if it is not in use
 //	        other differences          → Conflict
 //	Detach: waits a bounded time for openers, then Busy
 //

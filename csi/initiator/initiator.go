@@ -137,7 +137,7 @@ func (i *Initiator) Attach(ctx context.Context, r api.AttachRequest) (api.Attach
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	if e.attached != nil {
-		keep, err := i.keeps(e, r)
+		keep, err := i.keeps(ctx, e, r)
 		if err != nil {
 			return api.Attachment{}, err
 		}
@@ -152,14 +152,13 @@ func (i *Initiator) Attach(ctx context.Context, r api.AttachRequest) (api.Attach
 }
 
 // keeps reports whether the device that e has is the one for r. If not, it is to be ended first.
-func (i *Initiator) keeps(e *entry, r api.AttachRequest) (bool, error) {
+func (i *Initiator) keeps(ctx context.Context, e *entry, r api.AttachRequest) (bool, error) {
 	same, err := e.compare(r)
 	if err != nil || !same || e.ending {
 		return false, err
 	}
 	if e.isFenced() {
-		return false, api.Errorf(api.CodeFenced, "volume %s: a newer attachment than generation %d has been made", r.Volume,
-			r.Generation)
+		return false, i.endFenced(ctx, e)
 	}
 	err = e.frontend.Confirm(r.Volume)
 	if errors.Is(err, attach.ErrGone) {
@@ -167,6 +166,18 @@ func (i *Initiator) keeps(e *entry, r api.AttachRequest) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// endFenced ends a device that is of no use any more, unless somebody uses it, and says that it is fenced: to the
+// kubelet that is final, so nobody would have it detached later.
+func (i *Initiator) endFenced(ctx context.Context, e *entry) error {
+	fenced := api.Errorf(api.CodeFenced, "volume %s: a newer attachment than generation %d has been made",
+		e.request.Volume, e.request.Generation)
+	if err := i.end(ctx, e); err != nil {
+		return fmt.Errorf("%w; and the device stays: %w", fenced, err)
+	}
+	i.options.Log.Info("Ended fenced device", "volume", e.request.Volume, "generation", e.request.Generation)
+	return fenced
 }
 
 // compare tells whether e is what r asks for (true), an older attachment to be replaced (false), or neither.

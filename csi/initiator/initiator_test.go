@@ -202,11 +202,29 @@ func TestAFencedDeviceSaysSoAndIsReplacedByAHigherGenerationOnly(t *testing.T) {
 	if list := x.listed(t); len(list) != 1 || !list[0].Fenced {
 		t.Errorf("listed is %+v", list)
 	}
+	x.frontend.detach = attach.ErrBusy
 	_, err := x.Attach(t.Context(), request("a", 1))
 	wantCode(t, err, api.CodeFenced)
+	if list := x.listed(t); len(list) != 1 || !list[0].Fenced || x.volumes[0].closed != 0 {
+		t.Errorf("in use, and listed is %+v; closed %d times", list, x.volumes[0].closed)
+	}
+	x.frontend.detach = nil
 	a, err := x.Attach(t.Context(), request("a", 2))
 	if err != nil || a.DevicePath != "/dev/fake2" || x.listed(t)[0].Fenced {
 		t.Errorf("the newer attachment got %+v, %v; listed is %+v", a, err, x.listed(t))
+	}
+}
+
+func TestAFencedDeviceThatNobodyUsesDoesNotStay(t *testing.T) {
+	x := newFixture(t)
+	if _, err := x.Attach(t.Context(), request("a", 1)); err != nil {
+		t.Fatal(err)
+	}
+	x.volumes[0].fenced = true
+	_, err := x.Attach(t.Context(), request("a", 1))
+	wantCode(t, err, api.CodeFenced)
+	if list := x.listed(t); len(list) != 0 || len(x.table) != 0 || x.volumes[0].closed != 1 || len(x.volumes) != 1 {
+		t.Errorf("listed is %+v, of %d opened; closed %d times", list, len(x.volumes), x.volumes[0].closed)
 	}
 }
 
