@@ -53,7 +53,9 @@
 //
 // [Repair] adds a Replica when one that is out of InSync has been lost for longer than a delay, and takes surplus ones
 // away once enough are InSync. The lost one does not bar its own failure domain: there may be no other. If it returns
-// to find its replacement there, one of the two goes at once, so that both are not in sync on what fails together.
+// to find its replacement there, one of the two goes at once, so that both are not in sync on what fails together. Its
+// storenode's present process says that it is back: a new operator takes everybody for alive, and a machine may come
+// back without its SSD.
 // It never evicts a dead Backup from InSync: that is the Primary's, which alone knows what it has acknowledged. Each
 // change of the Replicas is a new Epoch with the same Primary.
 //

@@ -53,6 +53,9 @@ type Replica struct {
 	Away time.Time
 	// Told: its storenode tells of it.
 	Told bool
+	// Back: it is known to be there, not only not known to be away: its storenode was seen to renew its Lease, and the
+	// process that did tells of it.
+	Back bool
 	// Content is how new what it has is.
 	Content Content
 }

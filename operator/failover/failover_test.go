@@ -16,7 +16,7 @@ func shard(change ...func(*Shard)) *Shard {
 	}
 	for id := int64(1); id <= 3; id++ {
 		name := fmt.Sprintf("n%d", id)
-		s.Replicas = append(s.Replicas, Replica{ID: id, Node: name, Device: "dev-" + name})
+		s.Replicas = append(s.Replicas, Replica{ID: id, Node: name, Device: "dev-" + name, Back: true})
 		s.Nodes[name] = Node{Alive: true}
 	}
 	for _, c := range change {
@@ -73,9 +73,11 @@ func lossy(i int) func(*Shard) { return func(s *Shard) { s.Replicas[i].Lossy = t
 
 func lost(i int, d time.Duration) func(*Shard) { return func(s *Shard) { s.Replicas[i].LostFor = d } }
 
+func unknown(i int) func(*Shard) { return func(s *Shard) { s.Replicas[i].Back = false } }
+
 func add(id int64, node string) func(*Shard) {
 	return func(s *Shard) {
-		s.Replicas = append(s.Replicas, Replica{ID: id, Node: node})
+		s.Replicas = append(s.Replicas, Replica{ID: id, Node: node, Back: true})
 		s.Nodes[node] = Node{Alive: true}
 	}
 }
@@ -222,6 +224,9 @@ func TestReplicas(t *testing.T) {
 		},
 		"the lost one is still away": {
 			shard(inSync(1, 2), dead("n3"), lost(2, after), add(4, "n4"), domain("c", "n3", "n4")), "nothing",
+		},
+		"it is not known to be back": {
+			shard(inSync(1, 2), unknown(2), add(4, "n4"), domain("c", "n3", "n4")), "nothing",
 		},
 		"its device does not answer": {
 			shard(inSync(1, 2), lost(2, after), add(4, "n4"), domain("c", "n3", "n4")), "nothing",

@@ -97,7 +97,7 @@ func (s *Shard) double() (Replica, bool) {
 	if len(s.Replicas) <= s.Wanted || s.Wanted < 1 {
 		return Replica{}, false
 	}
-	here := func(r Replica) bool { return s.able(r) && r.LostFor == 0 }
+	here := func(r Replica) bool { return s.able(r) && r.LostFor == 0 && r.Back }
 	for _, r := range slices.Backward(s.Replicas) {
 		if !slices.Contains(s.InSync, r.ID) && here(r) && s.isDoubled(r, here) {
 			return r, true

@@ -135,6 +135,10 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 	}
 	s.stalled[replica.ID] = inventory.IsStalled(&device)
 	maintenance, state := s.seen.Nodes[seen.Node].Maintenance, s.alive[seen.Node]
+	seen.Back = state.Renewed && report != nil && report.Incarnation == state.Holder
+	if surplus := len(s.shard.Spec.Replicas) > s.seen.Wanted; surplus && state.Alive && !state.Renewed {
+		s.lookAgain(state.Left + tick) // by then it is known whether it is back
+	}
 	away := (seen.Failed || s.stalled[replica.ID] || !state.Alive) && !maintenance
 	switch {
 	case seen.Gone, away:

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -8,9 +9,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/failover"
 	"github.com/shale-storage/shale/operator/inventory"
 	"github.com/shale-storage/shale/operator/liveness"
 )
@@ -95,6 +98,60 @@ func TestReplicaStaysLostUntilItsStorenodeIsSeenToLive(t *testing.T) {
 		}
 		if c.kept && (s.lostNow[0].Since != object.Status.LostReplicas[0].Since || !c.lost && s.again <= 0) {
 			t.Errorf("%s: got %+v, looked at again in %s", story, s.lostNow, s.again)
+		}
+	}
+}
+
+// Replica 3 of n3 was lost, and 4 is being rebuilt in its failure domain.
+func TestReplacementGoesOnlyWhenTheLostReplicaIsKnownToBeBack(t *testing.T) {
+	for story, c := range map[string]struct {
+		renewals int
+		process  string
+		state    string
+		removed  int64
+	}{
+		"a new operator has heard nothing":       {process: "p"},
+		"a new operator has seen its lease once": {renewals: 1, process: "p"},
+		"it came back and has not told anything": {renewals: 2, process: "former"},
+		"it came back without its device":        {renewals: 2, process: "p", state: v1alpha1.ReplicaFailed},
+		"it is back":                             {renewals: 2, process: "p", removed: 4},
+	} {
+		clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))
+		alive := liveness.New(clock)
+		v := &v1alpha1.Volume{Spec: v1alpha1.VolumeSpec{Replicas: 3}}
+		v.Name = "v"
+		objects := []client.Object{v}
+		object := &v1alpha1.Shard{Spec: v1alpha1.ShardSpec{VolumeName: "v"}}
+		object.Spec.Membership = v1alpha1.ShardMembership{Epoch: 7, Primary: 1, InSync: []int64{1, 2}}
+		object.Status.LostReplicas = []v1alpha1.LostReplica{{ID: 3, Since: metav1.NewTime(time.Unix(0, 0))}}
+		for id := int64(1); id <= 4; id++ {
+			device := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{NodeName: fmt.Sprintf("n%d", id)}}
+			device.Name = fmt.Sprintf("dev-%d", id)
+			objects = append(objects, device)
+			object.Spec.Replicas = append(object.Spec.Replicas, v1alpha1.ShardReplica{ID: id, DeviceName: device.Name})
+			report := v1alpha1.ShardReplicaStatus{ID: id, State: v1alpha1.ReplicaStale, Incarnation: "p"}
+			if id == 3 {
+				report.Incarnation, report.State = c.process, cmp.Or(c.state, report.State)
+			}
+			object.Status.Replicas = append(object.Status.Replicas, report)
+			for n := range c.renewals {
+				alive.Observe(device.Spec.NodeName, liveness.Renewal{Holder: "p", Renewed: time.Unix(int64(n), 0)})
+			}
+		}
+		r := &Reconciler{Clock: clock, Inventory: inventory.New(nil, alive, clock)}
+		r.API = fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(objects...).Build()
+		s, err := r.gather(t.Context(), object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range s.seen.Replicas {
+			s.seen.Replicas[i].Domain = []string{"a", "b", "c", "c"}[i]
+		}
+		if d := failover.Repair(&s.seen, time.Hour); d.Replica != c.removed {
+			t.Errorf("%s: replica %d is removed, want %d", story, d.Replica, c.removed)
+		}
+		if c.renewals < 2 && s.again <= 0 {
+			t.Errorf("%s: nobody looks again", story)
 		}
 	}
 }
