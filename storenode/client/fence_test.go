@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"github.com/shale-storage/shale/storenode/transport"
+	"github.com/shale-storage/shale/storenode/wire"
 )
 
 func TestAFenceReachesEveryShardBeforeAnythingIsWritten(t *testing.T) {
@@ -45,5 +48,23 @@ func TestAFenceOfAFormerAttachmentIsRefused(t *testing.T) {
 	defer func() { _ = newer.Close() }()
 	if err := v.Fence(t.Context()); !errors.Is(err, ErrFenced) {
 		t.Errorf("the former attachment fenced the newer: %v", err)
+	}
+	if !v.Fenced() || newer.Fenced() {
+		t.Errorf("the former is fenced: %v, the newer: %v", v.Fenced(), newer.Fenced())
+	}
+}
+
+func TestAVolumeThatIsFencedSaysSoThoughNobodyHasAsked(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	v := x.open(t)
+	if v.Fenced() {
+		t.Error("fenced by nobody")
+	}
+	told := transport.Frame{Header: wire.Header{Status: wire.StatusFenced}}
+	v.mu.Lock()
+	err := v.told(&link{}, &told)
+	v.mu.Unlock()
+	if err != nil || !v.Fenced() {
+		t.Errorf("a map that tells of a newer attachment: %v, fenced %v", err, v.Fenced())
 	}
 }

@@ -336,6 +336,14 @@ func (v *Volume) end(err error) {
 	}
 }
 
+// Fenced reports whether the Volume is known to be of no use any more, since a newer attachment exists: whichever
+// answer told so, be it one that nobody outside asked for.
+func (v *Volume) Fenced() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.ended == ErrFenced //nolint:errorlint // our own value, unwrapped
+}
+
 // Close ends the Volume. Requests in flight fail with ErrClosed; their outcome at the storenodes is unknown.
 func (v *Volume) Close() error {
 	v.mu.Lock()

@@ -13,7 +13,6 @@ package volume
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 
 	"github.com/shale-storage/shale/csi/attach"
 	"github.com/shale-storage/shale/csi/initiator"
@@ -24,8 +23,6 @@ import (
 // Backend implements attach.Backend, and initiator.Volume.
 type Backend struct {
 	client *client.Volume
-	// fenced: a Request has ended with ErrFenced, as all after it will.
-	fenced atomic.Bool
 }
 
 // Opener opens Volumes by the client.
@@ -63,8 +60,6 @@ func codeOf(err error) api.Code {
 type slot struct {
 	client.Request
 	outer *attach.Request
-	// owner is whom outer was submitted to.
-	owner *Backend
 }
 
 // RequestDone implements client.Completer.
@@ -75,12 +70,8 @@ func (s *slot) RequestDone(*client.Request) {
 	}
 	s.outer, s.Buffer = nil, nil
 	r.Err = s.Err
-	switch {
-	case r.Err == nil:
-	case errors.Is(r.Err, client.ErrNoSpace):
+	if errors.Is(r.Err, client.ErrNoSpace) {
 		r.Err = attach.ErrNoSpace
-	case errors.Is(r.Err, client.ErrFenced):
-		s.owner.fenced.Store(true)
 	}
 	r.Done.RequestDone(r)
 }
@@ -104,7 +95,7 @@ func (b *Backend) Submit(r *attach.Request) {
 		s.Done = s
 		r.Slot = s
 	}
-	s.outer, s.owner = r, b
+	s.outer = r
 	s.Op, s.FUA, s.Offset, s.Length = op(r.Op), r.FUA, r.Offset, r.Length
 	if r.Buffer != nil {
 		s.Buffer, _ = r.Buffer.(*client.Buffer) // memory of anybody else is refused by the client
@@ -132,8 +123,8 @@ func op(o attach.Op) client.Op {
 // Kick sends what was submitted.
 func (b *Backend) Kick() { b.client.Kick() }
 
-// Fenced reports whether a Request has learned that a newer attachment exists.
-func (b *Backend) Fenced() bool { return b.fenced.Load() }
+// Fenced reports whether the client has learned that a newer attachment exists.
+func (b *Backend) Fenced() bool { return b.client.Fenced() }
 
 // Close ends the Volume.
 func (b *Backend) Close() error { return b.client.Close() }

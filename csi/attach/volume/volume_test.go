@@ -31,15 +31,11 @@ func TestAFullPoolAndAFenceReachTheFrontendAsSuch(t *testing.T) {
 		client.ErrNoSpace: attach.ErrNoSpace, client.ErrIO: client.ErrIO, client.ErrFenced: client.ErrFenced, nil: nil,
 	} {
 		var o outcome
-		b := New(nil)
-		s := &slot{outer: &attach.Request{Done: &o}, owner: b}
+		s := &slot{outer: &attach.Request{Done: &o}}
 		s.Err = err
 		s.RequestDone(&s.Request)
 		if !errors.Is(o.got, want) || s.outer != nil {
 			t.Errorf("%v arrived as %v", err, o.got)
-		}
-		if got, want := b.Fenced(), errors.Is(err, client.ErrFenced); got != want {
-			t.Errorf("after %v it is fenced: %v", err, got)
 		}
 	}
 }
