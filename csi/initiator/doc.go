@@ -29,7 +29,8 @@
 //	takes them           when the kernel has closed everything of the process before
 //	adopts each device   its I/O waits; List shows it, other calls for it are Busy
 //	begins a new life    a number higher than all before, which the holder is told first
-//	                     (the clock's; for attachments made later it follows the clock, a second behind)
+//	                     (the second in which it began; an attachment made later that is Fenced in this life is tried
+//	                     once in that of the clock, a second behind)
 //	opens the Volume     with generation + life, for as long as the storenodes need to answer
 //	resumes the device   the kernel sends again what was not answered
 //

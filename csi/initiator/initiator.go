@@ -49,7 +49,7 @@ type Options struct {
 	// Life of this process: a number, below v1alpha1.AttachGenerationStep, that is higher than that of any process
 	// before on this node. The second in which it began is one.
 	Life uint32
-	// Clock is the second that it is now, for attachments made later, if Life is a second; nil if Life is to stay.
+	// Clock is the second that it is now, for attachments to which Life is too low, if Life is a second; nil for none.
 	Clock func() uint32
 	Log   *slog.Logger
 }
@@ -80,10 +80,8 @@ type Initiator struct {
 	table map[string]*entry
 	// serving: the socket is served, after all that was left by an earlier process has been taken over.
 	serving bool
-	// life in which volumes are opened; it only grows.
-	life uint32
-	// lives that volumes were adopted in, which may be higher than that of this process.
-	lives map[string]uint32
+	// raised are the attachments whose life is not that of this process, by volume.
+	raised map[string]raised
 }
 
 // entry is a Volume that is attached, or being attached or detached.
@@ -110,8 +108,7 @@ func New(o Options) (*Initiator, error) {
 		return nil, err
 	}
 	return &Initiator{
-		options: o, holding: newHolding(o.Holder, o.Log), table: map[string]*entry{}, life: o.Life,
-		lives: map[string]uint32{},
+		options: o, holding: newHolding(o.Holder, o.Log), table: map[string]*entry{}, raised: map[string]raised{},
 	}, nil
 }
 
@@ -209,8 +206,7 @@ func (i *Initiator) start(ctx context.Context, e *entry, r api.AttachRequest) (a
 	if err != nil {
 		return api.Attachment{}, err
 	}
-	life := i.lifeOf(r.Volume)
-	volume, err := i.options.Open(ctx, openAs(r, life))
+	volume, life, err := i.open(ctx, r)
 	if err != nil {
 		return api.Attachment{}, fmt.Errorf("open volume: %w", err)
 	}

@@ -20,6 +20,9 @@ const (
 	resumePause = 100 * time.Millisecond
 	// resumeTimeout bounds one try.
 	resumeTimeout = 20 * time.Second
+	// maxRaised bounds the attachments whose lives are remembered after their end. One that is forgotten is Fenced, and
+	// then has the clock's.
+	maxRaised = 4096
 )
 
 // errEnded says that the kernel has ended the device meanwhile.
@@ -182,31 +185,63 @@ func (i *Initiator) beginLife(e *entry) error {
 		return errWornOut
 	}
 	e.life = max(e.life+1, i.options.Life)
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.lives[e.request.Volume] = e.life
+	i.raise(e.request, e.life)
 	return nil
 }
 
-// lifeOf is the life in which the volume is opened anew: if the volume was adopted in a higher one than this process
-// has come to, the storenodes refuse all below.
-func (i *Initiator) lifeOf(volume string) uint32 {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.growLocked()
-	return max(i.life, i.lives[volume])
+// open opens the Volume for r and tells in which life. A process that began with a clock that had fallen back is
+// Fenced by what ran before on this node; then it takes the clock's life, if that is higher by now, for this attachment
+// alone: a clock that is ahead would leave a life behind that later processes do not reach.
+func (i *Initiator) open(ctx context.Context, r api.AttachRequest) (Volume, uint32, error) {
+	life := i.lifeOf(r)
+	volume, err := i.options.Open(ctx, openAs(r, life))
+	now := i.clockLife()
+	if api.CodeOf(err) != api.CodeFenced || r.ReadOnly || now <= life {
+		return volume, life, err
+	}
+	i.options.Log.Info("Fenced: trying in the life of the clock", "volume", r.Volume, "life", life, "clock", now)
+	i.raise(r, now)
+	volume, err = i.options.Open(ctx, openAs(r, now))
+	return volume, now, err
 }
 
-// growLocked lets the life follow the clock: one that began with a clock that had fallen back would be too low for
-// good. It stays a second behind, since a process that begins within this second, after this one, must have a higher
-// one.
-func (i *Initiator) growLocked() {
+// clockLife is a second behind, since a process that begins within this second, after this one, must have a higher one.
+func (i *Initiator) clockLife() uint32 {
 	if i.options.Clock == nil {
-		return
+		return 0
 	}
-	if now := i.options.Clock(); now > 0 {
-		i.life = max(i.life, now-1)
+	return max(i.options.Clock(), 1) - 1
+}
+
+// raised is the life that an attachment has come to, which the storenodes may know: within a process it never falls.
+type raised struct {
+	generation uint64
+	life       uint32
+}
+
+// lifeOf is the life in which the attachment is opened anew.
+func (i *Initiator) lifeOf(r api.AttachRequest) uint32 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if own := i.raised[r.Volume]; own.generation == r.Generation {
+		return max(i.options.Life, own.life)
 	}
+	return i.options.Life
+}
+
+// raise remembers the life of an attachment that is higher than that of this process.
+func (i *Initiator) raise(r api.AttachRequest, life uint32) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for name := range i.raised {
+		if len(i.raised) < maxRaised {
+			break
+		}
+		if i.table[name] == nil {
+			delete(i.raised, name)
+		}
+	}
+	i.raised[r.Volume] = raised{generation: r.Generation, life: life}
 }
 
 // tryResume opens the Volume in e's life. The holder knows of it before the storenodes do, so that no later process

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -142,20 +143,29 @@ func TestADeviceThatWasTakenOverCanBeDetachedAndAttachedAnew(t *testing.T) {
 	}
 }
 
-func TestTheLifeFollowsAClockThatHadFallenBack(t *testing.T) {
+// fencing has the storenodes refuse what is below the highest generation that they have seen.
+func (l *life) fencing(seen *uint64) {
+	open := l.Initiator.options.Open
+	l.Initiator.options.Open = func(ctx context.Context, r api.AttachRequest) (Volume, error) {
+		if r.Generation < *seen {
+			l.opened = append(l.opened, r.Generation)
+			return nil, api.Errorf(api.CodeFenced, "%d was seen", *seen)
+		}
+		*seen = r.Generation
+		return open(ctx, r)
+	}
+}
+
+func TestALifeThatIsFencedFollowsAClockThatHadFallenBack(t *testing.T) {
 	x := newLife(t, "", 100)
 	now, seen := uint32(100), uint64(step+500)
 	x.Initiator.options.Clock = func() uint32 { return now }
-	open := x.Initiator.options.Open
-	x.Initiator.options.Open = func(ctx context.Context, r api.AttachRequest) (Volume, error) {
-		if r.Generation < seen {
-			return nil, api.Errorf(api.CodeFenced, "%d was seen", seen)
-		}
-		seen = r.Generation
-		return open(ctx, r)
-	}
+	x.fencing(&seen)
 	_, err := x.Attach(t.Context(), request("a", step))
 	wantCode(t, err, api.CodeFenced)
+	if len(x.opened) != 1 {
+		t.Errorf("opened with %v", x.opened)
+	}
 	// Set right, and behind again: what this process has shown the storenodes, it must not fall below.
 	for _, now = range []uint32{600, 7} {
 		if _, err := x.Attach(t.Context(), request("a", step)); err != nil {
@@ -166,8 +176,59 @@ func TestTheLifeFollowsAClockThatHadFallenBack(t *testing.T) {
 		}
 	}
 	// A process that begins in that very second is above it.
-	if next := newLife(t, "", 600); seen >= openAs(request("a", step), next.lifeOf("a")).Generation {
+	if next := newLife(t, "", 600); seen >= openAs(request("a", step), next.lifeOf(request("a", step))).Generation {
 		t.Errorf("opened with %d, which the next process does not exceed", seen)
+	}
+}
+
+func TestAClockThatJumpsAheadLeavesNoLifeBehind(t *testing.T) {
+	x := newLife(t, "", 100)
+	now, seen := uint32(1_000_000), uint64(0)
+	x.Initiator.options.Clock = func() uint32 { return now }
+	x.fencing(&seen)
+	if _, err := x.Attach(t.Context(), request("a", step)); err != nil || seen != step+100 {
+		t.Errorf("opened with %d, %v, want %d", seen, err, step+100)
+	}
+	// Fenced by an attachment elsewhere: the life of the clock does not help, and does not stay.
+	seen = 3 * step
+	_, err := x.Attach(t.Context(), request("b", 2*step))
+	wantCode(t, err, api.CodeFenced)
+	for _, r := range []api.AttachRequest{request("b", 3*step), request("a", 4*step)} {
+		if _, err := x.Attach(t.Context(), r); err != nil || seen != r.Generation+100 {
+			t.Errorf("generation %d: opened with %d, %v", r.Generation, seen, err)
+		}
+	}
+	now = 200
+	seen = 4 * step
+	next := newLife(t, "", now)
+	next.fencing(&seen)
+	if _, err := next.Attach(t.Context(), request("a", 4*step)); err != nil {
+		t.Errorf("after a restart with the right clock: %v", err)
+	}
+}
+
+func TestReadersThatAreFencedAskOnce(t *testing.T) {
+	x := newLife(t, "", 100)
+	seen := uint64(2 * step)
+	x.Initiator.options.Clock = func() uint32 { return 600 }
+	x.fencing(&seen)
+	r := request("a", step)
+	r.ReadOnly = true
+	_, err := x.Attach(t.Context(), r)
+	wantCode(t, err, api.CodeFenced)
+	if len(x.opened) != 1 {
+		t.Errorf("opened with %v", x.opened)
+	}
+}
+
+func TestTheLivesThatAreRememberedAreBounded(t *testing.T) {
+	x := newLife(t, "", 100)
+	x.table["v0"] = &entry{}
+	for n := range maxRaised + 100 {
+		x.raise(request(fmt.Sprintf("v%d", n), step), 200)
+	}
+	if len(x.raised) != maxRaised || x.lifeOf(request("v0", step)) != 200 {
+		t.Errorf("%d are remembered, of one that is attached %d", len(x.raised), x.lifeOf(request("v0", step)))
 	}
 }
 
