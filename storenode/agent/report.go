@@ -301,7 +301,7 @@ func (r *report) stands(ctx context.Context, id ident.ShardID, name string) bool
 	}
 	for i := range last.entries {
 		is := func(have v1alpha1.ShardReplicaStatus) bool { return sameDecision(&have, &last.entries[i]) }
-		if !slices.ContainsFunc(object.Status.Replicas, is) {
+		if !slices.ContainsFunc(object.Status.Replicas, is) && r.isOurs(ctx, id, &last.entries[i], &object) {
 			return false
 		}
 	}
@@ -310,6 +310,36 @@ func (r *report) stands(ctx context.Context, id ident.ShardID, name string) bool
 	r.told[id] = last
 	r.mu.Unlock()
 	return true
+}
+
+// isOurs reports whether an entry that is not as it was told is this storenode's to tell again. Where the Device is on
+// another node by now, the storenode there tells of it, and two that mend each other's entries never end.
+func (r *report) isOurs(
+	ctx context.Context, id ident.ShardID, entry *v1alpha1.ShardReplicaStatus, object *v1alpha1.Shard,
+) bool {
+	key := ident.ReplicaKey{Shard: id, Replica: ident.ReplicaID(entry.ID)}
+	r.mu.Lock()
+	_, gone := r.away[key]
+	r.mu.Unlock()
+	if gone {
+		return false
+	}
+	others := func(have v1alpha1.ShardReplicaStatus) bool {
+		return have.ID == entry.ID && have.Incarnation != entry.Incarnation
+	}
+	return !slices.ContainsFunc(object.Status.Replicas, others) || r.isHere(ctx, key)
+}
+
+// isHere reports whether a Replica is on a Device of this node by that one's object too. An API server that was
+// restored has entries of this storenode's former processes.
+func (r *report) isHere(ctx context.Context, key ident.ReplicaKey) bool {
+	for _, s := range r.host.StatusesOf(key.Shard) {
+		var device v1alpha1.Device
+		if s.Key == key && r.api.Get(ctx, client.ObjectKey{Name: deviceName(s.Device)}, &device) == nil {
+			return device.Spec.NodeName == r.node
+		}
+	}
+	return false
 }
 
 func sameDecision(a, b *v1alpha1.ShardReplicaStatus) bool {

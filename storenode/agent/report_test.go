@@ -105,3 +105,58 @@ func TestWhatAnAPIServerForgetsIsToldAgain(t *testing.T) {
 	clock.Step(lookAgainEvery)
 	look("it was set back", 1)
 }
+
+// An SSD that moved is told of where it is; who had it, or has not noticed yet, does not tell otherwise for ever.
+func TestEntryOfAnotherStorenodeIsLeftAlone(t *testing.T) {
+	for story, c := range map[string]struct {
+		away     bool
+		node     string
+		inObject v1alpha1.ShardReplicaStatus
+		want     int32
+	}{
+		"the device is gone, and in service elsewhere": {
+			away: true, node: "n2", inObject: v1alpha1.ShardReplicaStatus{Incarnation: "p2"},
+		},
+		"the device is gone, and nothing is told of it": {away: true, node: "n1"},
+		"the device moved, unnoticed here": {
+			node: "n2", inObject: v1alpha1.ShardReplicaStatus{Incarnation: "p2"},
+		},
+		"the object has what a former process told": {
+			node: "n1", inObject: v1alpha1.ShardReplicaStatus{Incarnation: "p0"}, want: 1,
+		},
+		"the object has what was told long ago": {
+			node: "n1", inObject: v1alpha1.ShardReplicaStatus{Incarnation: "p1", Epoch: 5}, want: 1,
+		},
+	} {
+		key := ident.ReplicaKey{Replica: 1}
+		entry := v1alpha1.ShardReplicaStatus{ID: 1, State: v1alpha1.ReplicaInSync, Epoch: 7, Incarnation: "p1"}
+		object, device := &v1alpha1.Shard{}, &v1alpha1.Device{}
+		object.Name, device.Name, device.Spec.NodeName = "v-0", deviceName(uuid(3)), c.node
+		if c.inObject.Incarnation != "" {
+			c.inObject.ID, c.inObject.State = 1, v1alpha1.ReplicaInSync
+			object.Status.Replicas = []v1alpha1.ShardReplicaStatus{c.inObject}
+		}
+		var writes atomic.Int32
+		api := kubernetes(t, interceptor.Funcs{SubResourceApply: func(
+			context.Context, client.Client, string, runtime.ApplyConfiguration, ...client.SubResourceApplyOption,
+		) error {
+			writes.Add(1)
+			return nil
+		}}, object, device)
+		clock := clocktesting.NewFakeClock(time.Unix(1e9, 0))
+		r := &report{
+			api: api, clock: clock, node: "n1", log: slog.New(slog.DiscardHandler),
+			host: &fakeHost{statuses: []shard.Status{{Key: key, Device: uuid(3)}}},
+			name: func(ident.ShardID) (string, bool) { return object.Name, true },
+			told: map[ident.ShardID]told{{}: {entries: []v1alpha1.ShardReplicaStatus{entry}}},
+			away: map[ident.ReplicaKey]away{},
+		}
+		if c.away {
+			r.away[key] = away{device.Name, entry}
+		}
+		err := r.shard(t.Context(), ident.ShardID{}, []v1alpha1.ShardReplicaStatus{entry}, usageEvery)
+		if err != nil || writes.Load() != c.want {
+			t.Errorf("%s: %d writes, want %d; %v", story, writes.Load(), c.want, err)
+		}
+	}
+}
