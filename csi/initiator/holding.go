@@ -35,12 +35,49 @@ type holding struct {
 	client *holder.Client
 	// items have descriptors of their own: those of a device are closed before its item is dropped.
 	items map[string]holder.Item
-	// confirmed are the names that the holder at the other end has said it keeps.
-	confirmed map[string]bool
+
+	confirmed confirmed
+}
+
+// confirmed are the names that the holder at the other end has said it keeps. It is changed under holding.mu, and has a
+// mutex of its own, so that who only asks does not wait for a call of the holder.
+type confirmed struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (c *confirmed) set(name string, is bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if is {
+		c.names[name] = true
+	} else {
+		delete(c.names, name)
+	}
+}
+
+func (c *confirmed) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.names)
+}
+
+func (c *confirmed) has(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.names[name]
+}
+
+func (c *confirmed) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.names)
 }
 
 func newHolding(socket string, log *slog.Logger) *holding {
-	return &holding{socket: socket, log: log, items: map[string]holder.Item{}, confirmed: map[string]bool{}}
+	return &holding{
+		socket: socket, log: log, items: map[string]holder.Item{}, confirmed: confirmed{names: map[string]bool{}},
+	}
 }
 
 // take connects for the first time and lists what a former process left. No holder is no error: then nothing was kept.
@@ -99,7 +136,7 @@ func (h *holding) lose(c *holder.Client) {
 	defer h.mu.Unlock()
 	if h.client == c {
 		h.client = nil
-		clear(h.confirmed)
+		h.confirmed.clear()
 	}
 }
 
@@ -115,7 +152,7 @@ func (h *holding) connect(ctx context.Context) error {
 	for name := range h.items {
 		if err := h.tellLocked(ctx, name); err != nil {
 			h.client = nil
-			clear(h.confirmed)
+			h.confirmed.clear()
 			c.Close()
 			return err
 		}
@@ -138,7 +175,7 @@ func (h *holding) keep(ctx context.Context, i holder.Item) error {
 	old := h.items[i.Name]
 	old.Close()
 	h.items[i.Name] = own
-	delete(h.confirmed, i.Name)
+	h.confirmed.set(i.Name, false)
 	return h.tellLocked(ctx, i.Name)
 }
 
@@ -151,7 +188,7 @@ func (h *holding) tellLocked(ctx context.Context, name string) error {
 	if err := h.client.Keep(ctx, h.items[name]); err != nil {
 		return err
 	}
-	h.confirmed[name] = true
+	h.confirmed.set(name, true)
 	return nil
 }
 
@@ -162,7 +199,7 @@ func (h *holding) drop(ctx context.Context, name string) error {
 	old := h.items[name]
 	old.Close()
 	delete(h.items, name)
-	delete(h.confirmed, name)
+	h.confirmed.set(name, false)
 	if h.client == nil {
 		return nil
 	}
@@ -172,18 +209,10 @@ func (h *holding) drop(ctx context.Context, name string) error {
 }
 
 // holds reports whether a successor will find name.
-func (h *holding) holds(name string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.confirmed[name]
-}
+func (h *holding) holds(name string) bool { return h.confirmed.has(name) }
 
 // held is how many devices outlive this process.
-func (h *holding) held() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.confirmed)
-}
+func (h *holding) held() int { return h.confirmed.count() }
 
 // duplicate is i with descriptors of its own.
 func duplicate(i holder.Item) (holder.Item, error) {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/csi/attach/holder"
@@ -388,5 +389,28 @@ func TestAHolderThatComesBackIsHandedEverything(t *testing.T) {
 	x.die()
 	if next := newLife(t, x.holding.socket, 2); len(next.adopted) != 1 {
 		t.Errorf("adopted %d devices, want 1", len(next.adopted))
+	}
+}
+
+func TestWhoAsksForTheListDoesNotWaitForTheHolder(t *testing.T) {
+	x := newLife(t, newHolder(t), 1)
+	if _, err := x.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatal(err)
+	}
+	// As a call of a holder that does not answer has it.
+	x.holding.mu.Lock()
+	defer x.holding.mu.Unlock()
+	told := make(chan bool, 1)
+	go func() {
+		list, err := x.List("")
+		told <- err == nil && len(list) == 1 && list[0].Held && x.Health().Held == 1
+	}()
+	select {
+	case held := <-told:
+		if !held {
+			t.Error("the device is not told as held")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody answers")
 	}
 }
