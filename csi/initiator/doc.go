@@ -13,6 +13,7 @@
 //	        fenced by the storenodes   → Fenced, unless the generation is higher; the device is ended if it is not in use
 //	        other differences          → Conflict
 //	Detach: waits a bounded time for openers, then Busy
+//	List:   a device of which the kernel says nothing → Busy; the list of all is without it
 //
 // # Invariants
 //

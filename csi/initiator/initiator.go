@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -100,7 +99,11 @@ type entry struct {
 	// life of the attachment in which volume was opened; adopted is what a device that waits for it was made of.
 	life    uint32
 	adopted attach.Held
+	// turn is for one to ask the kernel what the device is.
+	turn chan struct{}
 }
+
+func newEntry() *entry { return &entry{turn: make(chan struct{}, 1)} }
 
 // New makes an Initiator with nothing attached.
 func New(o Options) (*Initiator, error) {
@@ -157,7 +160,7 @@ func (i *Initiator) keeps(ctx context.Context, e *entry, r api.AttachRequest) (b
 	if e.isFenced() {
 		return false, i.endFenced(ctx, e)
 	}
-	err = e.frontend.Confirm(r.Volume)
+	err = e.shown().confirm(ctx)
 	if errors.Is(err, attach.ErrGone) {
 		i.options.Log.Warn("Somebody else has ended the device: making another", "volume", r.Volume, "cause", err)
 		return false, nil
@@ -308,7 +311,7 @@ func (i *Initiator) acquire(volume string, create bool) (*entry, error) {
 	case e == nil && len(i.table) >= i.options.MaxVolumes:
 		return nil, api.Errorf(api.CodeLimit, "%d volumes are attached, which is the limit of this node", len(i.table))
 	case e == nil:
-		e = &entry{}
+		e = newEntry()
 		i.table[volume] = e
 	}
 	e.busy = true
@@ -336,50 +339,6 @@ func (i *Initiator) setEnding(e *entry) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	e.ending = true
-}
-
-// List is all that is attached, by name, or one volume alone. A device that somebody else has ended is left out: its
-// number may be another volume's.
-func (i *Initiator) List(volume string) ([]api.Attachment, error) {
-	list := []api.Attachment{}
-	for _, s := range i.shown() {
-		if volume != "" && volume != s.attachment.Volume {
-			continue
-		}
-		err := s.frontend.Confirm(s.attachment.Volume)
-		switch {
-		case err == nil:
-			s.attachment.Held = i.holding.holds(s.attachment.Volume)
-			list = append(list, s.attachment)
-		case errors.Is(err, attach.ErrGone):
-			i.options.Log.Warn("Somebody else has ended the device", "volume", s.attachment.Volume, "cause", err)
-		default:
-			return nil, fmt.Errorf("confirm device of %s: %w", s.attachment.Volume, err)
-		}
-	}
-	slices.SortFunc(list, func(a, b api.Attachment) int { return strings.Compare(a.Volume, b.Volume) })
-	return list, nil
-}
-
-// shown is an entry that may be told of.
-type shown struct {
-	attachment api.Attachment
-	frontend   attach.Frontend
-}
-
-// shown are the entries whose devices have not been ended here; what the kernel says of them is not asked.
-func (i *Initiator) shown() []shown {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	all := make([]shown, 0, len(i.table))
-	for _, e := range i.table {
-		if e.attached != nil && !e.ending {
-			s := shown{attachment: *e.attached, frontend: e.frontend}
-			s.attachment.Fenced = e.isFenced()
-			all = append(all, s)
-		}
-	}
-	return all
 }
 
 func (i *Initiator) setServing(serving bool) {

@@ -9,7 +9,9 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,6 +49,10 @@ type fakeFrontend struct {
 	cannotHold bool
 	resumed    int
 	abandoned  int
+	// stuck is a volume that Confirm, asked so often, says nothing of before silent is closed.
+	stuck  string
+	asked  atomic.Int32
+	silent chan struct{}
 	// entered and proceed, if not nil, hold each Attach.
 	entered, proceed chan struct{}
 }
@@ -64,8 +70,15 @@ func (f *fakeFrontend) Attach(context.Context, attach.Spec) (attach.Device, erro
 }
 
 func (f *fakeFrontend) Detach(context.Context, string) error { return f.detach }
-func (f *fakeFrontend) Confirm(string) error                 { return f.confirm }
 func (f *fakeFrontend) CleanUp(context.Context) error        { f.cleanedUp++; return nil }
+
+func (f *fakeFrontend) Confirm(volume string) error {
+	if volume == f.stuck {
+		f.asked.Add(1)
+		<-f.silent
+	}
+	return f.confirm
+}
 
 func (f *fakeFrontend) Held(volume string) (attach.Held, bool) {
 	return attach.Held{State: []byte(volume), Files: []int{2}}, !f.cannotHold
@@ -124,7 +137,7 @@ func request(volume string, generation uint64) api.AttachRequest {
 // listed is what List tells of all volumes.
 func (x *fixture) listed(t *testing.T) []api.Attachment {
 	t.Helper()
-	list, err := x.List("")
+	list, err := x.List(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +248,7 @@ func TestADeviceThatSomebodyElseHasEndedIsGivenToNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if list, err := x.List("w"); err != nil || len(list) != 1 || list[0].Volume != "w" {
+	if list, err := x.List(t.Context(), "w"); err != nil || len(list) != 1 || list[0].Volume != "w" {
 		t.Errorf("of w alone: %v, %v", list, err)
 	}
 	x.frontend.confirm = fmt.Errorf("/dev/fake1: %w", attach.ErrGone)
@@ -247,12 +260,49 @@ func TestADeviceThatSomebodyElseHasEndedIsGivenToNobody(t *testing.T) {
 		t.Errorf("the same request got %+v, %v; old volume closed %d times", a, err, x.volumes[0].closed)
 	}
 	x.frontend.confirm = errors.New("too many open files")
-	if list, err := x.List(""); err == nil {
+	if list, err := x.List(t.Context(), "v"); err == nil {
 		t.Errorf("listed is %v, although nobody knows", list)
+	}
+	if list := x.listed(t); len(list) != 0 {
+		t.Errorf("of all, those of which nobody knows are %v", list)
 	}
 	if a, err := x.Attach(t.Context(), request("v", 1)); err == nil || x.frontend.made != 3 {
 		t.Errorf("got %+v, although nobody knows; made %d", a, x.frontend.made)
 	}
+}
+
+func TestADeviceOfWhichTheKernelSaysNothingHindersNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newFixture(t)
+		for _, name := range []string{"v", "w"} {
+			if _, err := x.Attach(t.Context(), request(name, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x.frontend.stuck, x.frontend.silent = "v", make(chan struct{})
+		for range 3 {
+			if list := x.listed(t); len(list) != 1 || list[0].Volume != "w" {
+				t.Errorf("listed is %v, want w", list)
+			}
+			_, err := x.List(t.Context(), "v")
+			wantCode(t, err, api.CodeBusy)
+			_, err = x.Attach(t.Context(), request("v", 1))
+			wantCode(t, err, api.CodeBusy)
+		}
+		if got := x.frontend.asked.Load(); got != 1 {
+			t.Errorf("the kernel was asked %d times, want once", got)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if list, err := x.List(gone, ""); !errors.Is(err, context.Canceled) {
+			t.Errorf("a caller that has gone got %v, %v", list, err)
+		}
+		close(x.frontend.silent)
+		synctest.Wait()
+		if list := x.listed(t); len(list) != 2 {
+			t.Errorf("listed is %v, want both", list)
+		}
+	})
 }
 
 func TestAHigherGenerationWaitsForADeviceInUse(t *testing.T) {

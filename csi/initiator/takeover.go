@@ -115,7 +115,8 @@ func (i *Initiator) adopt(item holder.Item) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &entry{busy: true, request: k.Request, frontend: frontend, life: k.Life, adopted: held}
+	e := newEntry()
+	e.busy, e.request, e.frontend, e.life, e.adopted = true, k.Request, frontend, k.Life, held
 	e.attached = e.attachment(device)
 	i.mu.Lock()
 	defer i.mu.Unlock()

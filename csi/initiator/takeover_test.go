@@ -224,7 +224,7 @@ func TestReadersThatAreFencedAskOnce(t *testing.T) {
 
 func TestTheLivesThatAreRememberedAreBounded(t *testing.T) {
 	x := newLife(t, "", 100)
-	x.table["v0"] = &entry{}
+	x.table["v0"] = newEntry()
 	for n := range maxRaised + 100 {
 		x.raise(request(fmt.Sprintf("v%d", n), step), 200)
 	}
@@ -402,7 +402,7 @@ func TestWhoAsksForTheListDoesNotWaitForTheHolder(t *testing.T) {
 	defer x.holding.mu.Unlock()
 	told := make(chan bool, 1)
 	go func() {
-		list, err := x.List("")
+		list, err := x.List(t.Context(), "")
 		told <- err == nil && len(list) == 1 && list[0].Held && x.Health().Held == 1
 	}()
 	select {

@@ -11,7 +11,7 @@ import (
 type Initiator interface {
 	Attach(ctx context.Context, r AttachRequest) (Attachment, error)
 	Detach(ctx context.Context, volume string) error
-	List(volume string) ([]Attachment, error)
+	List(ctx context.Context, volume string) ([]Attachment, error)
 	Health() Health
 }
 
@@ -44,7 +44,7 @@ func NewHandler(i Initiator) http.Handler {
 		answer(w, struct{}{}, i.Detach(r.Context(), in.Volume))
 	})
 	mux.HandleFunc("GET "+PathVolumes, func(w http.ResponseWriter, r *http.Request) {
-		list, err := i.List(r.URL.Query().Get(ParameterVolume))
+		list, err := i.List(r.Context(), r.URL.Query().Get(ParameterVolume))
 		answer(w, VolumeList{Volumes: list}, err)
 	})
 	mux.HandleFunc("GET "+PathHealth, func(w http.ResponseWriter, _ *http.Request) {
