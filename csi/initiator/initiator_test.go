@@ -438,8 +438,10 @@ func TestTheSocketSpeaksTheAPIAndStopsCleanly(t *testing.T) {
 	go func() { done <- Run(ctx, o) }()
 	c := api.NewClient(o.Socket)
 	for _, err := c.Health(t.Context()); err != nil; _, err = c.Health(t.Context()) {
-		if t.Context().Err() != nil {
-			t.Fatal(err)
+		select {
+		case err := <-done:
+			t.Fatalf("it has ended before it served: %v", err)
+		case <-time.After(time.Millisecond):
 		}
 	}
 	got, err := c.Attach(t.Context(), request("a", 1))
@@ -489,8 +491,12 @@ func TestCallsThatWaitDoNotKeepOthersOut(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1+volumes)
 	go func() { ended <- i.Run(ctx) }()
-	for i.Ready() != nil && t.Context().Err() == nil {
-		time.Sleep(time.Millisecond)
+	for i.Ready() != nil {
+		select {
+		case err := <-ended:
+			t.Fatalf("it has ended before it served: %v", err)
+		case <-time.After(time.Millisecond):
+		}
 	}
 	asking, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
