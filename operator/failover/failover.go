@@ -51,10 +51,9 @@ type Replica struct {
 	LostFor time.Duration
 	// Away since when, if LostFor; for people.
 	Away time.Time
-	// Told: its storenode tells of it.
+	// Told: its storenode's present process tells of it.
 	Told bool
-	// Back: it is known to be there, not only not known to be away: its storenode was seen to renew its Lease, and the
-	// process that did tells of it.
+	// Back: it is known to be there, not only not known to be away: it is Told of, by who was seen to renew its Lease.
 	Back bool
 	// Content is how new what it has is.
 	Content Content

@@ -94,7 +94,7 @@ func Losing(s *Shard) (Loss, bool) {
 			continue
 		}
 		l.Kept = append(l.Kept, id)
-		waits = waits && r.Lossy && r.Told // of whom nothing is told nobody knows that it waits
+		waits = waits && r.Lossy && r.Told // of whom nothing is told since it started nobody knows that
 	}
 	switch {
 	case len(l.Away) == 0:

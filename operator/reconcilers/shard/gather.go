@@ -122,8 +122,7 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 		seen.Node = device.Spec.NodeName // it may have moved since it was placed
 	}
 	report := s.reports[replica.ID]
-	seen.Told, seen.Lossy = report != nil, s.seen.Epoch > 0 && isLossy(report, r.Inventory.Alive(seen.Node).Holder)
-	if seen.Told && report.State == v1alpha1.ReplicaFailed {
+	if report != nil && report.State == v1alpha1.ReplicaFailed {
 		s.failures[replica.ID] = report.Message
 	}
 	if why, missing := missing(&device); missing { // whatever was reported before
@@ -135,7 +134,9 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 	}
 	s.stalled[replica.ID] = inventory.IsStalled(&device)
 	maintenance, state := s.seen.Nodes[seen.Node].Maintenance, s.alive[seen.Node]
-	seen.Back = state.Renewed && report != nil && report.Incarnation == state.Holder
+	seen.Told = report != nil && report.Incarnation == state.Holder
+	seen.Lossy = s.seen.Epoch > 0 && isLossy(report, state.Holder)
+	seen.Back = state.Renewed && seen.Told
 	if surplus := len(s.shard.Spec.Replicas) > s.seen.Wanted; surplus && state.Alive && !state.Renewed {
 		s.lookAgain(state.Left + tick) // by then it is known whether it is back
 	}

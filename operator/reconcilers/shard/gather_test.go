@@ -102,8 +102,45 @@ func TestReplicaStaysLostUntilItsStorenodeIsSeenToLive(t *testing.T) {
 	}
 }
 
+// replicated is a Shard of Epoch 7 whose Replicas 1, 2 and so on are on nodes n1, n2 and so on, and were told of by p.
+func replicated(count int64, inSync ...int64) *v1alpha1.Shard {
+	object := &v1alpha1.Shard{Spec: v1alpha1.ShardSpec{VolumeName: "v"}}
+	object.Spec.Membership = v1alpha1.ShardMembership{Epoch: 7, Primary: inSync[0], InSync: inSync}
+	for id := int64(1); id <= count; id++ {
+		object.Spec.Replicas = append(object.Spec.Replicas, v1alpha1.ShardReplica{
+			ID: id, DeviceName: fmt.Sprintf("dev-%d", id), NodeName: fmt.Sprintf("n%d", id),
+		})
+		object.Status.Replicas = append(object.Status.Replicas, v1alpha1.ShardReplicaStatus{
+			ID: id, State: v1alpha1.ReplicaStale, Incarnation: "p",
+		})
+	}
+	return object
+}
+
+// gathered is what is known of the Shard, of which so many Replicas are wanted.
+func gathered(t *testing.T, object *v1alpha1.Shard, wanted int32, alive *liveness.Tracker, now time.Time) *scope {
+	t.Helper()
+	v := &v1alpha1.Volume{Spec: v1alpha1.VolumeSpec{Replicas: wanted}}
+	v.Name = object.Spec.VolumeName
+	objects := []client.Object{v}
+	for _, replica := range object.Spec.Replicas {
+		device := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{NodeName: replica.NodeName}}
+		device.Name = replica.DeviceName
+		objects = append(objects, device)
+	}
+	clock := clocktesting.NewFakePassiveClock(now)
+	r := &Reconciler{Clock: clock, Inventory: inventory.New(nil, alive, clock)}
+	r.API = fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(objects...).Build()
+	s, err := r.gather(t.Context(), object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // Replica 3 of n3 was lost, and 4 is being rebuilt in its failure domain.
 func TestReplacementGoesOnlyWhenTheLostReplicaIsKnownToBeBack(t *testing.T) {
+	now := time.Unix(1e9, 0)
 	for story, c := range map[string]struct {
 		renewals int
 		process  string
@@ -116,34 +153,17 @@ func TestReplacementGoesOnlyWhenTheLostReplicaIsKnownToBeBack(t *testing.T) {
 		"it came back without its device":        {renewals: 2, process: "p", state: v1alpha1.ReplicaFailed},
 		"it is back":                             {renewals: 2, process: "p", removed: 4},
 	} {
-		clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))
-		alive := liveness.New(clock)
-		v := &v1alpha1.Volume{Spec: v1alpha1.VolumeSpec{Replicas: 3}}
-		v.Name = "v"
-		objects := []client.Object{v}
-		object := &v1alpha1.Shard{Spec: v1alpha1.ShardSpec{VolumeName: "v"}}
-		object.Spec.Membership = v1alpha1.ShardMembership{Epoch: 7, Primary: 1, InSync: []int64{1, 2}}
-		object.Status.LostReplicas = []v1alpha1.LostReplica{{ID: 3, Since: metav1.NewTime(time.Unix(0, 0))}}
-		for id := int64(1); id <= 4; id++ {
-			device := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{NodeName: fmt.Sprintf("n%d", id)}}
-			device.Name = fmt.Sprintf("dev-%d", id)
-			objects = append(objects, device)
-			object.Spec.Replicas = append(object.Spec.Replicas, v1alpha1.ShardReplica{ID: id, DeviceName: device.Name})
-			report := v1alpha1.ShardReplicaStatus{ID: id, State: v1alpha1.ReplicaStale, Incarnation: "p"}
-			if id == 3 {
-				report.Incarnation, report.State = c.process, cmp.Or(c.state, report.State)
-			}
-			object.Status.Replicas = append(object.Status.Replicas, report)
+		alive := liveness.New(clocktesting.NewFakePassiveClock(now))
+		object := replicated(4, 1, 2)
+		object.Status.LostReplicas = []v1alpha1.LostReplica{{ID: 3, Since: metav1.NewTime(now.Add(-time.Hour))}}
+		third := &object.Status.Replicas[2]
+		third.Incarnation, third.State = c.process, cmp.Or(c.state, third.State)
+		for _, replica := range object.Spec.Replicas {
 			for n := range c.renewals {
-				alive.Observe(device.Spec.NodeName, liveness.Renewal{Holder: "p", Renewed: time.Unix(int64(n), 0)})
+				alive.Observe(replica.NodeName, liveness.Renewal{Holder: "p", Renewed: time.Unix(int64(n), 0)})
 			}
 		}
-		r := &Reconciler{Clock: clock, Inventory: inventory.New(nil, alive, clock)}
-		r.API = fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(objects...).Build()
-		s, err := r.gather(t.Context(), object)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := gathered(t, object, 3, alive, now)
 		for i := range s.seen.Replicas {
 			s.seen.Replicas[i].Domain = []string{"a", "b", "c", "c"}[i]
 		}
@@ -152,6 +172,35 @@ func TestReplacementGoesOnlyWhenTheLostReplicaIsKnownToBeBack(t *testing.T) {
 		}
 		if c.renewals < 2 && s.again <= 0 {
 			t.Errorf("%s: nobody looks again", story)
+		}
+	}
+}
+
+// The Primary's storenode was restarted while its Backup is away: nobody has lost power yet, as far as anybody knows.
+func TestRestartIsNoReasonToGiveUpWhoIsAway(t *testing.T) {
+	for story, c := range map[string]struct {
+		process   string
+		powerLost bool
+		losing    bool
+	}{
+		"it has not told anything":      {process: "former"},
+		"the former one had lost power": {process: "former", powerLost: true},
+		"it has all":                    {process: "p"},
+		"it lost power":                 {process: "p", powerLost: true, losing: true},
+	} {
+		clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))
+		alive := liveness.New(clock)
+		object := replicated(2, 1, 2)
+		first := &object.Status.Replicas[0]
+		first.Incarnation, first.PowerLost = c.process, c.powerLost
+		alive.Observe("n2", liveness.Renewal{Holder: "p"})
+		for range liveness.DefaultDuration / time.Second {
+			clock.SetTime(clock.Now().Add(time.Second))
+			alive.Observe("n1", liveness.Renewal{Holder: "p", Renewed: clock.Now()})
+		}
+		s := gathered(t, object, 2, alive, clock.Now())
+		if s.consider(); s.losing != c.losing {
+			t.Errorf("%s: losing is %v, want %v", story, s.losing, c.losing)
 		}
 	}
 }
