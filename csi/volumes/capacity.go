@@ -15,8 +15,8 @@ import (
 )
 
 // Capacity is the size of the largest Volume with so many Replicas that the Pool could promise now; no name means any
-// Pool, no Replicas means one. It is an estimate: space is handed out in whole Shards, and the operator alone knows which
-// Devices it refuses for a while (silent, stalled, full, or on a node in maintenance), so those are counted.
+// Pool, no Replicas means one. It is an estimate: space is handed out in whole Shards, and the operator alone knows
+// which Devices it refuses for a while (silent, stalled, full, or on a node in maintenance), so those are counted.
 func (c *Client) Capacity(ctx context.Context, pool string, replicas int32) (int64, error) {
 	pools, err := c.pools(ctx, pool)
 	if err != nil {
