@@ -86,7 +86,7 @@ func (r *Reconciler) remove(ctx context.Context, s *scope) error {
 		return nil
 	}
 	deleting := r.since.age(s.shard.Name, "deleting", true, r.Clock.Now())
-	for _, holding := range s.holdings() {
+	for _, holding := range r.holdings(s) {
 		device, err := r.holder(ctx, holding.ShardReplica)
 		if err != nil {
 			return err
@@ -111,37 +111,41 @@ func (r *Reconciler) remove(ctx context.Context, s *scope) error {
 }
 
 // holdings are the Replicas whose space is to be given back, displaced ones included.
-func (s *scope) holdings() []displacedReplica {
+func (r *Reconciler) holdings(s *scope) []displacedReplica {
 	var all []displacedReplica
 	for _, replica := range s.shard.Spec.Replicas {
-		// Its report was there when it came InSync.
-		all = append(all, displacedReplica{replica, slices.Contains(s.shard.Spec.Membership.InSync, replica.ID)})
+		// That it came InSync proves no report: the object may have been restored, or written by hand, without its status.
+		held := fmt.Sprintf("replica %d held", replica.ID)
+		seen := r.since.once(s.shard.Name, held, s.reports[replica.ID] != nil, r.Clock.Now())
+		all = append(all, displacedReplica{replica, seen})
 	}
 	return append(all, displaced(s.shard)...)
 }
 
 // await notes what keeps the space of a Replica from being known as given back, if anything does. The deletion has
-// lasted for deleting.
+// lasted for deleting. That nothing is told of a Replica of which nothing ever was is believed only of who could tell.
 func (r *Reconciler) await(s *scope, replica *displacedReplica, device *v1alpha1.Device, deleting time.Duration) {
 	node := device.Spec.NodeName
 	state := r.Inventory.Alive(node)
 	report := s.reports[replica.ID]
-	unheard := report == nil && !replica.Reported
+	has := "has"
+	if report == nil {
+		if replica.Reported {
+			return // its report was there, and only its storenode takes it away: the space is given back
+		}
+		has = "may have"
+	}
 	refused := report != nil && report.State == v1alpha1.ReplicaFailed && report.Epoch == 0 && report.UsedBytes == 0
 	wait := func(format string, args ...any) { s.waitsFor = append(s.waitsFor, fmt.Sprintf(format, args...)) }
 	switch {
-	case report == nil && !unheard:
-		// Its report was there, and only its storenode takes it away: the space is given back.
-	case !state.Alive && unheard:
-		wait("storenode %s is down and may have replica %d on device %s", node, replica.ID, replica.DeviceName)
 	case !state.Alive:
-		wait("storenode %s is down and has replica %d on device %s", node, replica.ID, replica.DeviceName)
-	case broken(device) != "" && report != nil && !refused:
-		wait("device %s on node %s has replica %d and cannot give its space back (%s): bring it back, or, if it is lost "+
-			"for good: kubectl delete device %s", device.Name, node, replica.ID, broken(device), device.Name)
-	case (unheard || refused) && min(deleting, state.AliveFor) >= settle:
+		wait("storenode %s is down and %s replica %d on device %s", node, has, replica.ID, replica.DeviceName)
+	case broken(device) != "" && !refused:
+		wait("device %s on node %s %s replica %d and cannot give its space back (%s): bring it back, or, if it is lost "+
+			"for good: kubectl delete device %s", device.Name, node, has, replica.ID, broken(device), device.Name)
+	case (report == nil || refused) && min(deleting, state.AliveFor) >= settle:
 		// It has had the time to say that it has the Replica, and did not, or said that it has not.
-	case unheard || refused:
+	case report == nil || refused:
 		s.lookAgain(settle - min(deleting, state.AliveFor) + tick)
 		wait("storenode %s may not have seen yet that replica %d is wanted no more", node, replica.ID)
 	default:
@@ -162,10 +166,13 @@ func (r *Reconciler) holder(ctx context.Context, replica v1alpha1.ShardReplica) 
 	return &device, nil
 }
 
-// broken is why a Device cannot do anything any more, though its storenode lives; empty if it can.
+// broken is why a Device cannot do anything, though its storenode lives; empty if it can.
 func broken(device *v1alpha1.Device) string {
 	c := meta.FindStatusCondition(device.Status.Conditions, v1alpha1.ConditionReady)
-	if c == nil || c.Status != metav1.ConditionFalse {
+	switch {
+	case c == nil:
+		return "nothing is told of it"
+	case c.Status == metav1.ConditionTrue:
 		return ""
 	}
 	return c.Reason

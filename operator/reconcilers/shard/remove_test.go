@@ -2,9 +2,16 @@ package shard
 
 import (
 	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/inventory"
+	"github.com/shale-storage/shale/operator/liveness"
 )
 
 // Whatever becomes of these Devices, the Shard is looked at.
@@ -27,5 +34,51 @@ func TestDevicesOfAShardAreThoseOfDisplacedReplicasToo(t *testing.T) {
 	s.Annotations[DisplacedAnnotation] = `[{"id":7,"deviceName":"dev-z","nodeName":"n1"}]`
 	if past := displaced(s); len(past) != 1 || past[0].ID != 7 || past[0].Reported {
 		t.Errorf("of an earlier version: got %+v", past)
+	}
+}
+
+// The object may have been written by hand, or restored without its status, and then the Volume deleted.
+func TestReplicaIsGivenBackOnlyIfItWasToldOfOrItsStorenodeCouldTell(t *testing.T) {
+	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue}
+	missing := metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonMissing,
+	}
+	for story, c := range map[string]struct {
+		told   bool
+		later  time.Duration
+		silent bool
+		device []metav1.Condition
+		want   string
+	}{
+		"nothing is told of it yet":              {device: []metav1.Condition{ready}, want: "may not have seen yet"},
+		"it is told of":                          {told: true, device: []metav1.Condition{ready}},
+		"nothing was told of it for long":        {later: settle, device: []metav1.Condition{ready}},
+		"its storenode is down":                  {later: settle, silent: true, want: "is down and may have replica 1"},
+		"its device is missing":                  {later: settle, device: []metav1.Condition{missing}, want: "(Missing)"},
+		"its device is not known to be in place": {later: settle, want: "may have replica 1 and cannot give"},
+	} {
+		clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))
+		alive := liveness.New(clock)
+		r := &Reconciler{Clock: clock, Inventory: inventory.New(nil, alive, clock)}
+		device := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{NodeName: "n1"}}
+		device.Name, device.Status.Conditions = "dev-1", c.device
+		s := &scope{shard: replicated(1, 1), reports: map[int64]*v1alpha1.ShardReplicaStatus{}}
+		if c.told {
+			s.reports[1] = &s.shard.Status.Replicas[0]
+			r.holdings(s)
+			delete(s.reports, 1)
+		}
+		alive.Observe("n1", liveness.Renewal{Duration: time.Minute})
+		clock.SetTime(clock.Now().Add(c.later))
+		if c.silent {
+			clock.SetTime(clock.Now().Add(time.Minute))
+		}
+		for _, holding := range r.holdings(s) {
+			r.await(s, &holding, device, c.later)
+		}
+		got := strings.Join(s.waitsFor, "; ")
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: waits for %q, want %q", story, got, c.want)
+		}
 	}
 }

@@ -291,6 +291,14 @@ func (s *since) age(shard, what string, is bool, now time.Time) time.Duration {
 	return max(now.Sub(at), 1)
 }
 
+// once reports whether what is said of a Shard is true, or was before.
+func (s *since) once(shard, what string, is bool, now time.Time) bool {
+	s.mu.Lock()
+	_, was := s.first[shard][what]
+	s.mu.Unlock()
+	return s.age(shard, what, is || was, now) > 0
+}
+
 func (s *since) forget(shard string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
