@@ -23,8 +23,8 @@ var (
 	errRole       = errors.New("frame does not fit the role of its sender")
 )
 
-// link is one connection, with a client or another storenode. It implements transport.Handler: Frame and Idle are called
-// by the loop that reads (package poll), which stays inside a Device's monitor over a batch of frames.
+// link is one connection, with a client or another storenode. It implements transport.Handler: Frame and Idle are
+// called by the loop that reads (package poll), which stays inside a Device's monitor over a batch of frames.
 type link struct {
 	host *Host
 	// peer is the storenode at the other end, nil for a client and before Hello.
