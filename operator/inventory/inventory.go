@@ -142,7 +142,7 @@ func (i *Inventory) candidate(pool *v1alpha1.Pool, d *v1alpha1.Device) placement
 // refusal says why the Device takes no Replica now.
 func (i *Inventory) refusal(d *v1alpha1.Device) string {
 	ready := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady)
-	sick := Sick(d)
+	sick := sick(d)
 	switch {
 	case !d.DeletionTimestamp.IsZero():
 		return "it is being deleted"
@@ -158,8 +158,8 @@ func (i *Inventory) refusal(d *v1alpha1.Device) string {
 	return ""
 }
 
-// Sick is what is wrong with a Device, nil if nothing is. It may be in service all the same.
-func Sick(d *v1alpha1.Device) *metav1.Condition {
+// sick is what is wrong with a Device, nil if nothing is. It may be in service all the same.
+func sick(d *v1alpha1.Device) *metav1.Condition {
 	c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionHealthy)
 	if c == nil || c.Status != metav1.ConditionFalse {
 		return nil
@@ -169,6 +169,15 @@ func Sick(d *v1alpha1.Device) *metav1.Condition {
 
 // IsStalled reports whether the Device has work and finishes none of it.
 func IsStalled(d *v1alpha1.Device) bool {
-	sick := Sick(d)
+	sick := sick(d)
 	return sick != nil && sick.Reason == v1alpha1.ReasonStalled
+}
+
+// IsMissing says why the Device is not where it was, if its storenode says so.
+func IsMissing(d *v1alpha1.Device) (why string, is bool) {
+	c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady)
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonMissing {
+		return "", false
+	}
+	return c.Message, true
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -22,8 +23,10 @@ func (r *Reconciler) create(ctx context.Context, s *scope) error {
 	created := 0
 	for _, replica := range s.seen.Replicas {
 		report := s.reports[replica.ID]
+		unfit := replica.Failed || replica.Gone || !s.alive[replica.Node].Alive
+		s.late[replica.ID] = r.isLate(s, replica.ID, unfit)
 		switch {
-		case replica.Failed, replica.Gone, !s.alive[replica.Node].Alive, r.isLate(s, replica.ID):
+		case unfit, s.late[replica.ID]:
 			refused = append(refused, replica.ID)
 			continue
 		case report != nil:
@@ -41,10 +44,11 @@ func (r *Reconciler) create(ctx context.Context, s *scope) error {
 	return r.activate(ctx, s, refused, kept)
 }
 
-// isLate reports whether nothing is told of a Replica that should have been made by now. Its Device may hang, and the
-// Volume is waited for.
-func (r *Reconciler) isLate(s *scope, id int64) bool {
-	silent := r.since.age(s.shard.Name, fmt.Sprintf("replica %d silent", id), s.reports[id] == nil, r.Clock.Now())
+// isLate reports whether nothing is told of a Replica that should have been made by now, of one that could be. Its
+// Device may hang, and the Volume is waited for.
+func (r *Reconciler) isLate(s *scope, id int64, unfit bool) bool {
+	due := !unfit && s.reports[id] == nil
+	silent := r.since.age(s.shard.Name, fmt.Sprintf("replica %d silent", id), due, r.Clock.Now())
 	if silent > 0 && silent < createWithin {
 		s.lookAgain(createWithin - silent + tick)
 	}
@@ -64,7 +68,7 @@ func (r *Reconciler) move(ctx context.Context, s *scope, refused, kept []int64) 
 	}
 	next := s.shard.DeepCopy()
 	for _, id := range refused {
-		displace(next, id)
+		s.displace(next, id, r.Clock.Now())
 	}
 	next.Spec.Replicas = append(next.Spec.Replicas, placed...)
 	next.Spec.NextReplicaID += int64(len(placed))
@@ -85,7 +89,7 @@ func (r *Reconciler) move(ctx context.Context, s *scope, refused, kept []int64) 
 func (r *Reconciler) activate(ctx context.Context, s *scope, refused, kept []int64) error {
 	next := s.shard.DeepCopy()
 	for _, id := range refused {
-		displace(next, id)
+		s.displace(next, id, r.Clock.Now())
 	}
 	m := failover.Membership{Epoch: 1, Primary: kept[0], InSync: slices.Clone(kept)}
 	slices.Sort(m.InSync)
@@ -100,28 +104,26 @@ func (r *Reconciler) activate(ctx context.Context, s *scope, refused, kept []int
 }
 
 // refusals are reasons, by Device, why the Shard's next Replica cannot be there: a storenode refused an earlier one, or
-// holds one that was displaced.
-func (s *scope) refusals() map[string]string {
+// holds one that was displaced, or may yet make it.
+func (s *scope) refusals(now time.Time) map[string]string {
 	why := map[string]string{}
 	for _, replica := range s.shard.Spec.Replicas {
 		why[replica.DeviceName] = "a replica of the shard is on it"
 		if report := s.reports[replica.ID]; report != nil && report.State == v1alpha1.ReplicaFailed {
-			why[replica.DeviceName] = refusalText(report)
+			why[replica.DeviceName] = fmt.Sprintf("refused replica %d: %s", report.ID, report.Message)
 		}
 	}
 	for _, d := range displaced(s.shard) {
 		report := s.reports[d.ID]
 		switch {
+		case report == nil && s.mayCome(&d, now):
+			why[d.DeviceName] = fmt.Sprintf("replica %d was not made on it in time, and may be yet", d.ID)
 		case report == nil:
 		case report.State == v1alpha1.ReplicaFailed:
-			why[d.DeviceName] = refusalText(report)
+			why[d.DeviceName] = fmt.Sprintf("replica %d was taken off it: %s", d.ID, report.Message)
 		default:
 			why[d.DeviceName] = "an earlier replica of the shard is still on it"
 		}
 	}
 	return why
-}
-
-func refusalText(report *v1alpha1.ShardReplicaStatus) string {
-	return fmt.Sprintf("refused replica %d: %s", report.ID, report.Message)
 }

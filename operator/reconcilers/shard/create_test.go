@@ -1,11 +1,15 @@
 package shard
 
 import (
+	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -14,6 +18,7 @@ import (
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/inventory"
 	"github.com/shale-storage/shale/operator/liveness"
+	"github.com/shale-storage/shale/operator/metrics"
 )
 
 // Somebody asked for fewer Replicas while one was refused.
@@ -58,5 +63,75 @@ func TestReplicaThatWasRefusedIsNotInSyncFromTheBeginning(t *testing.T) {
 	}
 	if past := displaced(s.shard); len(past) != 1 || past[0].ID != 1 {
 		t.Errorf("got %+v, want replica 1 to be displaced", past)
+	}
+}
+
+// indexer gives a fake client the indexes of the cache.
+type indexer struct{ *fake.ClientBuilder }
+
+func (i indexer) IndexField(_ context.Context, o client.Object, field string, f client.IndexerFunc) error {
+	i.WithIndex(o, field, f)
+	return nil
+}
+
+// Replica 3 is to be made on a Device that hangs, and so does the one Device that is left.
+func TestReplicaDoesNotWanderBetweenDevicesThatDoNotMakeIt(t *testing.T) {
+	v := &v1alpha1.Volume{Spec: v1alpha1.VolumeSpec{Replicas: 3, PoolName: "p"}}
+	v.Name = "v"
+	object := replicated(3, 1, 2)
+	object.Name, object.Spec.Membership, object.Spec.NextReplicaID = "v-0", v1alpha1.ShardMembership{}, 4
+	object.Spec.SizeBytes = 1
+	object.Status.Replicas = object.Status.Replicas[:2]
+	pool := &v1alpha1.Pool{}
+	pool.Name = "p"
+	objects := []client.Object{v, object, pool}
+	clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))
+	alive := liveness.New(clock)
+	for _, n := range []string{"1", "2", "3", "4"} {
+		device := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{NodeName: "n" + n, PoolName: "p"}}
+		device.Name, device.Status.CapacityBytes = "dev-"+n, 100
+		device.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue}}
+		objects = append(objects, device)
+		alive.Observe("n"+n, liveness.Renewal{Duration: 24 * time.Hour})
+	}
+	builder := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(objects...)
+	if err := inventory.Index(t.Context(), indexer{builder}, Devices); err != nil {
+		t.Fatal(err)
+	}
+	api := builder.Build()
+	r := &Reconciler{
+		API: api, Clock: clock, Inventory: inventory.New(api, alive, clock), Metrics: metrics.New(prometheus.NewRegistry()),
+		Log: slog.New(slog.DiscardHandler), Events: events.NewFakeRecorder(9),
+	}
+	for _, c := range []struct {
+		story  string
+		later  time.Duration
+		id     int64
+		device string
+		noRoom string
+	}{
+		{story: "it was just asked for", id: 3, device: "dev-3"},
+		{story: "it is late", later: createWithin, id: 4, device: "dev-4"},
+		{story: "it was just asked for again", id: 4, device: "dev-4"},
+		{"it is late again", createWithin, 4, "dev-4", "replica 3 was not made on it in time"},
+		{story: "the first device may be well again", later: lateMemory, id: 5, device: "dev-3"},
+	} {
+		clock.SetTime(clock.Now().Add(c.later))
+		var shard v1alpha1.Shard
+		if err := r.API.Get(t.Context(), client.ObjectKey{Name: "v-0"}, &shard); err != nil {
+			t.Fatal(err)
+		}
+		s, err := r.gather(t.Context(), &shard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.create(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		last := s.shard.Spec.Replicas[2]
+		if last.ID != c.id || last.DeviceName != c.device || !strings.Contains(s.noRoom, c.noRoom) {
+			t.Errorf("%s: replica %d is on %s (%s), want %d on %s",
+				c.story, last.ID, last.DeviceName, s.noRoom, c.id, c.device)
+		}
 	}
 }

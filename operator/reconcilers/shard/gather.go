@@ -6,7 +6,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -33,6 +32,10 @@ type scope struct {
 	failures map[int64]string
 	// stalled are the Replicas whose Device does not answer.
 	stalled map[int64]bool
+	// stuck are displaced Replicas, never told of, whose storenode is down or whose Device does not answer.
+	stuck map[int64]bool
+	// late are the Replicas that are not made in time by a storenode that lives.
+	late map[int64]bool
 
 	// What came out: the decision that stands, why no Replica could be placed, what a deletion waits for.
 	decision failover.Decision
@@ -62,6 +65,7 @@ func (r *Reconciler) gather(ctx context.Context, shard *v1alpha1.Shard) (*scope,
 	s := &scope{
 		shard: shard, alive: map[string]liveness.State{},
 		reports: map[int64]*v1alpha1.ShardReplicaStatus{}, failures: map[int64]string{}, stalled: map[int64]bool{},
+		stuck: map[int64]bool{}, late: map[int64]bool{},
 	}
 	var err error
 	if s.volume, err = r.volume(ctx, shard); err != nil {
@@ -84,7 +88,23 @@ func (r *Reconciler) gather(ctx context.Context, shard *v1alpha1.Shard) (*scope,
 			return nil, err
 		}
 	}
-	return s, nil
+	return s, r.gatherDisplaced(ctx, s)
+}
+
+// gatherDisplaced notes which of the Replicas that were taken off, and never told of, may be made yet.
+func (r *Reconciler) gatherDisplaced(ctx context.Context, s *scope) error {
+	for _, d := range displaced(s.shard) {
+		if d.Reported || s.reports[d.ID] != nil {
+			continue
+		}
+		device, err := r.holder(ctx, d.ShardReplica)
+		if err != nil {
+			return err
+		}
+		s.stuck[d.ID] = device != nil &&
+			(inventory.IsStalled(device) || !r.Inventory.Alive(device.Spec.NodeName).Alive)
+	}
+	return nil
 }
 
 // volume is the Shard's, nil if there is none. Where that lets go of data it is believed of the API server only: the
@@ -125,7 +145,7 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 	if report != nil && report.State == v1alpha1.ReplicaFailed {
 		s.failures[replica.ID] = report.Message
 	}
-	if why, missing := missing(&device); missing { // whatever was reported before
+	if why, missing := inventory.IsMissing(&device); missing { // whatever was reported before
 		s.failures[replica.ID], seen.Missing = why, true
 	}
 	_, seen.Failed = s.failures[replica.ID]
@@ -156,15 +176,6 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 // from before a loss of power.
 func isLossy(report *v1alpha1.ShardReplicaStatus, holder string) bool {
 	return report == nil || report.PowerLost || report.Incarnation != holder
-}
-
-// missing says why a Device is not where it was, if its storenode says so.
-func missing(device *v1alpha1.Device) (why string, is bool) {
-	c := meta.FindStatusCondition(device.Status.Conditions, v1alpha1.ConditionReady)
-	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonMissing {
-		return "", false
-	}
-	return c.Message, true
 }
 
 // gatherNode collects what is known of a storenode.

@@ -38,7 +38,7 @@ func (r *Reconciler) giveUp(ctx context.Context, s *scope) error {
 		return r.refuse(ctx, s, next, given.Refusal)
 	}
 	for _, up := range given.Up {
-		if err := r.letGo(next, up.ID, s.seen.Epoch); err != nil {
+		if err := r.letGo(s, next, up.ID); err != nil {
 			return err
 		}
 	}
@@ -66,20 +66,20 @@ func (r *Reconciler) refuse(ctx context.Context, s *scope, next *v1alpha1.Shard,
 }
 
 // letGo takes a Replica off the list for ever; its storenode keeps what it has for people, until it is off GivenUp too.
-func (r *Reconciler) letGo(next *v1alpha1.Shard, id, epoch int64) error {
+func (r *Reconciler) letGo(s *scope, next *v1alpha1.Shard, id int64) error {
 	for _, replica := range next.Spec.Replicas {
 		if replica.ID != id {
 			continue
 		}
 		err := next.AddGivenUp(v1alpha1.GivenUpReplica{
 			ID: id, DeviceName: replica.DeviceName, NodeName: replica.NodeName,
-			Epoch: epoch, Since: metav1.NewTime(r.Clock.Now()),
+			Epoch: s.seen.Epoch, Since: metav1.NewTime(r.Clock.Now()),
 		})
 		if err != nil {
 			return fmt.Errorf("note replica %d of shard %s as given up: %w", id, next.Name, err)
 		}
 	}
-	displace(next, id)
+	s.displace(next, id, r.Clock.Now())
 	return nil
 }
 

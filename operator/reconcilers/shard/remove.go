@@ -10,10 +10,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/inventory"
 	"github.com/shale-storage/shale/operator/reconcilers"
 )
 
@@ -22,6 +24,8 @@ const (
 	DisplacedAnnotation = "shale.dev/displaced"
 	// maxDisplaced bounds the list; the oldest is dropped. The status has room for no more either.
 	maxDisplaced = 16
+	// lateMemory is how long the Device of a Replica that was not made in time gets no other one of the Shard.
+	lateMemory = 10 * time.Minute
 	// retryRemove is how soon a deletion that waits is looked at again, if nothing it waits for is seen before.
 	retryRemove = 10 * time.Second
 )
@@ -31,6 +35,8 @@ type displacedReplica struct {
 	v1alpha1.ShardReplica
 	// Reported: there was an entry of it then. Only its storenode takes that away, when the space is given back.
 	Reported bool `json:"reported,omitempty"`
+	// Late is when it was taken off because its storenode, alive, had not made it in time.
+	Late *metav1.Time `json:"late,omitempty"`
 }
 
 // Devices on which a Shard has a Replica, or may have one left behind.
@@ -46,16 +52,22 @@ func Devices(shard *v1alpha1.Shard) []string {
 	return slices.Compact(devices)
 }
 
-// displace takes a Replica off the list and remembers where it was.
-func displace(shard *v1alpha1.Shard, id int64) {
+// displace takes a Replica off the list of the next Shard and remembers where it was.
+func (s *scope) displace(shard *v1alpha1.Shard, id int64, now time.Time) {
 	reported := map[int64]bool{}
 	for _, report := range shard.Status.Replicas {
 		reported[report.ID] = true
 	}
-	past := slices.DeleteFunc(displaced(shard), func(d displacedReplica) bool { return !reported[d.ID] })
+	past := slices.DeleteFunc(displaced(shard), func(d displacedReplica) bool {
+		return !reported[d.ID] && !s.mayCome(&d, now)
+	})
+	var late *metav1.Time
+	if s.late[id] {
+		late = ptr.To(metav1.NewTime(now).Rfc3339Copy())
+	}
 	shard.Spec.Replicas = slices.DeleteFunc(shard.Spec.Replicas, func(replica v1alpha1.ShardReplica) bool {
 		if replica.ID == id {
-			past = append(past, displacedReplica{replica, reported[id]})
+			past = append(past, displacedReplica{replica, reported[id], late})
 		}
 		return replica.ID == id
 	})
@@ -68,6 +80,15 @@ func displace(shard *v1alpha1.Shard, id int64) {
 		shard.Annotations = map[string]string{}
 	}
 	shard.Annotations[DisplacedAnnotation] = string(text)
+}
+
+// mayCome reports whether a displaced Replica of which nothing was ever told may be made yet: what is asked of a Device
+// that hangs ends when it does not any more.
+func (s *scope) mayCome(d *displacedReplica, now time.Time) bool {
+	if d.Reported {
+		return false
+	}
+	return s.stuck[d.ID] || d.Late != nil && !now.Before(d.Late.Time) && now.Sub(d.Late.Time) < lateMemory
 }
 
 // displaced are the Replicas that were taken off. What cannot be read is nothing: the annotation is people's to break.
@@ -117,7 +138,7 @@ func (r *Reconciler) holdings(s *scope) []displacedReplica {
 		// That it came InSync proves no report: the object may have been restored, or written by hand, without its status.
 		held := fmt.Sprintf("replica %d held", replica.ID)
 		seen := r.since.once(s.shard.Name, held, s.reports[replica.ID] != nil, r.Clock.Now())
-		all = append(all, displacedReplica{replica, seen})
+		all = append(all, displacedReplica{ShardReplica: replica, Reported: seen})
 	}
 	return append(all, displaced(s.shard)...)
 }
@@ -143,6 +164,8 @@ func (r *Reconciler) await(s *scope, replica *displacedReplica, device *v1alpha1
 	case broken(device) != "" && !refused:
 		wait("device %s on node %s %s replica %d and cannot give its space back (%s): bring it back, or, if it is lost "+
 			"for good: kubectl delete device %s", device.Name, node, has, replica.ID, broken(device), device.Name)
+	case report == nil && inventory.IsStalled(device):
+		wait("device %s on node %s does not answer and may have replica %d", device.Name, node, replica.ID)
 	case (report == nil || refused) && min(deleting, state.AliveFor) >= settle:
 		// It has had the time to say that it has the Replica, and did not, or said that it has not.
 	case report == nil || refused:

@@ -21,9 +21,9 @@ func TestDevicesOfAShardAreThoseOfDisplacedReplicasToo(t *testing.T) {
 		{ID: 1, DeviceName: "dev-b"}, {ID: 2, DeviceName: "dev-c"}, {ID: 3, DeviceName: "dev-a"},
 	}
 	s.Status.Replicas = []v1alpha1.ShardReplicaStatus{{ID: 1}}
-	displace(s, 1)
+	(&scope{}).displace(s, 1, time.Time{})
 	s.Status.Replicas = append(s.Status.Replicas, v1alpha1.ShardReplicaStatus{ID: 9})
-	displace(s, 2)
+	(&scope{}).displace(s, 2, time.Time{})
 	s.Spec.Replicas = append(s.Spec.Replicas, v1alpha1.ShardReplica{ID: 4, DeviceName: "dev-c"})
 	if got, want := Devices(s), []string{"dev-a", "dev-b", "dev-c"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
@@ -43,6 +43,9 @@ func TestReplicaIsGivenBackOnlyIfItWasToldOfOrItsStorenodeCouldTell(t *testing.T
 	missing := metav1.Condition{
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonMissing,
 	}
+	stalled := metav1.Condition{
+		Type: v1alpha1.ConditionHealthy, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonStalled,
+	}
 	for story, c := range map[string]struct {
 		told   bool
 		later  time.Duration
@@ -56,6 +59,9 @@ func TestReplicaIsGivenBackOnlyIfItWasToldOfOrItsStorenodeCouldTell(t *testing.T
 		"its storenode is down":                  {later: settle, silent: true, want: "is down and may have replica 1"},
 		"its device is missing":                  {later: settle, device: []metav1.Condition{missing}, want: "(Missing)"},
 		"its device is not known to be in place": {later: settle, want: "may have replica 1 and cannot give"},
+		"its device hangs": {
+			later: settle, device: []metav1.Condition{ready, stalled}, want: "does not answer and may have replica 1",
+		},
 	} {
 		clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))
 		alive := liveness.New(clock)

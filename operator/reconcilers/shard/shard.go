@@ -191,7 +191,7 @@ func (r *Reconciler) add(ctx context.Context, s *scope, d failover.RepairDecisio
 // take removes a Replica that is not needed.
 func (r *Reconciler) take(ctx context.Context, s *scope, d failover.RepairDecision) error {
 	next := s.shard.DeepCopy()
-	displace(next, d.Replica)
+	s.displace(next, d.Replica, r.Clock.Now())
 	next.Spec.Membership = record(d.Next)
 	if err := r.write(ctx, s, next, "remove replica from"); err != nil {
 		return err
@@ -240,7 +240,7 @@ func (r *Reconciler) place(ctx context.Context, s *scope, count int, kept []int6
 	defer pass.End()
 	want := inventory.Want{
 		Shard: s.shard.Name, Size: s.shard.Spec.SizeBytes, Count: count, First: s.shard.Spec.NextReplicaID,
-		Nodes: s.nodesOf(kept), Refusals: s.refusals(),
+		Nodes: s.nodesOf(kept), Refusals: s.refusals(r.Clock.Now()),
 	}
 	placed, err := pass.Place(want)
 	if err != nil {
