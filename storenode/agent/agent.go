@@ -137,7 +137,7 @@ func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) erro
 		told: map[ident.ReplicaKey]shard.Findings{}, log: a.options.Log,
 	}
 	rep.name, a.proposals.name, a.proposals.decided = sh.name, sh.name, host.Decided
-	a.proposals.held = func(id ident.ShardID) bool { return len(host.StatusesOf(id)) > 0 }
+	a.proposals.held = func(id ident.ShardID) bool { return isHeld(host, id) }
 	err := errors.Join(
 		a.index(ctx),
 		a.controllers(host, opener, sh, rep),

@@ -43,7 +43,7 @@ type proposals struct {
 	name    func(ident.ShardID) (string, bool)
 	resolve func(*v1alpha1.ShardSpec) (membership.Record, error)
 	decided func(ident.ShardID, membership.Record)
-	// held reports whether a Replica of the Shard is here: without one nobody waits for an outcome.
+	// held reports whether a Replica of the Shard is in service here: without one nobody waits for an outcome.
 	held func(ident.ShardID) bool
 	log  *slog.Logger
 

@@ -15,6 +15,7 @@ import (
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/shard"
 	"github.com/shale-storage/shale/test/apiserver"
 )
 
@@ -104,10 +105,10 @@ func TestProposalWinsOnlyAgainstTheEpochBeforeIt(t *testing.T) {
 
 // The Shard was deleted, or its Replica here, while the proposal was on its way.
 func TestProposalEndsWithTheLastReplicaHere(t *testing.T) {
-	here := true
+	host := &fakeHost{statuses: []shard.Status{{Key: ident.ReplicaKey{Replica: 1}, Listed: true}}}
 	p := (&proposals{
 		log: slog.New(slog.DiscardHandler), name: func(ident.ShardID) (string, bool) { return "", false },
-		held: func(ident.ShardID) bool { return here },
+		held: func(id ident.ShardID) bool { return isHeld(host, id) },
 	}).init()
 	t.Cleanup(p.queue.ShutDown)
 	id := ident.ShardID{Index: 1}
@@ -115,9 +116,9 @@ func TestProposalEndsWithTheLastReplicaHere(t *testing.T) {
 	if err := p.try(t.Context(), id); !errors.Is(err, errUndecided) || len(p.next) != 1 {
 		t.Errorf("with a replica here: %v, %d are kept", err, len(p.next))
 	}
-	here = false
+	host.statuses[0].Listed = false
 	if err := p.try(t.Context(), id); err != nil || len(p.next) != 0 {
-		t.Errorf("with none: %v, %d are kept", err, len(p.next))
+		t.Errorf("with one that is being deleted: %v, %d are kept", err, len(p.next))
 	}
 }
 

@@ -42,8 +42,9 @@ const deviceWait = 5 * time.Second
 
 // Reconcile brings one Shard in line. Every step is idempotent, so a crash between any two is mended by the next run.
 func (r *shards) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	waits := r.isWaiting(req.Name)
 	err := r.bring(ctx, req)
-	if errors.Is(err, errSlow) {
+	if errors.Is(err, errSlow) || err == nil && waits {
 		return reconcile.Result{RequeueAfter: deviceWait}, nil
 	}
 	return reconcile.Result{}, err
@@ -216,6 +217,20 @@ func (r *shards) bounded(key ident.ReplicaKey, do func() error) error {
 	}
 }
 
+// isWaiting reports whether a Device is being waited for: a Replica that it makes late may be wanted no more, and
+// nobody else would tell.
+func (r *shards) isWaiting(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id, known := r.ids[name]
+	for key := range r.slow {
+		if known && key.Shard == id {
+			return true
+		}
+	}
+	return false
+}
+
 func (r *shards) remember(name string, id ident.ShardID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -235,4 +250,10 @@ func (r *shards) name(id ident.ShardID) (string, bool) {
 	defer r.mu.Unlock()
 	name, ok := r.names[id]
 	return name, ok
+}
+
+// isHeld leaves out Replicas that are being deleted, which takes as long as their Device hangs: who proposes is in the
+// Record it knows, and they are told to be in none.
+func isHeld(host shard.Manager, id ident.ShardID) bool {
+	return slices.ContainsFunc(host.StatusesOf(id), func(s shard.Status) bool { return s.Listed })
 }

@@ -192,7 +192,7 @@ func TestADeviceThatHangsHoldsUpNobodyElsesShards(t *testing.T) {
 }
 
 // waits is a Shard at Epoch 9 with Replica 3 on a Device of this node, and what brings it in line.
-func waits(t *testing.T, host *fakeHost) (pass func() error) {
+func waits(t *testing.T, host *fakeHost) (r *shards, pass func() error) {
 	t.Helper()
 	object := &v1alpha1.Shard{}
 	object.Name, object.Spec.VolumeID, object.Spec.SizeBytes = "v-0", uuid(1).String(), 1<<20
@@ -200,13 +200,13 @@ func waits(t *testing.T, host *fakeHost) (pass func() error) {
 	object.Spec.Membership = v1alpha1.ShardMembership{Epoch: 9, Primary: 3, InSync: []int64{3}}
 	api := kubernetes(t, interceptor.Funcs{}, object)
 	clock := clocktesting.NewFakeClock(time.Now())
-	r := &shards{
+	r = &shards{
 		api: api, reader: api, host: host, log: slog.New(slog.DiscardHandler), slow: map[ident.ReplicaKey]bool{},
 		places: &places{api: api, local: map[string]ident.UUID{deviceName(uuid(3)): uuid(3)}},
 		report: &report{clock: clock, kick: make(chan struct{}, 1), failures: map[ident.ReplicaKey]failure{}},
 		names:  map[ident.ShardID]string{}, ids: map[string]ident.ShardID{},
 	}
-	return func() error {
+	return r, func() error {
 		done := make(chan error, 1)
 		go func() { done <- r.bring(t.Context(), reconcile.Request{NamespacedName: client.ObjectKey{Name: "v-0"}}) }()
 		for {
@@ -227,7 +227,7 @@ func TestReplicaHearsOfRecordsWhileAnotherOfItsShardCannotBeDeleted(t *testing.T
 	host := &fakeHost{deletes: make(chan struct{})}
 	host.statuses = []shard.Status{{Key: ident.ReplicaKey{Replica: 1}, Epoch: 7}}
 	defer close(host.deletes)
-	pass := waits(t, host)
+	_, pass := waits(t, host)
 	for n := 1; n <= 2; n++ {
 		if err := pass(); !errors.Is(err, errSlow) || len(host.applied) != n {
 			t.Errorf("pass %d: %v, and %d records were heard of", n, err, len(host.applied))
@@ -239,10 +239,41 @@ func TestReplicaHearsOfRecordsWhileAnotherOfItsShardCannotBeDeleted(t *testing.T
 func TestReplicaHearsOfRecordsWhileAnotherOfItsShardCannotBeMade(t *testing.T) {
 	host := &fakeHost{creates: make(chan struct{})}
 	defer close(host.creates)
-	pass := waits(t, host)
+	_, pass := waits(t, host)
 	for n := 1; n <= 2; n++ {
 		if err := pass(); !errors.Is(err, errSlow) || len(host.heard) != n {
 			t.Errorf("pass %d: %v, and %d records were heard of", n, err, len(host.heard))
 		}
+	}
+}
+
+// Its Device answers when the operator has moved it to another one already.
+func TestReplicaThatIsMadeLateAndWantedNoMoreIsDeleted(t *testing.T) {
+	host := &fakeHost{creates: make(chan struct{})}
+	r, pass := waits(t, host)
+	if err := pass(); !errors.Is(err, errSlow) {
+		t.Fatalf("the device hangs: %v", err)
+	}
+	r.places.local = nil
+	var object v1alpha1.Shard
+	request := reconcile.Request{NamespacedName: client.ObjectKey{Name: "v-0"}}
+	if err := r.api.Get(t.Context(), request.NamespacedName, &object); err != nil {
+		t.Fatal(err)
+	}
+	object.Spec.Replicas = []v1alpha1.ShardReplica{{ID: 4, DeviceName: deviceName(uuid(4)), NodeName: "n2"}}
+	if err := r.api.Update(t.Context(), &object); err != nil {
+		t.Fatal(err)
+	}
+	again, err := r.Reconcile(t.Context(), request)
+	if err != nil || again.RequeueAfter <= 0 || len(host.deleted) > 0 {
+		t.Errorf("it still hangs: looked at again in %s, %v; %v are deleted", again.RequeueAfter, err, host.deleted)
+	}
+	host.statuses = []shard.Status{{Key: ident.ReplicaKey{Replica: 3}, Epoch: 9}}
+	close(host.creates)
+	for r.isWaiting("v-0") {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := r.Reconcile(t.Context(), request); err != nil || len(host.deleted) != 1 {
+		t.Errorf("it is made: %v; %v are deleted", err, host.deleted)
 	}
 }
