@@ -22,6 +22,10 @@ func (r *Reconciler) lost(ctx context.Context, s *scope, missing []*v1alpha1.Sha
 	if len(names) == 0 {
 		return false, nil
 	}
+	if c := readiness(s.volume); c != nil && c.Reason == v1alpha1.ReasonShardMissing && c.Message == missingText(names) {
+		s.unmade = &reconcilers.Verdict{Reason: c.Reason, Message: c.Message}
+		return true, nil // told already, after the look below
+	}
 	var list v1alpha1.ShardList // the cache may be behind
 	if err := r.Live.List(ctx, &list, client.MatchingLabels{reconcilers.VolumeLabel: s.volume.Name}); err != nil {
 		return false, fmt.Errorf("list shards of volume %s: %w", s.volume.Name, err)
@@ -35,18 +39,21 @@ func (r *Reconciler) lost(ctx context.Context, s *scope, missing []*v1alpha1.Sha
 	if len(names) == 0 {
 		return true, nil
 	}
-	more := ""
-	if len(names) > maxNamed {
-		more = fmt.Sprintf(" and %d more", len(names)-maxNamed)
-	}
-	s.unmade = &reconcilers.Verdict{Reason: v1alpha1.ReasonShardMissing, Message: fmt.Sprintf(
-		"the objects of shards %s%s are missing, and the volume may hold data: they are not made anew, empty. Their "+
-			"data may be on devices yet: see docs/operate/missing-shards.md",
-		strings.Join(names[:min(len(names), maxNamed)], ", "), more)}
+	s.unmade = &reconcilers.Verdict{Reason: v1alpha1.ReasonShardMissing, Message: missingText(names)}
 	if c := readiness(s.volume); c == nil || c.Reason != v1alpha1.ReasonShardMissing {
 		r.Events.Eventf(s.volume, nil, corev1.EventTypeWarning, v1alpha1.ReasonShardMissing, "Make", "%s", s.unmade.Message)
 	}
 	return true, nil
+}
+
+func missingText(names []string) string {
+	more := ""
+	if len(names) > maxNamed {
+		more = fmt.Sprintf(" and %d more", len(names)-maxNamed)
+	}
+	return fmt.Sprintf("the objects of shards %s%s are missing, and the volume may hold data: they are not made anew, "+
+		"empty. Their data may be on devices yet: see docs/operate/missing-shards.md",
+		strings.Join(names[:min(len(names), maxNamed)], ", "), more)
 }
 
 // hadData names those of the Shards that may have had data. Nobody writes to a Volume without attaching it, and its
