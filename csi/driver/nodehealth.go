@@ -18,7 +18,7 @@ const (
 	reasonDeviceLost = "DeviceLost"
 	// reasonInitiatorAway: I/O waits, or fails if there is no holder either.
 	reasonInitiatorAway = "InitiatorAway"
-	// reasonFenced: the volume has been attached anew, elsewhere or here, and all I/O of this attachment fails.
+	// reasonFenced: the volume has been attached anew, elsewhere or here, or deleted: all I/O of this attachment fails.
 	reasonFenced = "Fenced"
 )
 
@@ -93,8 +93,8 @@ func (n *Node) health(ctx context.Context, volume, path string) *csi.VolumeHealt
 			"the device of what is mounted at "+path+" is dead: restart the pods that use volume "+volume+" on this node")
 	}
 	if attached.Fenced {
-		return inaccessible(reasonFenced, "volume "+volume+" has been attached anew, and the device of what is mounted at "+
-			path+" fails all I/O: end the pods that still use it on this node")
+		return inaccessible(reasonFenced, "volume "+volume+" has been attached anew or is deleted, and the device of what "+
+			"is mounted at "+path+" fails all I/O: end the pods that still use it on this node")
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ const (
 // Volume is an open Volume.
 type Volume interface {
 	attach.Backend
-	// Fenced reports whether the Volume is known to be of no use any more, since a newer attachment has been made.
+	// Fenced reports whether the Volume is known to be of no use any more: it was attached anew, or deleted.
 	Fenced() bool
 	// Close ends it; no Request is in flight.
 	Close() error
@@ -171,7 +171,7 @@ func (i *Initiator) keeps(ctx context.Context, e *entry, r api.AttachRequest) (b
 // endFenced ends a device that is of no use any more, unless somebody uses it, and says that it is fenced: to the
 // kubelet that is final, so nobody would have it detached later.
 func (i *Initiator) endFenced(ctx context.Context, e *entry) error {
-	fenced := api.Errorf(api.CodeFenced, "volume %s: a newer attachment than generation %d has been made",
+	fenced := api.Errorf(api.CodeFenced, "volume %s: a newer attachment than generation %d exists, or it is deleted",
 		e.request.Volume, e.request.Generation)
 	if err := i.end(ctx, e); err != nil {
 		return fmt.Errorf("%w; and the device stays: %w", fenced, err)
@@ -200,7 +200,7 @@ func (e *entry) compare(r api.AttachRequest) (bool, error) {
 	return true, nil
 }
 
-// isFenced reports whether the device fails all I/O, because the Volume has been attached anew.
+// isFenced reports whether the device fails all I/O, because the Volume has been attached anew or is deleted.
 func (e *entry) isFenced() bool { return e.volume != nil && e.volume.Fenced() }
 
 // start opens the Volume and makes its device; when it fails nothing is left.

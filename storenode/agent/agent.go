@@ -154,12 +154,6 @@ func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) erro
 
 func (a *Agent) index(ctx context.Context) error {
 	indexer := a.manager.GetFieldIndexer()
-	byVolume := func(o client.Object) []string {
-		if s, ok := o.(*v1alpha1.Shard); ok {
-			return []string{s.Spec.VolumeName}
-		}
-		return nil
-	}
 	byDevice := func(o client.Object) []string {
 		s, ok := o.(*v1alpha1.Shard)
 		if !ok {
@@ -172,9 +166,16 @@ func (a *Agent) index(ctx context.Context) error {
 		return devices
 	}
 	return errors.Join(
-		indexer.IndexField(ctx, &v1alpha1.Shard{}, shardsByVolume, byVolume),
+		indexer.IndexField(ctx, &v1alpha1.Shard{}, shardsByVolume, ofVolume),
 		indexer.IndexField(ctx, &v1alpha1.Shard{}, shardsByDevice, byDevice),
 	)
+}
+
+func ofVolume(o client.Object) []string {
+	if s, ok := o.(*v1alpha1.Shard); ok {
+		return []string{s.Spec.VolumeName}
+	}
+	return nil
 }
 
 func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *report) error {

@@ -26,6 +26,7 @@ func kubernetes(t *testing.T, calls interceptor.Funcs, objects ...client.Object)
 		t.Fatal(err)
 	}
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(calls).
+		WithIndex(&v1alpha1.Shard{}, shardsByVolume, ofVolume).
 		WithStatusSubresource(&v1alpha1.StoreNode{}, &v1alpha1.Device{}, &v1alpha1.Shard{}).Build()
 }
 

@@ -55,7 +55,13 @@ type fakeHost struct {
 	deleted  []ident.ReplicaKey
 	// creates and deletes are what Apply and Delete wait for, as with a Device that hangs.
 	creates, deletes chan struct{}
+	// told is what was said of Volumes.
+	told []string
 }
+
+func (h *fakeHost) Publish(shard.VolumeMap) { h.told = append(h.told, "published") }
+func (h *fakeHost) Unpublish(ident.UUID)    { h.told = append(h.told, "forgotten") }
+func (h *fakeHost) Retire(ident.UUID)       { h.told = append(h.told, "deleted") }
 
 func (h *fakeHost) Statuses() []shard.Status                     { return h.statuses }
 func (h *fakeHost) StatusesOf(ident.ShardID) []shard.Status      { return h.statuses }

@@ -35,6 +35,9 @@ func (r *volumes) Reconcile(ctx context.Context, req reconcile.Request) (reconci
 		}
 		return reconcile.Result{}, fmt.Errorf("get volume %s: %w", req.Name, err)
 	}
+	if !volume.DeletionTimestamp.IsZero() && len(volume.Spec.Attachments) == 0 {
+		return reconcile.Result{}, r.retire(&volume)
+	}
 	m, complete, err := r.volumeMap(ctx, &volume)
 	if err != nil {
 		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("map volume %s: %w", req.Name, err))
@@ -96,6 +99,20 @@ func cut(m *shard.VolumeMap, short []v1alpha1.ShardSpec) {
 			m.Size, m.Shards = end, m.Shards[:short[i].Index+1]
 		}
 	}
+}
+
+// retire is for a Volume that is being deleted and attached nowhere: its data goes. That a Volume is not to be found
+// says less, such as that the API server was restored from a backup.
+func (r *volumes) retire(volume *v1alpha1.Volume) error {
+	id, err := ident.ParseUUID(volume.Spec.ID)
+	if err != nil {
+		return reconcile.TerminalError(fmt.Errorf("read id of volume %s: %w", volume.Name, err))
+	}
+	r.mu.Lock()
+	delete(r.ids, volume.Name)
+	r.mu.Unlock()
+	r.host.Retire(id)
+	return nil
 }
 
 func (r *volumes) unpublish(name string) {

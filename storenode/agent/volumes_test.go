@@ -1,9 +1,17 @@
 package agent
 
 import (
+	"slices"
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/shard"
 )
@@ -17,5 +25,49 @@ func TestVolumeIsAsLargeAsItsShards(t *testing.T) {
 	cut(&m, []v1alpha1.ShardSpec{{Index: 2, SizeBytes: 8}, {Index: 1, SizeBytes: 16}, {Index: 3, SizeBytes: 1}})
 	if m.Size != 48 || len(m.Shards) != 2 {
 		t.Errorf("shard 1 is short: %d bytes, %d shards, want 48 and 2", m.Size, len(m.Shards))
+	}
+}
+
+// That a Volume cannot be found any more is no order to delete it.
+func TestVolumeIsDeletedForItsClientsOnlyIfSomebodyAskedForThat(t *testing.T) {
+	going := func(v *v1alpha1.Volume) { v.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }
+	attached := func(v *v1alpha1.Volume) { v.Spec.Attachments = []v1alpha1.VolumeAttachment{{NodeName: "n1"}} }
+	type changes []func(*v1alpha1.Volume)
+	for story, c := range map[string]struct {
+		next changes
+		gone bool
+		want []string
+	}{
+		"it stays":                     {changes{}, false, []string{"published", "published"}},
+		"it cannot be found":           {nil, true, []string{"published", "forgotten"}},
+		"it is deleted while attached": {changes{going, attached}, false, []string{"published", "published"}},
+		"it is deleted":                {changes{going}, false, []string{"published", "deleted"}},
+	} {
+		v := &v1alpha1.Volume{Spec: v1alpha1.VolumeSpec{ID: uuid(1).String(), SizeBytes: 1, ShardSizeBytes: 1}}
+		v.Name, v.Finalizers = "v", []string{"test"}
+		s := &v1alpha1.Shard{Spec: v1alpha1.ShardSpec{VolumeName: "v", VolumeID: v.Spec.ID, SizeBytes: 1}}
+		s.Name, s.Spec.Membership = "v-0", v1alpha1.ShardMembership{Epoch: 1}
+		host := &fakeHost{}
+		r := &volumes{host: host, places: &places{}, ids: map[string]ident.UUID{}}
+		pass := func(objects ...client.Object) {
+			r.api = kubernetes(t, interceptor.Funcs{}, objects...)
+			r.places.api = r.api
+			request := reconcile.Request{NamespacedName: client.ObjectKey{Name: "v"}}
+			if _, err := r.Reconcile(t.Context(), request); err != nil {
+				t.Errorf("%s: %v", story, err)
+			}
+		}
+		pass(v.DeepCopy(), s.DeepCopy())
+		for _, change := range c.next {
+			change(v)
+		}
+		if c.gone {
+			pass(s.DeepCopy())
+		} else {
+			pass(v, s.DeepCopy())
+		}
+		if !slices.Equal(host.told, c.want) {
+			t.Errorf("%s: its clients see %v, want %v", story, host.told, c.want)
+		}
 	}
 }

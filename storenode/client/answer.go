@@ -34,8 +34,7 @@ func (v *Volume) answered(l *link, f *transport.Frame) error {
 	case wire.StatusTooFew:
 		v.tooFew(l, p, f)
 	case wire.StatusFenced:
-		v.o.Log.Warn("Fenced by a newer attachment", "volume", v.o.Volume, "generation", v.o.Generation)
-		v.end(ErrFenced)
+		v.fenced()
 	default:
 		if p.link == l || f.Status == wire.StatusOK && !p.request.Op.changes() {
 			return v.outcome(p, f)

@@ -16,8 +16,8 @@ import (
 var (
 	// ErrUnknownVolume: every storenode that was asked answered that it knows no such Volume.
 	ErrUnknownVolume = errors.New("the storenodes know no such volume")
-	// ErrFenced: a newer attachment exists. The Volume is of no use any more.
-	ErrFenced = errors.New("a newer attachment exists")
+	// ErrFenced: a newer attachment exists, or the Volume is deleted. It is of no use here any more.
+	ErrFenced = errors.New("a newer attachment exists, or the volume is deleted")
 	// ErrUnreachable: no storenode answered with the map.
 	ErrUnreachable = errors.New("no storenode answers")
 	// ErrClosed: the Volume was closed before the outcome was known.

@@ -81,8 +81,7 @@ func (v *Volume) told(l *link, f *transport.Frame) error {
 	}
 	switch {
 	case f.Status == wire.StatusFenced:
-		v.o.Log.Warn("Fenced by a newer attachment", "volume", v.o.Volume, "generation", v.o.Generation)
-		v.end(ErrFenced)
+		v.fenced()
 		return nil
 	case f.Status != wire.StatusOK:
 		return nil // the next one may know more
@@ -102,6 +101,12 @@ func (v *Volume) told(l *link, f *transport.Frame) error {
 		}
 	}
 	return nil
+}
+
+// fenced ends the Volume because a storenode has said that it is of no use here any more.
+func (v *Volume) fenced() {
+	v.o.Log.Warn("The volume ends", "volume", v.o.Volume, "generation", v.o.Generation, "cause", ErrFenced)
+	v.end(ErrFenced)
 }
 
 // lateHello is a connection whose storenode does not say hello.

@@ -336,8 +336,8 @@ func (v *Volume) end(err error) {
 	}
 }
 
-// Fenced reports whether the Volume is known to be of no use any more, since a newer attachment exists: whichever
-// answer told so, be it one that nobody outside asked for.
+// Fenced reports whether the Volume is known to be of no use here any more: see ErrFenced. Whichever answer told so, be
+// it one that nobody outside asked for.
 func (v *Volume) Fenced() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()

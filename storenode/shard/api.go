@@ -107,6 +107,9 @@ type Manager interface {
 	// Publish tells the map of a Volume, for OPEN by clients; Unpublish forgets it.
 	Publish(m VolumeMap)
 	Unpublish(volume ident.UUID)
+	// Retire has OPEN say Fenced to whoever asks for a Volume that is deleted for good, so that a client that was away
+	// meanwhile does not wait for it for ever. Remembered by this process, of the last maxRetired.
+	Retire(volume ident.UUID)
 }
 
 // VolumeMap is what OPEN tells a client: the Shards of a Volume and their records.

@@ -72,6 +72,8 @@ type Host struct {
 	peerList []*peer
 	inbound  []*link
 	volumes  map[ident.UUID]*volume
+	// retired are the Volumes that were, in that order.
+	retired []ident.UUID
 
 	// silence is what Authority was told last; only Tick touches it.
 	silence []string

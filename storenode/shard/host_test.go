@@ -398,6 +398,40 @@ func TestOpenTellsTheMapAndRaisesTheGeneration(t *testing.T) {
 	}
 }
 
+// Who was away while the Volume was deleted would wait for ever for somebody who knows it.
+func TestOpenOfADeletedVolumeIsFenced(t *testing.T) {
+	const remembered = 4096
+	c := newCluster(t, 1)
+	c.volume(1)
+	k := newClient(t, c)
+	host := c.nodes[0].server.Host
+	expect := func(story string, volume ident.UUID, want wire.Status) {
+		t.Helper()
+		h := wire.Header{Opcode: wire.OpOpen, Shard: ident.ShardID{Volume: volume}, Generation: 5, Request: 1}
+		a, err := k.once(c.nodes[0].address, h, nil)
+		if err != nil || a.Status != want {
+			t.Errorf("%s: status %d, %v; want %d", story, a.Status, err, want)
+		}
+	}
+	flood := func() {
+		for n := range uint16(remembered) {
+			host.Retire(ident.UUID{9, byte(n), byte(n >> 8)})
+		}
+	}
+	host.Retire(theVolume)
+	expect("it is deleted", theVolume, wire.StatusFenced)
+	host.Unpublish(theVolume)
+	expect("its object is gone", theVolume, wire.StatusFenced)
+	flood()
+	expect("so many were deleted since", theVolume, wire.StatusNotFound)
+	host.Retire(theVolume)
+	host.Publish(shard.VolumeMap{Volume: theVolume, Size: shardSize, ShardSize: shardSize,
+		Shards: []membership.Record{{Epoch: 1}}})
+	expect("it exists after all", theVolume, wire.StatusOK)
+	flood()
+	expect("and goes on to", theVolume, wire.StatusOK)
+}
+
 func TestGarbageClosesItsConnectionAndNothingElse(t *testing.T) {
 	c := newCluster(t, 1)
 	c.volume(1)

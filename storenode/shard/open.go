@@ -8,8 +8,15 @@ import (
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
+// maxRetired bounds the deleted Volumes that are remembered.
+const maxRetired = 4096
+
 // volume is a published map; its generation may be raised by who opens it.
-type volume struct{ VolumeMap }
+type volume struct {
+	VolumeMap
+	// retired: it is deleted, and has no map any more.
+	retired bool
+}
 
 // Publish implements Manager.
 func (h *Host) Publish(m VolumeMap) {
@@ -18,14 +25,34 @@ func (h *Host) Publish(m VolumeMap) {
 	if old := h.volumes[m.Volume]; old != nil {
 		m.Generation = max(m.Generation, old.Generation)
 	}
-	h.volumes[m.Volume] = &volume{m}
+	h.volumes[m.Volume] = &volume{VolumeMap: m}
 }
 
 // Unpublish implements Manager.
 func (h *Host) Unpublish(id ident.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.volumes, id)
+	if v := h.volumes[id]; v != nil && !v.retired {
+		delete(h.volumes, id)
+	}
+}
+
+// Retire implements Manager.
+func (h *Host) Retire(id ident.UUID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v := h.volumes[id]; v != nil && v.retired {
+		return
+	}
+	h.volumes[id] = &volume{retired: true}
+	h.retired = append(h.retired, id)
+	if len(h.retired) <= maxRetired {
+		return
+	}
+	if oldest := h.volumes[h.retired[0]]; oldest != nil && oldest.retired {
+		delete(h.volumes, h.retired[0])
+	}
+	h.retired = append(h.retired[:0], h.retired[1:]...)
 }
 
 // open answers OPEN with the page of the map that begins with the Shard the request names. Outside of monitors.
@@ -71,7 +98,7 @@ func (h *Host) page(request *wire.Header) (*wire.MapPage, wire.Status) {
 	switch {
 	case v == nil:
 		return nil, wire.StatusNotFound
-	case request.Generation < v.Generation:
+	case v.retired, request.Generation < v.Generation:
 		return nil, wire.StatusFenced
 	case first > 0 && first >= len(v.Shards):
 		return nil, wire.StatusInvalid

@@ -124,7 +124,7 @@ const (
 	StatusStaleEpoch
 	// StatusNotPrimary: ask the Primary; payload as above.
 	StatusNotPrimary
-	// StatusFenced: a newer attachment generation has been seen.
+	// StatusFenced: a newer attachment generation has been seen, or the Volume is deleted.
 	StatusFenced
 	// StatusNoSpace: the Device is full; only this write failed.
 	StatusNoSpace

@@ -123,7 +123,7 @@ func op(o attach.Op) client.Op {
 // Kick sends what was submitted.
 func (b *Backend) Kick() { b.client.Kick() }
 
-// Fenced reports whether the client has learned that a newer attachment exists.
+// Fenced reports whether the client has learned that a newer attachment exists, or that the Volume is deleted.
 func (b *Backend) Fenced() bool { return b.client.Fenced() }
 
 // Close ends the Volume.

@@ -57,7 +57,7 @@ type Attachment struct {
 	Link       string `json:"link,omitempty"`
 	// Held: the device outlives the initiator.
 	Held bool `json:"held,omitempty"`
-	// Fenced: a newer attachment has been made, and all I/O of the device fails.
+	// Fenced: a newer attachment has been made, or the volume is deleted, and all I/O of the device fails.
 	Fenced bool `json:"fenced,omitempty"`
 }
 
@@ -91,7 +91,7 @@ const (
 	CodeBusy Code = "Busy"
 	// CodeConflict: the Volume is attached in another way; detach it first.
 	CodeConflict Code = "Conflict"
-	// CodeFenced: a newer attachment has been made, here or elsewhere.
+	// CodeFenced: a newer attachment has been made, here or elsewhere, or the volume is deleted.
 	CodeFenced Code = "Fenced"
 	// CodeUnreachable: none of the addresses answers.
 	CodeUnreachable Code = "Unreachable"
