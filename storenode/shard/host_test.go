@@ -425,8 +425,9 @@ func TestOpenOfADeletedVolumeIsFenced(t *testing.T) {
 	flood()
 	expect("so many were deleted since", theVolume, wire.StatusNotFound)
 	host.Retire(theVolume)
-	host.Publish(shard.VolumeMap{Volume: theVolume, Size: shardSize, ShardSize: shardSize,
-		Shards: []membership.Record{{Epoch: 1}}})
+	host.Publish(shard.VolumeMap{
+		Volume: theVolume, Size: shardSize, ShardSize: shardSize, Shards: []membership.Record{{Epoch: 1}},
+	})
 	expect("it exists after all", theVolume, wire.StatusOK)
 	flood()
 	expect("and goes on to", theVolume, wire.StatusOK)
