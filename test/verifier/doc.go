@@ -24,6 +24,8 @@
 // without an answer is settled: a version seen then may not change any more by itself.
 //
 // All I/O is O_DIRECT, so an acknowledgement is the device's. An error ends the run: a device under failover is to be
-// slow, not to fail. In a file that is not yet allocated, an acknowledged write is not safe from the loss of the node
-// before the filesystem has committed that it is there; --prefill writes all Blocks and flushes them first.
+// slow, not to fail. What was under way at the end, of whatever cause, is waited for and judged; the line that has
+// "ended" comes after that, and the exit code is 1 if anything was wrong. In a file that is not yet allocated, an
+// acknowledged write is not safe from the loss of the node before the filesystem has committed that it is there;
+// --prefill writes all Blocks and flushes them first.
 package main

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"sync"
 	"time"
@@ -23,8 +24,10 @@ type progress struct {
 	LongestGapMillis   int64 `json:"longestGapMillis"`
 	// RecentMillis is the longest operation that ended since the last line, or is still under way.
 	RecentMillis int64 `json:"recentMillis"`
-	// Error ended the run.
+	// Error ended the run. There may be several, a line each.
 	Error string `json:"error,omitempty"`
+	// Ended says that this line is the last: what was under way has ended, and was judged.
+	Ended bool `json:"ended,omitempty"`
 }
 
 // tally is shared by the workers.
@@ -34,6 +37,8 @@ type tally struct {
 	last     time.Time
 	// began is when each worker's operation began; zero between two.
 	began []time.Time
+	// failed is all that went wrong.
+	failed []error
 	// report gets what stdout gets, if it is not nil.
 	report *os.File
 }
@@ -66,19 +71,38 @@ func (t *tally) ready() {
 	t.progress.Ready = true
 }
 
-// print one line; failed is what ended the run, if something did.
-func (t *tally) print(failed error) error {
+// fail notes what went wrong and prints it at once: other operations may take long, and the process may be killed
+// meanwhile.
+func (t *tally) fail(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.failed = append(t.failed, err)
+	t.progress.Error = errors.Join(t.failed...).Error()
+	_ = t.printLocked() // the last line is printed again
+}
+
+// finish prints the last line and returns all that went wrong.
+func (t *tally) finish() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.progress.Ended = true
+	return errors.Join(append(t.failed, t.printLocked())...)
+}
+
+// print one line.
+func (t *tally) print() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.printLocked()
+}
+
+func (t *tally) printLocked() error {
 	p := &t.progress
 	p.Time = time.Now()
 	for _, began := range t.began {
 		if !began.IsZero() {
 			p.RecentMillis = max(p.RecentMillis, p.Time.Sub(began).Milliseconds())
 		}
-	}
-	if failed != nil {
-		p.Error = failed.Error()
 	}
 	if t.report != nil {
 		if err := json.NewEncoder(t.report).Encode(p); err != nil {
@@ -99,7 +123,7 @@ func (t *tally) every(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = t.print(nil) // nobody reads any more: the run itself goes on
+			_ = t.print() // nobody reads any more: the run itself goes on
 		}
 	}
 }

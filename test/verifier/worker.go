@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"github.com/shale-storage/shale/test/verifier/history"
@@ -20,10 +20,17 @@ const (
 	hotBlocks = 48
 )
 
+// disk is what a worker writes to: a file or a block device.
+type disk interface {
+	io.ReaderAt
+	io.WriterAt
+	Sync() error
+}
+
 // worker does one operation after the other.
 type worker struct {
 	index  int
-	file   *os.File
+	file   disk
 	log    *ledger
 	tally  *tally
 	blocks uint32

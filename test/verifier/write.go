@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -24,7 +23,31 @@ type writeOptions struct {
 	sameCRC bool
 }
 
+// write works until ctx ends, which is no error. What goes wrong at any moment is told, also what an operation finds
+// that was under way when ctx ended.
 func write(ctx context.Context, o writeOptions) error {
+	t := &tally{last: time.Now(), began: make([]time.Time, max(o.depth, 0))}
+	if o.report != "" {
+		var err error
+		if t.report, err = os.OpenFile(o.report, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
+			return fmt.Errorf("open report: %w", err)
+		}
+		defer func() { _ = t.report.Close() }()
+	}
+	var reporter sync.WaitGroup
+	// Lines go on while the last operations take their time.
+	reporting, stop := context.WithCancel(context.WithoutCancel(ctx))
+	reporter.Go(func() { t.every(reporting) })
+	if err := work(ctx, o, t); err != nil {
+		t.fail(err)
+	}
+	stop()
+	reporter.Wait()
+	return t.finish()
+}
+
+// work opens what is needed and runs.
+func work(ctx context.Context, o writeOptions, t *tally) error {
 	blocks := uint32(o.size / blockSize)
 	if o.depth < 1 || blocks < uint32(o.depth) {
 		return fmt.Errorf("size of %d bytes is less than a block for each of %d writers", o.size, o.depth)
@@ -39,32 +62,23 @@ func write(ctx context.Context, o writeOptions) error {
 		return err
 	}
 	defer func() { _ = log.file.Close() }() // each entry was written when it was noted
-	t := &tally{last: time.Now(), began: make([]time.Time, o.depth)}
-	if o.report != "" {
-		if t.report, err = os.OpenFile(o.report, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
-			return fmt.Errorf("open report: %w", err)
-		}
-		defer func() { _ = t.report.Close() }()
-	}
-	var reporter sync.WaitGroup
-	reporting, stop := context.WithCancel(ctx)
-	reporter.Go(func() { t.every(reporting) })
 	w := worker{file: f, log: log, tally: t, blocks: blocks, pace: o.pace, polynomial: ieee}
 	if o.sameCRC {
 		w.polynomial = castagnoli
 	}
-	err = run(ctx, o, w)
-	stop()
-	reporter.Wait()
-	return errors.Join(err, t.print(err))
+	return run(ctx, o, w)
 }
 
-// run does the whole work until ctx ends, which is no error, or a worker fails.
+// run does the whole work until ctx ends or a worker fails. The tally takes what workers find, each of them, whatever
+// came first: a lost write must not be hidden by the I/O error of another worker, or by the end of ctx.
 func run(ctx context.Context, o writeOptions, first worker) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if err := first.settle(ctx, o.prefill); err != nil {
 		return err
+	}
+	if ctx.Err() != nil {
+		return nil
 	}
 	first.tally.ready()
 	var workers sync.WaitGroup
@@ -73,14 +87,12 @@ func run(ctx context.Context, o writeOptions, first worker) error {
 		w.index = n
 		workers.Go(func() {
 			if err := w.run(ctx); err != nil {
-				cancel(err)
+				w.tally.fail(err)
+				cancel()
 			}
 		})
 	}
 	workers.Wait()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
 	return nil
 }
 
