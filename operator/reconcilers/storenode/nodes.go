@@ -42,49 +42,56 @@ type Nodes struct {
 }
 
 // look says whether the StoreNode's node is dead, and acts: it evacuates a dead one and welcomes one that is back.
-func (n *Nodes) look(
-	ctx context.Context, object *v1alpha1.StoreNode, state liveness.State,
-) (nodedeath.Verdict, error) {
+func (n *Nodes) look(ctx context.Context, object *v1alpha1.StoreNode) (nodedeath.Verdict, error) {
 	var node corev1.Node
 	err := n.API.Get(ctx, client.ObjectKey{Name: object.Name}, &node)
 	if client.IgnoreNotFound(err) != nil {
 		return nodedeath.Verdict{Reason: nodedeath.Suspected}, fmt.Errorf("get node %s: %w", object.Name, err)
 	}
-	kubelet := n.Alive.State(liveness.Kubelet(object.Name))
 	e := &nodedeath.Evidence{
-		// A storenode that was never heard of says nothing by its silence.
-		Node: object.Name, StorenodeAlive: state.Alive || !state.Heard, StorenodeAge: state.Age, KubeletAge: kubelet.Age,
-		Evacuated: evacuation.IsEvacuated(&node), Maintenance: object.Spec.Maintenance,
+		Node: object.Name, Evacuated: evacuation.IsEvacuated(&node), Maintenance: object.Spec.Maintenance,
 	}
-	var all []v1alpha1.StoreNode
-	if !e.StorenodeAlive {
-		if all, err = n.count(ctx, e); err != nil {
+	all, err := n.hear(ctx, e)
+	if err != nil {
+		return nodedeath.Verdict{Reason: nodedeath.Suspected}, err
+	}
+	host := nodedeath.HostUnknown
+	if !nodedeath.Settled(e) {
+		host = n.host(ctx, object, all)
+		// It took a while, in which the node may have been heard.
+		if _, err := n.hear(ctx, e); err != nil {
 			return nodedeath.Verdict{Reason: nodedeath.Suspected}, err
 		}
 	}
-	if nodedeath.Settled(e) {
-		n.ask(e, nodedeath.HostUnknown)
-	} else {
-		n.ask(e, n.host(ctx, object, all))
+	if e.StorenodeAlive {
+		host = nodedeath.HostUnknown // what was silent before says nothing about the next silence
 	}
+	n.ask(e, host)
 	verdict := nodedeath.Judge(e)
 	if verdict.Dead {
 		return verdict, n.evacuate(ctx, object.Name, verdict.Message)
 	}
-	// Back is who was heard again: both, the kubelet after the storenode.
-	if e.Evacuated && state.Alive && state.Renewed && kubelet.Renewed && kubelet.Age < state.AliveFor {
+	if e.Evacuated && n.isBack(object.Name) {
 		n.Log.Info("Node is back", "node", object.Name)
 		return verdict, n.Evacuator.Welcome(ctx, &node)
 	}
 	return verdict, nil
 }
 
-// count says how many storenodes live, of those ever heard of.
-func (n *Nodes) count(ctx context.Context, e *nodedeath.Evidence) ([]v1alpha1.StoreNode, error) {
+// isBack reports whether both were heard again, the kubelet after the storenode.
+func (n *Nodes) isBack(node string) bool {
+	state, kubelet := n.Alive.State(node), n.Alive.State(liveness.Kubelet(node))
+	return state.Alive && state.Renewed && kubelet.Renewed && kubelet.Age < state.AliveFor
+}
+
+// hear notes who was heard when: the storenode, its kubelet, and how many storenodes live, of those ever heard of. It
+// returns them all.
+func (n *Nodes) hear(ctx context.Context, e *nodedeath.Evidence) ([]v1alpha1.StoreNode, error) {
 	var list v1alpha1.StoreNodeList
 	if err := n.API.List(ctx, &list); err != nil {
 		return nil, fmt.Errorf("list storenodes: %w", err)
 	}
+	e.Alive, e.All = 0, 0
 	for i := range list.Items {
 		switch state := n.Alive.State(list.Items[i].Name); {
 		case !state.Heard:
@@ -95,6 +102,10 @@ func (n *Nodes) count(ctx context.Context, e *nodedeath.Evidence) ([]v1alpha1.St
 			e.All++
 		}
 	}
+	state := n.Alive.State(e.Node)
+	// A storenode that was never heard of says nothing by its silence.
+	e.StorenodeAlive, e.StorenodeAge = state.Alive || !state.Heard, state.Age
+	e.KubeletAge = n.Alive.State(liveness.Kubelet(e.Node)).Age
 	return list.Items, nil
 }
 

@@ -72,7 +72,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	var failed error
 	if r.Nodes != nil {
 		var death nodedeath.Verdict
-		death, failed = r.Nodes.look(ctx, &node, state)
+		death, failed = r.Nodes.look(ctx, &node)
 		if death.Again > 0 && (again == 0 || death.Again < again) {
 			again = death.Again
 		}

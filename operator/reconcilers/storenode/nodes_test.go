@@ -1,0 +1,172 @@
+package storenode
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/operator/evacuation"
+	"github.com/shale-storage/shale/operator/liveness"
+	"github.com/shale-storage/shale/operator/metrics"
+)
+
+// rack is a Reconciler of StoreNodes n1, n2, …, each with its Node, and their hosts.
+type rack struct {
+	t     *testing.T
+	api   client.Client
+	clock *clocktesting.FakePassiveClock
+	r     *Reconciler
+	names []string
+	// hosts says what a host answers; asked are those that were.
+	hosts map[string]func() bool
+	asked []string
+	count int
+}
+
+func newRack(t *testing.T, calls interceptor.Funcs, names ...string) *rack {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, corev1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.StoreNode{}, &corev1.Node{}).
+		WithInterceptorFuncs(calls).WithIndex(&corev1.Pod{}, "spec.nodeName", func(o client.Object) []string {
+		p, _ := o.(*corev1.Pod)
+		return []string{p.Spec.NodeName}
+	})
+	for _, name := range names {
+		b.WithObjects(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, &v1alpha1.StoreNode{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec:       v1alpha1.StoreNodeSpec{Addresses: map[string]string{"tcp": name + ":7800"}},
+		})
+	}
+	clock := clocktesting.NewFakePassiveClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	alive, log, m := liveness.New(clock), slog.New(slog.DiscardHandler), metrics.New(prometheus.NewRegistry())
+	k := &rack{t: t, api: b.Build(), clock: clock, names: names, hosts: map[string]func() bool{}}
+	k.r = &Reconciler{
+		API: k.api, Alive: alive, Metrics: m, Log: log, Changed: make(chan event.GenericEvent, 100),
+		Nodes: &Nodes{
+			API: k.api, Alive: alive, Hosts: k, Metrics: m, Log: log,
+			Evacuator: &evacuation.Evacuator{API: k.api, Live: k.api, Events: &events.FakeRecorder{}},
+		},
+	}
+	return k
+}
+
+// Answer makes the rack its own hosts: each has the address NODE:7800, and answers if nothing else is said. One at a
+// time.
+func (k *rack) Answer(_ context.Context, addresses []string) bool {
+	k.r.mu.Lock()
+	defer k.r.mu.Unlock()
+	node, _, _ := strings.Cut(addresses[0], ":")
+	k.asked = append(k.asked, node)
+	if answers := k.hosts[node]; answers != nil {
+		return answers()
+	}
+	return true
+}
+
+func silent() bool { return false }
+
+// renew the Leases of storenodes, or of kubelets.
+func (k *rack) renew(names ...string) {
+	k.count++
+	for _, name := range names {
+		k.r.Alive.Observe(name, liveness.Renewal{Holder: name, Renewed: time.Unix(int64(k.count), 0)})
+	}
+}
+
+// pass lets seconds go by, in each of which those given renew.
+func (k *rack) pass(seconds int, names ...string) {
+	for range seconds {
+		k.renew(names...)
+		k.clock.SetTime(k.clock.Now().Add(time.Second))
+	}
+}
+
+// all storenodes but those given.
+func (k *rack) all(but ...string) []string {
+	return slices.DeleteFunc(slices.Clone(k.names), func(n string) bool { return slices.Contains(but, n) })
+}
+
+// look at a StoreNode, and return its condition NodeAlive.
+func (k *rack) look(name string) metav1.Condition {
+	k.t.Helper()
+	_, err := k.r.Reconcile(k.t.Context(), reconcile.Request{NamespacedName: client.ObjectKey{Name: name}})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	var node v1alpha1.StoreNode
+	if err := k.api.Get(k.t.Context(), client.ObjectKey{Name: name}, &node); err != nil {
+		k.t.Fatal(err)
+	}
+	if c := meta.FindStatusCondition(node.Status.Conditions, v1alpha1.ConditionNodeAlive); c != nil {
+		return *c
+	}
+	return metav1.Condition{}
+}
+
+func (k *rack) tainted(name string) bool {
+	k.t.Helper()
+	var node corev1.Node
+	if err := k.api.Get(k.t.Context(), client.ObjectKey{Name: name}, &node); err != nil {
+		k.t.Fatal(err)
+	}
+	return evacuation.IsEvacuated(&node)
+}
+
+// want is the reason of NodeAlive at the next look.
+func (k *rack) want(name, reason string) {
+	k.t.Helper()
+	if c := k.look(name); c.Reason != reason {
+		k.t.Fatalf("%s: got %s (%s), want %s", name, c.Reason, c.Message, reason)
+	}
+}
+
+func TestNodeThatIsHeardWhileItsHostIsAskedIsNotDead(t *testing.T) {
+	for story, heard := range map[string]string{"the storenode": "n1", "the kubelet": liveness.Kubelet("n1")} {
+		t.Run(story, func(t *testing.T) {
+			k := newRack(t, interceptor.Funcs{}, "n1", "n2", "n3")
+			k.pass(2, append(k.all(), liveness.Kubelet("n1"))...)
+			k.pass(6, k.all("n1")...)
+			k.hosts["n1"] = silent
+			k.want("n1", v1alpha1.ReasonSuspected)
+			k.hosts["n1"] = func() bool {
+				k.renew(heard)
+				return false
+			}
+			if c := k.look("n1"); c.Status != metav1.ConditionTrue || k.tainted("n1") {
+				t.Errorf("got %+v, tainted %v", c, k.tainted("n1"))
+			}
+			k.hosts["n1"] = silent
+			k.pass(6, k.all("n1")...)
+			if heard == "n1" { // the rounds before say nothing of this silence
+				k.want("n1", v1alpha1.ReasonSuspected)
+			}
+			k.pass(8, k.all("n1")...)
+			k.want("n1", v1alpha1.ReasonNodeDead)
+			if !k.tainted("n1") {
+				t.Error("a dead node was not evacuated")
+			}
+		})
+	}
+}
