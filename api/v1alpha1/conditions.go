@@ -49,6 +49,9 @@ const (
 	ReasonBlocksLost = "BlocksLost"
 	// ReasonShardMissing: the Volume may hold data, and a Shard of it has no object any more. It is not made anew, empty.
 	ReasonShardMissing = "ShardMissing"
+	// ReasonOtherVolume: a Shard of another Volume, which had the same name, is in the place of one of this Volume. It is
+	// neither used nor deleted.
+	ReasonOtherVolume = "OtherVolume"
 	// ReasonVolumeExists: the Shard was deleted, its Volume was not, so it goes on being served.
 	ReasonVolumeExists = "VolumeExists"
 	// ReasonStaleRecord: a Replica has seen a newer membership than the object has.

@@ -75,7 +75,8 @@ func (r *volumes) volumeMap(ctx context.Context, volume *v1alpha1.Volume) (shard
 	var short []v1alpha1.ShardSpec
 	for i := range list.Items {
 		spec := &list.Items[i].Spec
-		if spec.Index < 0 || int(spec.Index) >= count || spec.Membership.Epoch == 0 {
+		stranger := spec.VolumeID != volume.Spec.ID // of another Volume, which had the same name
+		if stranger || spec.Index < 0 || int(spec.Index) >= count || spec.Membership.Epoch == 0 {
 			continue
 		}
 		if m.Shards[spec.Index], err = record(spec, r.places.address); err != nil {

@@ -71,3 +71,18 @@ func TestVolumeIsDeletedForItsClientsOnlyIfSomebodyAskedForThat(t *testing.T) {
 		}
 	}
 }
+
+// Shards of a Volume that had the same name and another ID have other data.
+func TestMapOfAVolumeHasNoShardsOfAnother(t *testing.T) {
+	v := &v1alpha1.Volume{Spec: v1alpha1.VolumeSpec{ID: uuid(1).String(), SizeBytes: 1, ShardSizeBytes: 1}}
+	v.Name = "v"
+	for id, want := range map[ident.UUID]bool{uuid(1): true, uuid(2): false} {
+		s := &v1alpha1.Shard{Spec: v1alpha1.ShardSpec{VolumeName: "v", VolumeID: id.String(), SizeBytes: 1}}
+		s.Name, s.Spec.Membership = "v-0", v1alpha1.ShardMembership{Epoch: 1}
+		api := kubernetes(t, interceptor.Funcs{}, v, s)
+		r := &volumes{api: api, places: &places{api: api}}
+		if _, complete, err := r.volumeMap(t.Context(), v); err != nil || complete != want {
+			t.Errorf("shard of %s: complete is %v, %v, want %v", id, complete, err, want)
+		}
+	}
+}

@@ -7,6 +7,7 @@
 //     with its Replicas and Epoch 0. That is the first half of a reservation: from then on each decision counts it.
 //     The second half is the storenodes', and reconcilers/shard closes it with Epoch 1. A Shard that had data is never
 //     made anew (lost.go): that would be a hole in a filesystem, which looks like zeroes.
+//     Neither is one made in the place of a stranger (strangers.go), a Shard of another Volume that had the same name.
 //  3. The status, from the Shards.
 //
 // Deleting goes the other way: once the Volume is attached to no node, Shards are deleted, each waits until its space

@@ -30,10 +30,11 @@ func (r *Reconciler) lost(ctx context.Context, s *scope, missing []*v1alpha1.Sha
 	if err := r.Live.List(ctx, &list, client.MatchingLabels{reconcilers.VolumeLabel: s.volume.Name}); err != nil {
 		return false, fmt.Errorf("list shards of volume %s: %w", s.volume.Name, err)
 	}
-	for i := range list.Items {
-		if at := slices.Index(names, list.Items[i].Name); at >= 0 {
+	ours, _ := apart(s.volume, list.Items)
+	for i := range ours {
+		if at := slices.Index(names, ours[i].Name); at >= 0 {
 			names = slices.Delete(names, at, at+1)
-			s.shards = append(s.shards, list.Items[i])
+			s.shards = append(s.shards, ours[i])
 		}
 	}
 	if len(names) == 0 {
@@ -58,15 +59,16 @@ func missingText(names []string) string {
 
 // hadData names those of the Shards that may have had data. Nobody writes to a Volume without attaching it, and its
 // generation never goes back; that it was seen Ready is for those who find another way. Shards beyond those that were
-// made are new: somebody asked the Volume to grow. How many were made is not known if the status was lost.
+// made are new: somebody asked the Volume to grow. How many were made is not known if the status was lost. A Volume
+// that says that a stranger is in the place of a Shard may have said before that it is missing, unless none was made.
 func hadData(v *v1alpha1.Volume, missing []*v1alpha1.Shard) []string {
 	c := readiness(v)
-	told := c != nil && c.Reason == v1alpha1.ReasonShardMissing
+	made := v.Status.ShardCount
+	told := c != nil && (c.Reason == v1alpha1.ReasonShardMissing || c.Reason == v1alpha1.ReasonOtherVolume && made > 0)
 	ready := c != nil && c.Status == metav1.ConditionTrue
 	if v.Spec.AttachGeneration == 0 && !ready && !told {
 		return nil
 	}
-	made := v.Status.ShardCount
 	unknown := made == 0 && (v.Status.ObservedGeneration == 0 || told)
 	var names []string
 	for _, shard := range missing {

@@ -172,7 +172,7 @@ func attached(v *v1alpha1.Volume) string {
 }
 
 // left is how many Shards there may be: those in the cache and, if it shows none, those that only the API server has. A
-// Shard that was made a moment ago must not outlive its Volume.
+// Shard that was made a moment ago must not outlive its Volume. Strangers stay.
 func (r *Reconciler) left(ctx context.Context, s *scope) (int, error) {
 	if len(s.shards) > 0 {
 		return len(s.shards), nil
@@ -181,12 +181,13 @@ func (r *Reconciler) left(ctx context.Context, s *scope) (int, error) {
 	if err := r.Live.List(ctx, &list, client.MatchingLabels{reconcilers.VolumeLabel: s.volume.Name}); err != nil {
 		return 0, fmt.Errorf("list shards of volume %s: %w", s.volume.Name, err)
 	}
-	for i := range list.Items {
-		if err := client.IgnoreNotFound(r.API.Delete(ctx, &list.Items[i])); err != nil {
-			return 0, fmt.Errorf("delete shard %s: %w", list.Items[i].Name, err)
+	ours, _ := apart(s.volume, list.Items)
+	for i := range ours {
+		if err := client.IgnoreNotFound(r.API.Delete(ctx, &ours[i])); err != nil {
+			return 0, fmt.Errorf("delete shard %s: %w", ours[i].Name, err)
 		}
 	}
-	return len(list.Items), nil
+	return len(ours), nil
 }
 
 // waits says what the deletion waits for, as the Shards do.

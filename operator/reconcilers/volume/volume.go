@@ -37,6 +37,8 @@ type Reconciler struct {
 type scope struct {
 	volume *v1alpha1.Volume
 	shards []v1alpha1.Shard
+	// strangers are Shards of another Volume that had the same name.
+	strangers []v1alpha1.Shard
 	// unmade says why Shards that are missing could not be made, or must not be.
 	unmade *reconcilers.Verdict
 }
@@ -52,10 +54,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 			return conflict(fmt.Errorf("add finalizer to volume %s: %w", req.Name, err))
 		}
 	}
-	var err error
-	if s.shards, err = r.Inventory.ShardsOfVolume(ctx, req.Name); err != nil {
+	named, err := r.Inventory.ShardsOfVolume(ctx, req.Name)
+	if err != nil {
 		return reconcile.Result{}, err
 	}
+	s.shards, s.strangers = apart(s.volume, named)
 	if !s.volume.DeletionTimestamp.IsZero() {
 		return r.remove(ctx, &s)
 	}
@@ -83,6 +86,9 @@ func conflict(err error) (reconcile.Result, error) {
 func (r *Reconciler) make(ctx context.Context, s *scope) error {
 	missing := missingShards(s.volume, s.shards)
 	if len(missing) == 0 {
+		return nil
+	}
+	if r.taken(s, missing) {
 		return nil
 	}
 	if lost, err := r.lost(ctx, s, missing); err != nil || lost {
