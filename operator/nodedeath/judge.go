@@ -3,6 +3,8 @@ package nodedeath
 import (
 	"fmt"
 	"time"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
 )
 
 const (
@@ -51,25 +53,12 @@ type Evidence struct {
 	Maintenance string
 }
 
-// Reason of a verdict, in words of the API's conditions.
-type Reason string
-
-// The reasons.
-const (
-	StorenodeAlive Reason = "StorenodeAlive"
-	InMaintenance  Reason = "Maintenance"
-	TooManySilent  Reason = "TooManySilent"
-	HostAlive      Reason = "HostAnswers"
-	KubeletAlive   Reason = "KubeletAlive"
-	Suspected      Reason = "Suspected"
-	NodeDead       Reason = "NodeDead"
-)
-
 // Verdict about a node.
 type Verdict struct {
 	// Dead: detach its volumes.
-	Dead   bool
-	Reason Reason
+	Dead bool
+	// Reason of the condition NodeAlive.
+	Reason string
 	// Message for people.
 	Message string
 	// Again is when to look again, 0 if something will happen before.
@@ -85,29 +74,33 @@ func Settled(e *Evidence) bool {
 func Judge(e *Evidence) Verdict {
 	switch {
 	case e.StorenodeAlive:
-		return Verdict{Reason: StorenodeAlive, Message: "Its storenode renews its lease"}
+		return Verdict{Reason: v1alpha1.ReasonStorenodeAlive, Message: "Its storenode renews its lease"}
 	case e.Maintenance != "":
 		return Verdict{
-			Reason: InMaintenance, Again: watch,
+			Reason: v1alpha1.ReasonInMaintenance, Again: watch,
 			Message: "It is in maintenance (" + e.Maintenance + "): its volumes stay attached, its replicas in place",
 		}
 	case 2*e.Alive < e.All:
 		return Verdict{
-			Reason: TooManySilent, Again: watch,
-			Message: fmt.Sprintf("Only %d of %d storenodes live: nothing is detached while fewer than half do", e.Alive, e.All),
+			Reason: v1alpha1.ReasonTooManySilent, Again: watch,
+			Message: fmt.Sprintf(
+				"Only %d of %d storenodes live: nothing is detached while fewer than half do", e.Alive, e.All),
 		}
 	case e.Host == HostAnswers:
-		return Verdict{Reason: HostAlive, Again: watch, Message: "Its storenode is down, its host answers"}
+		return Verdict{Reason: v1alpha1.ReasonHostAnswers, Again: watch, Message: "Its storenode is down, its host answers"}
 	case e.Evacuated:
 		return e.dead("it was found dead before")
 	case e.KubeletAge+slack < e.StorenodeAge && e.KubeletAge < KubeletSilence:
-		return Verdict{Reason: KubeletAlive, Again: watch, Message: "Its storenode is down, its kubelet was heard since"}
+		return Verdict{
+			Reason: v1alpha1.ReasonKubeletAlive, Again: watch,
+			Message: "Its storenode is down, its kubelet was heard since",
+		}
 	case e.Host == HostSilent && e.Rounds >= SilentRounds:
 		return e.dead("its host does not answer, while others do")
 	case e.Host == HostUnknown && e.KubeletAge >= KubeletSilence:
 		return e.dead("hosts cannot be asked")
 	}
-	return Verdict{Reason: Suspected, Again: retry, Message: "Its storenode is silent, its host is asked"}
+	return Verdict{Reason: v1alpha1.ReasonSuspected, Again: retry, Message: "Its storenode is silent, its host is asked"}
 }
 
 func (e *Evidence) dead(host string) Verdict {
@@ -116,7 +109,7 @@ func (e *Evidence) dead(host string) Verdict {
 		again = rest
 	}
 	return Verdict{
-		Dead: true, Reason: NodeDead, Again: again,
+		Dead: true, Reason: v1alpha1.ReasonNodeDead, Again: again,
 		Message: fmt.Sprintf("Node %s is dead: its storenode has been silent for %s, its kubelet for %s; %s",
 			e.Node, e.StorenodeAge.Round(time.Second/10), e.KubeletAge.Round(time.Second/10), host),
 	}

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
 )
 
 // evidence is of a node that lost its power five seconds ago, of three, then changed.
@@ -21,30 +23,44 @@ func evidence(change ...func(*Evidence)) *Evidence {
 func TestNodeIsDeadOnlyWhenAllAgree(t *testing.T) {
 	for story, c := range map[string]struct {
 		evidence *Evidence
-		want     Reason
+		want     string
 	}{
-		"the plug was pulled": {evidence(), NodeDead},
+		"the plug was pulled": {evidence(), v1alpha1.ReasonNodeDead},
 		"the kubelet was heard a moment after the storenode": {
-			evidence(func(e *Evidence) { e.KubeletAge = 4 * time.Second }), NodeDead,
+			evidence(func(e *Evidence) { e.KubeletAge = 4 * time.Second }), v1alpha1.ReasonNodeDead,
 		},
-		"the storenode lives":               {evidence(func(e *Evidence) { e.StorenodeAlive = true }), StorenodeAlive},
-		"the storenode crashed":             {evidence(func(e *Evidence) { e.Host = HostAnswers }), HostAlive},
-		"the kubelet was heard since":       {evidence(func(e *Evidence) { e.KubeletAge = time.Second }), KubeletAlive},
-		"the host was asked only once":      {evidence(func(e *Evidence) { e.Rounds = 1 }), Suspected},
-		"no witness answers":                {evidence(func(e *Evidence) { e.Host = HostUnknown }), Suspected},
-		"somebody works on it":              {evidence(func(e *Evidence) { e.Maintenance = "new fan" }), InMaintenance},
-		"most storenodes are silent":        {evidence(func(e *Evidence) { e.Alive = 1 }), TooManySilent},
-		"one of two is silent":              {evidence(func(e *Evidence) { e.Alive, e.All = 1, 2 }), NodeDead},
-		"no host can be asked, for so long": {evidence(unasked), NodeDead},
+		"the storenode lives": {
+			evidence(func(e *Evidence) { e.StorenodeAlive = true }), v1alpha1.ReasonStorenodeAlive,
+		},
+		"the storenode crashed": {
+			evidence(func(e *Evidence) { e.Host = HostAnswers }), v1alpha1.ReasonHostAnswers,
+		},
+		"the kubelet was heard since": {
+			evidence(func(e *Evidence) { e.KubeletAge = time.Second }), v1alpha1.ReasonKubeletAlive,
+		},
+		"the host was asked only once": {evidence(func(e *Evidence) { e.Rounds = 1 }), v1alpha1.ReasonSuspected},
+		"no witness answers": {
+			evidence(func(e *Evidence) { e.Host = HostUnknown }), v1alpha1.ReasonSuspected,
+		},
+		"somebody works on it": {
+			evidence(func(e *Evidence) { e.Maintenance = "new fan" }), v1alpha1.ReasonInMaintenance,
+		},
+		"most storenodes are silent": {
+			evidence(func(e *Evidence) { e.Alive = 1 }), v1alpha1.ReasonTooManySilent,
+		},
+		"one of two is silent": {
+			evidence(func(e *Evidence) { e.Alive, e.All = 1, 2 }), v1alpha1.ReasonNodeDead,
+		},
+		"no host can be asked, for so long": {evidence(unasked), v1alpha1.ReasonNodeDead},
 		"it was found dead by an operator that is gone": {
-			evidence(func(e *Evidence) { e.Evacuated, e.Host, e.Rounds = true, HostUnknown, 0 }), NodeDead,
+			evidence(func(e *Evidence) { e.Evacuated, e.Host, e.Rounds = true, HostUnknown, 0 }), v1alpha1.ReasonNodeDead,
 		},
 		"the storenode was down long before the node died": {
-			evidence(func(e *Evidence) { e.StorenodeAge, e.KubeletAge = time.Hour, KubeletSilence }), NodeDead,
+			evidence(func(e *Evidence) { e.StorenodeAge, e.KubeletAge = time.Hour, KubeletSilence }), v1alpha1.ReasonNodeDead,
 		},
 	} {
 		t.Run(story, func(t *testing.T) {
-			if v := Judge(c.evidence); v.Reason != c.want || v.Dead != (c.want == NodeDead) || v.Message == "" {
+			if v := Judge(c.evidence); v.Reason != c.want || v.Dead != (c.want == v1alpha1.ReasonNodeDead) || v.Message == "" {
 				t.Errorf("got %+v, want %s", v, c.want)
 			}
 		})

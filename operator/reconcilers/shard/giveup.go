@@ -11,7 +11,6 @@ import (
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/failover"
-	"github.com/shale-storage/shale/operator/nodedeath"
 )
 
 // isAsked reports whether a person asks to give Replicas up.
@@ -95,8 +94,8 @@ func hostSign(node *v1alpha1.StoreNode) string {
 	if c == nil || c.Status != metav1.ConditionTrue {
 		return ""
 	}
-	switch nodedeath.Reason(c.Reason) {
-	case nodedeath.HostAlive, nodedeath.KubeletAlive, nodedeath.Suspected:
+	switch c.Reason {
+	case v1alpha1.ReasonHostAnswers, v1alpha1.ReasonKubeletAlive, v1alpha1.ReasonSuspected:
 		return c.Reason
 	default:
 		return "" // nobody has looked, or could

@@ -46,21 +46,21 @@ func (n *Nodes) look(ctx context.Context, object *v1alpha1.StoreNode) (nodedeath
 	var node corev1.Node
 	err := n.API.Get(ctx, client.ObjectKey{Name: object.Name}, &node)
 	if client.IgnoreNotFound(err) != nil {
-		return nodedeath.Verdict{Reason: nodedeath.Suspected}, fmt.Errorf("get node %s: %w", object.Name, err)
+		return nodedeath.Verdict{Reason: v1alpha1.ReasonSuspected}, fmt.Errorf("get node %s: %w", object.Name, err)
 	}
 	e := &nodedeath.Evidence{
 		Node: object.Name, Evacuated: evacuation.IsEvacuated(&node), Maintenance: object.Spec.Maintenance,
 	}
 	all, err := n.hear(ctx, e)
 	if err != nil {
-		return nodedeath.Verdict{Reason: nodedeath.Suspected}, err
+		return nodedeath.Verdict{Reason: v1alpha1.ReasonSuspected}, err
 	}
 	host := nodedeath.HostUnknown
 	if !nodedeath.Settled(e) {
 		host = n.host(ctx, object, all)
 		// It took a while, in which the node may have been heard.
 		if _, err := n.hear(ctx, e); err != nil {
-			return nodedeath.Verdict{Reason: nodedeath.Suspected}, err
+			return nodedeath.Verdict{Reason: v1alpha1.ReasonSuspected}, err
 		}
 	}
 	if e.StorenodeAlive {

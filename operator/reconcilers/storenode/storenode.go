@@ -88,10 +88,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 func tell(node *v1alpha1.StoreNode, v nodedeath.Verdict, set func(string, reconcilers.Verdict)) {
 	is := meta.FindStatusCondition(node.Status.Conditions, v1alpha1.ConditionNodeAlive)
 	message := v.Message
-	if is != nil && is.Reason == string(v.Reason) {
+	if is != nil && is.Reason == v.Reason {
 		message = is.Message
 	}
-	set(v1alpha1.ConditionNodeAlive, reconcilers.Verdict{OK: !v.Dead, Reason: string(v.Reason), Message: message})
+	set(v1alpha1.ConditionNodeAlive, reconcilers.Verdict{OK: !v.Dead, Reason: v.Reason, Message: message})
 }
 
 func maintenance(node *v1alpha1.StoreNode) reconcilers.Verdict {
