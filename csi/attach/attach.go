@@ -111,13 +111,15 @@ type Frontend interface {
 	// called beside another call for the Volume.
 	Confirm(volume string) error
 	// CleanUp ends what an earlier process with the same state directory left behind, except what was adopted, and
-	// nothing else.
+	// nothing else. What the kernel does not tell within a few seconds is left as it is. No Attach comes before it has
+	// returned; it may be called beside Confirm, Resume and Abandon.
 	CleanUp(ctx context.Context) error
 	// Held is what a successor of this process needs to go on with the device of an attached volume; the descriptors
 	// stay the Frontend's. false if the kernel cannot do that.
 	Held(volume string) (Held, bool)
-	// Adopt takes over the device of a process that has died. Its I/O waits for Resume; a Detach before that fails. The
-	// descriptors are the Frontend's if there is no error.
+	// Adopt takes over the device of a process that has died, and asks the kernel nothing, which may wait for Resume as
+	// the device's I/O does; Confirm tells whether it is still there. A Detach before Resume fails. The descriptors are
+	// the Frontend's if there is no error.
 	Adopt(volume string, h Held) (Device, error)
 	// Resume gives an adopted device its Backend and does what its former process left undone.
 	Resume(spec Spec) error

@@ -29,6 +29,7 @@
 //
 //	takes them           when the kernel has closed everything of the process before
 //	adopts each device   its I/O waits; List shows it, other calls for it are Busy
+//	looks if it is gone  for a second: the kernel may have no answer before the device is resumed
 //	begins a new life    a number higher than all before, which the holder is told first
 //	                     (the second in which it began; an attachment made later that is Fenced in this life is tried
 //	                     once in that of the clock, a second behind)
@@ -42,7 +43,8 @@
 // because its submitter still waits. A discard or zeroing likewise; a FLUSH goes to all Shards, as the first of each
 // session. Crashes between any two of these steps leave an item in the holder with a life that nobody else will use.
 //
-// Only an attachment that is fenced, or a device that the kernel has ended, is given up: its I/O fails.
+// The devices do so each for itself, and cleaning up follows: whatever hangs in the kernel keeps no other from being
+// resumed. Only an attachment that is fenced, or a device that the kernel has ended, is given up: its I/O fails.
 //
 // # Failure
 //

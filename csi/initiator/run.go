@@ -41,7 +41,7 @@ func Run(ctx context.Context, o Options) error {
 	return i.Run(ctx)
 }
 
-// Run takes over from an earlier process, cleans up after it and serves the API on Options.Socket until ctx ends.
+// Run takes over from an earlier process, cleans up after it, and serves the API on Options.Socket until ctx ends.
 func (i *Initiator) Run(ctx context.Context) error {
 	o := i.options
 	listener, err := listen(ctx, o.Socket)
@@ -56,7 +56,6 @@ func (i *Initiator) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	i.CleanUp(ctx)
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
 	helping, stop := context.WithCancel(ctx)
@@ -65,6 +64,9 @@ func (i *Initiator) Run(ctx context.Context) error {
 	for _, e := range adopted {
 		helpers.Go(func() { i.resume(helping, e) })
 	}
+	// After the resumes have begun, for which the kernel may keep it waiting; before the first Attach, whose device it
+	// would take for one that was left.
+	i.CleanUp(ctx)
 	httpd := &http.Server{
 		Handler: api.NewHandler(i), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),

@@ -20,6 +20,9 @@ const (
 	resumePause = 100 * time.Millisecond
 	// resumeTimeout bounds one try.
 	resumeTimeout = 20 * time.Second
+	// goneTimeout bounds the wait for the kernel to say that an adopted device has gone. It answers at once, unless it
+	// waits for the device to be resumed.
+	goneTimeout = time.Second
 	// maxRaised bounds the attachments whose lives are remembered after their end. One that is forgotten is Fenced, and
 	// then has the clock's.
 	maxRaised = 4096
@@ -75,7 +78,8 @@ func (i *Initiator) hold(ctx context.Context, e *entry, h attach.Held) error {
 	return i.holding.keep(ctx, holder.Item{Name: e.request.Volume, State: state, Files: h.Files})
 }
 
-// takeOver adopts the devices of an earlier process. Their I/O waits for resume.
+// takeOver adopts the devices of an earlier process. Their I/O waits for resume, and so may whoever asks the kernel
+// about them: that is not done here.
 func (i *Initiator) takeOver(ctx context.Context) ([]*entry, error) {
 	items, err := i.holding.take(ctx)
 	if err != nil {
@@ -138,7 +142,10 @@ func (i *Initiator) frontend(name string) attach.Frontend {
 func (i *Initiator) resume(ctx context.Context, e *entry) {
 	name := e.request.Volume
 	defer i.release(name, e)
-	err := i.beginLife(e)
+	err := i.lookForGone(ctx, e)
+	if err == nil {
+		err = i.beginLife(e)
+	}
 	if err == nil {
 		err = i.keepTrying(ctx, e)
 	}
@@ -152,6 +159,23 @@ func (i *Initiator) resume(ctx context.Context, e *entry) {
 		i.options.Log.Error("Giving up device", "volume", name, "device", e.attached.DevicePath, "cause", err)
 		i.giveUp(ctx, e)
 	}
+}
+
+// lookForGone says ErrGone if the kernel says that somebody else has ended the device. Any other answer, and none, tells
+// nothing: the descriptors are the volume's whatever has its number, and before the device is given to somebody it is
+// confirmed.
+func (i *Initiator) lookForGone(ctx context.Context, e *entry) error {
+	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
+	defer cancel()
+	err := e.shown().confirm(ctx)
+	if errors.Is(err, attach.ErrGone) {
+		return err
+	}
+	if err != nil {
+		i.options.Log.Warn("Resuming a device that the kernel says nothing of", "volume", e.request.Volume,
+			"cause", err)
+	}
+	return nil
 }
 
 // keepTrying calls tryResume until it succeeds or cannot any more.

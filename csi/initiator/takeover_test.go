@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
+	"github.com/shale-storage/shale/csi/attach"
 	"github.com/shale-storage/shale/csi/attach/holder"
 	"github.com/shale-storage/shale/csi/initiator/api"
 )
@@ -300,6 +301,103 @@ func TestADeviceThatIsGoneIsDropped(t *testing.T) {
 			t.Errorf("the holder still has %v (%v)", left, err)
 		}
 		next.die()
+	}
+}
+
+func TestADeviceThatSomebodyElseHasEndedIsNotResumed(t *testing.T) {
+	socket := newHolder(t)
+	first := newLife(t, socket, 1)
+	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatal(err)
+	}
+	first.die()
+	next := newLife(t, socket, 2)
+	next.frontend.confirm = fmt.Errorf("/dev/adopted: %w", attach.ErrGone)
+	next.resume(t.Context(), next.adopted[0])
+	if next.frontend.abandoned != 1 || next.frontend.resumed != 0 || len(next.opened) != 0 || len(next.table) != 0 {
+		t.Errorf("abandoned %d, resumed %d, opened with %v", next.frontend.abandoned, next.frontend.resumed, next.opened)
+	}
+	next.die()
+	if after := newLife(t, socket, 3); len(after.adopted) != 0 {
+		t.Errorf("adopted %d devices, want none", len(after.adopted))
+	}
+}
+
+func TestADeviceOfWhichNothingIsKnownIsResumedAndGivenToNobody(t *testing.T) {
+	for name, prepare := range map[string]func(*fakeFrontend){
+		"an error":  func(f *fakeFrontend) { f.confirm = errors.New("too many open files") },
+		"no answer": func(f *fakeFrontend) { f.stuck = "a" },
+	} {
+		socket := newHolder(t)
+		first := newLife(t, socket, 1)
+		if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+			t.Fatal(err)
+		}
+		first.die()
+		next := newLife(t, socket, 2)
+		next.frontend.silent = make(chan struct{})
+		prepare(next.frontend)
+		next.resume(t.Context(), next.adopted[0])
+		if next.frontend.resumed != 1 || !next.holding.holds("a") {
+			t.Errorf("%s: resumed %d, abandoned %d", name, next.frontend.resumed, next.frontend.abandoned)
+		}
+		impatient, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if a, err := next.Attach(impatient, request("a", step)); err == nil {
+			t.Errorf("%s: got %+v, although nobody knows", name, a)
+		}
+		cancel()
+		next.frontend.confirm = nil
+		close(next.frontend.silent)
+		if a, err := next.Attach(t.Context(), request("a", step)); err != nil || a.DevicePath != "/dev/adopted" {
+			t.Errorf("%s: then got %+v, %v", name, a, err)
+		}
+	}
+}
+
+// slowCleaner does not end its CleanUp before a device has been resumed.
+type slowCleaner struct {
+	*fakeFrontend
+
+	resumedOne chan struct{}
+}
+
+func (f slowCleaner) Resume(attach.Spec) error { close(f.resumedOne); return nil }
+
+func (f slowCleaner) CleanUp(context.Context) error {
+	select {
+	case <-f.resumedOne:
+		return nil
+	case <-time.After(10 * time.Second):
+		return errors.New("nothing was resumed meanwhile")
+	}
+}
+
+func TestCleaningUpKeepsNoDeviceFromBeingResumed(t *testing.T) {
+	holders := newHolder(t)
+	first := newLife(t, holders, 1)
+	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatal(err)
+	}
+	first.die()
+	x := newFixture(t)
+	o := x.options()
+	o.Socket, o.Holder, o.Life = filepath.Join(t.TempDir(), "s"), holders, 2
+	o.Frontends = []attach.Frontend{slowCleaner{x.frontend, make(chan struct{})}}
+	var log bytes.Buffer
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	i, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- i.Run(ctx) }()
+	for end := time.Now().Add(20 * time.Second); i.Ready() != nil && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	if err := <-ended; err != nil || strings.Contains(log.String(), "Cannot clean up") {
+		t.Errorf("run: %v, and it says %s", err, &log)
 	}
 }
 

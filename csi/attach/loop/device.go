@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/csi/attach"
+	"github.com/shale-storage/shale/csi/attach/fuse"
 )
 
 const (
@@ -196,14 +197,19 @@ func (d device) isBoundAs(name string) (bool, error) {
 	return found == name, err
 }
 
-// bound is all loop devices that have a backing file.
-func bound() ([]device, error) {
+// exports are the loop devices over a file that has the name of an export's; others are not even opened, since nobody
+// knows what they would wait for.
+func exports() ([]device, error) {
 	paths, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
 		return nil, fmt.Errorf("list loop devices: %w", err)
 	}
 	var all []device
 	for _, p := range paths {
+		// Gone meanwhile, or somebody else's. " (deleted)" may follow the name.
+		if file, err := os.ReadFile(p); err != nil || !strings.Contains(string(file), "/"+fuse.FileName) {
+			continue
+		}
 		text := strings.TrimPrefix(strings.Split(p, string(os.PathSeparator))[3], "loop")
 		if n, err := strconv.Atoi(text); err == nil {
 			all = append(all, device(n))

@@ -14,7 +14,9 @@
 //
 //	shale:IDENTITY:HASH      HASH = the first 16 hexadecimal digits of SHA-256 of the volume's name
 //
-// CleanUp touches loop devices with its own identity and FUSE mounts below its own directory, nothing else.
+// CleanUp touches loop devices with its own identity and FUSE mounts below its own directory, nothing else. It opens
+// only devices over a file named as an export's, and waits for none: one that a killed process is just closing cannot
+// be opened before the I/O of that process has ended, and that may wait for this very process.
 //
 // # Invariants
 //

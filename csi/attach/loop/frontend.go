@@ -29,8 +29,6 @@ const (
 	// identityFile holds the identity of a state directory.
 	identityFile = "identity"
 	identitySize = 8
-	// unmountLimit bounds how many mounts may lie on top of each other on one leftover directory.
-	unmountLimit = 8
 )
 
 // Options of New.
@@ -266,79 +264,6 @@ func (a *attachment) removeLink() {
 	if target, err := os.Readlink(a.link); err == nil && target == a.device.path() {
 		_ = os.Remove(a.link)
 	}
-}
-
-// CleanUp clears this state directory's loop devices that were not adopted, and unmounts its exports, whose process has
-// ended.
-func (f *Frontend) CleanUp(context.Context) error {
-	var failed []error
-	devices, err := bound()
-	if err != nil {
-		return err
-	}
-	for _, d := range devices {
-		if f.isAdopted(d) {
-			continue
-		}
-		failed = append(failed, f.cleanDevice(d))
-	}
-	entries, err := os.ReadDir(f.options.StateDir)
-	if err != nil {
-		return fmt.Errorf("list state directory: %w", err)
-	}
-	for _, entry := range entries {
-		if entry.IsDir() {
-			failed = append(failed, cleanMount(filepath.Join(f.options.StateDir, entry.Name())))
-		}
-	}
-	return errors.Join(failed...)
-}
-
-// cleanDevice clears d if it is ours. Not exclusively: its I/O fails anyway, and it must go with its last opener.
-func (f *Frontend) cleanDevice(d device) error {
-	name, err := d.name()
-	if err != nil || !strings.HasPrefix(name, f.prefix()) {
-		// What cannot be asked (gone meanwhile, not in this container's /dev) is not ours.
-		return nil //nolint:nilerr // see above
-	}
-	f.options.Log.Info("Clearing loop device of an earlier process", "device", d.path())
-	if f.options.LinkDir != "" {
-		f.cleanLinks(d)
-	}
-	if err := d.clear(name, false); err != nil && !errors.Is(err, errUnbound) {
-		return err
-	}
-	return nil
-}
-
-// cleanLinks removes the links that lead to d.
-func (f *Frontend) cleanLinks(d device) {
-	entries, err := os.ReadDir(f.options.LinkDir)
-	if err != nil {
-		return
-	}
-	for _, entry := range entries {
-		a := attachment{device: d, link: filepath.Join(f.options.LinkDir, entry.Name())}
-		a.removeLink()
-	}
-}
-
-// cleanMount unmounts what lies on dir and removes it. A mount whose process has gone answers nothing, so nothing but
-// the unmount is asked of it.
-func cleanMount(dir string) error {
-	for range unmountLimit {
-		err := unix.Unmount(dir, unix.MNT_DETACH|unix.MNT_FORCE)
-		if errors.Is(err, unix.EINVAL) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("unmount %s: %w", dir, err)
-		}
-	}
-	if err := os.Remove(dir); err != nil {
-		return fmt.Errorf("remove mount point: %w", err)
-	}
-	return nil
 }
 
 func (f *Frontend) get(volume string) *attachment {

@@ -39,7 +39,8 @@ func (f *Frontend) Held(volume string) (attach.Held, bool) {
 	return attach.Held{State: state, Files: files}, true
 }
 
-// Adopt takes the loop device over if it is still the volume's.
+// Adopt takes the loop device over. Whether it is still the volume's is for Confirm to say: to ask means to open it,
+// and that may wait for I/O which waits for Resume.
 func (f *Frontend) Adopt(volume string, h attach.Held) (attach.Device, error) {
 	if f.get(volume) != nil {
 		return attach.Device{}, fmt.Errorf("adopt %s: %w", volume, attach.ErrBusy)
@@ -51,9 +52,6 @@ func (f *Frontend) Adopt(volume string, h attach.Held) (attach.Device, error) {
 	a := &attachment{
 		dir: filepath.Join(f.options.StateDir, volume), name: f.nameFor(volume), device: device(r.Device), link: r.Link,
 		files: h.Files, adopted: true,
-	}
-	if err := a.confirm(); err != nil {
-		return attach.Device{}, fmt.Errorf("adopt: %w", err)
 	}
 	f.put(volume, a)
 	return attach.Device{Path: a.device.path(), Link: a.link}, nil
