@@ -7,9 +7,11 @@
 // # Who watches
 //
 // test/verifier, in a pod for each writer, judges what it reads while it runs. Its log and its report lie in a
-// directory of the host, which no fault reaches and which is read here without Kubernetes. A writer whose node lost
-// power, or was cut off long enough to be fenced, is started again on the same log; it reads every Block before it
-// goes on. At the end each Volume is compared on a node where it was not written.
+// directory of the host, which no fault reaches and which is read here without Kubernetes. A lost write that it finds
+// at any moment, its last included, is the end of the run. So is any other end of a writer, unless the fault is one
+// that may end it: see excuse. Such a writer is started again on the same log; it reads every Block before it goes on.
+// All writers are looked at before a fault too, with no excuse. At the end each Volume is compared on a node where it
+// was not written.
 //
 // # Failure
 //

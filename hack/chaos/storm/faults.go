@@ -12,13 +12,6 @@ import (
 	"github.com/shale-storage/shale/hack/lab"
 )
 
-// loseWriters are the Kinds that may end a writer: with its node, or because the node could be taken for dead and its
-// attachment was fenced.
-var loseWriters = map[plan.Kind]bool{
-	plan.PowerOff: true, plan.CutNode: true, plan.CutIncoming: true, plan.CutOutgoing: true, plan.CutAll: true,
-	plan.CutControlOfOne: true, plan.CutControlOfTwo: true, plan.StopAPI: true,
-}
-
 // happen lets a fault happen and heals it.
 func (s *Storm) happen(ctx context.Context, f plan.Fault) error {
 	node, other := s.Nodes()[f.Node], s.Nodes()[f.Other]

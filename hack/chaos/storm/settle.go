@@ -29,7 +29,7 @@ func (s *Storm) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.settle(ctx, false); err != nil {
+	if err := s.settle(ctx, excuse{}); err != nil {
 		return err
 	}
 	s.Say("%d writers write, on %s and %s", len(s.writers), s.writers[0].node, s.writers[1].node)
@@ -37,7 +37,7 @@ func (s *Storm) begin(ctx context.Context) error {
 }
 
 // settle waits until all is as before: everything InSync, everybody writing.
-func (s *Storm) settle(ctx context.Context, excused bool) error {
+func (s *Storm) settle(ctx context.Context, excused excuse) error {
 	from := map[*writer]int64{}
 	for _, w := range s.writers {
 		from[w] = s.last(w).Acknowledged
@@ -133,7 +133,7 @@ func (s *Storm) finished(ctx context.Context, pod string) (string, error) {
 func (s *Storm) end(ctx context.Context) error {
 	s.Say("Every byte is compared on another node")
 	for _, w := range s.writers {
-		if _, err := s.Kubectl(ctx, nil, "delete", "pod", w.pod(), "--timeout=90s"); err != nil {
+		if err := s.finish(ctx, w); err != nil {
 			return err
 		}
 		err := s.apply(ctx, "pod.yaml", podValues{

@@ -3,7 +3,6 @@ package storm
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +53,10 @@ func (s *Storm) round(ctx context.Context, r plan.Round) error {
 	if err := sleep(ctx, r.Pause); err != nil {
 		return err
 	}
+	// What ended in the pause is not the next fault's.
+	if err := s.settle(ctx, excuse{}); err != nil {
+		return fmt.Errorf("before the next fault: %w", err)
+	}
 	began := time.Now()
 	errs := make(chan error, len(r.Faults))
 	var names []string
@@ -77,8 +80,7 @@ func (s *Storm) round(ctx context.Context, r plan.Round) error {
 		}
 	}
 	healed := time.Now()
-	excused := slices.ContainsFunc(r.Faults, func(f plan.Fault) bool { return loseWriters[f.Kind] })
-	if err := s.settle(ctx, excused); err != nil {
+	if err := s.settle(ctx, excuseOf(r.Faults, s.NodeNames(), began)); err != nil {
 		return fmt.Errorf("after %q: %w", what, err)
 	}
 	stall := s.longest(began)

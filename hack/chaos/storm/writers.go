@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,8 +24,9 @@ type writer struct {
 	claim string
 	// node it runs on; notOn is where it shall not go next.
 	node, notOn string
-	// restarts counts the pods before this one.
+	// restarts counts the pods before this one, which was started then.
 	restarts int
+	started  time.Time
 	// before are the writes of earlier pods.
 	before int64
 }
@@ -40,6 +40,7 @@ type line struct {
 	Acknowledged int64     `json:"acknowledged"`
 	RecentMillis int64     `json:"recentMillis"`
 	Error        string    `json:"error"`
+	Ended        bool      `json:"ended"`
 }
 
 func (s *Storm) path(name string) string { return filepath.Join(s.LogDir, name) }
@@ -98,35 +99,49 @@ func (s *Storm) start(ctx context.Context, w *writer) error {
 		"--size", fmt.Sprint(writerSize), "--depth", "6", "--pace", "4ms", "--prefill",
 		fmt.Sprintf("--same-crc=%t", s.SameCRC),
 	}
+	w.started = time.Now()
 	return s.apply(ctx, "pod.yaml", podValues{
 		Name: w.pod(), Claim: w.claim, NotOn: nobody(w.notOn), Image: s.Image, LogDir: s.LogDir,
 		Args: words(args...),
 	})
 }
 
-// restart a writer from its log.
+// restart a writer, which has ended or was told to, from its log.
 func (s *Storm) restart(ctx context.Context, w *writer) error {
-	if _, err := s.Kubectl(ctx, nil, "delete", "pod", w.pod(), "--ignore-not-found", "--timeout=90s"); err != nil {
-		return err
-	}
 	w.before += s.last(w).Acknowledged
 	w.restarts++
 	w.node = ""
 	return s.start(ctx, w)
 }
 
+// finish ends a writer while nothing is wrong.
+func (s *Storm) finish(ctx context.Context, w *writer) error {
+	if err := s.remove(ctx, w); err != nil {
+		return err
+	}
+	if err := s.last(w).endedInOrder(); err != nil {
+		return fmt.Errorf("writer %s: %w", w.claim, err)
+	}
+	return nil
+}
+
+// remove a writer's pod and wait until it is gone. Its report is whole then.
+func (s *Storm) remove(ctx context.Context, w *writer) error {
+	_, err := s.Kubectl(ctx, nil, "delete", "pod", w.pod(), "--ignore-not-found", "--timeout=90s")
+	return err
+}
+
 // move a writer to another node.
 func (s *Storm) move(ctx context.Context, w *writer) error {
 	w.notOn = w.node
+	if err := s.finish(ctx, w); err != nil {
+		return err
+	}
 	return s.restart(ctx, w)
 }
 
 // look after a writer: what is wrong is an error, what may be is mended. It is nil when the writer writes.
-func (s *Storm) look(ctx context.Context, w *writer, from int64, excused bool) error {
-	l := s.last(w)
-	if strings.Contains(l.Error, "LOST") {
-		return fmt.Errorf("%w: writer %s: %s", errGiveUp, w.claim, l.Error)
-	}
+func (s *Storm) look(ctx context.Context, w *writer, from int64, excused excuse) error {
 	var p corev1.Pod
 	out, err := s.Kubectl(ctx, nil, "get", "pod", w.pod(), "--ignore-not-found", "-o", "json")
 	if err != nil {
@@ -138,12 +153,13 @@ func (s *Storm) look(ctx context.Context, w *writer, from int64, excused bool) e
 			return fmt.Errorf("read pod %s: %w", w.pod(), err)
 		}
 	}
-	if gone || p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded {
-		if !excused {
-			return fmt.Errorf("%w: writer %s has ended: %s (%s)", errGiveUp, w.claim, l.Error, p.Status.Phase)
-		}
-		s.Say("    writer %s is started again; it said %q", w.claim, l.Error)
-		return errors.Join(errors.New("it is being started again"), s.restart(ctx, w))
+	taken := gone || p.DeletionTimestamp != nil
+	if taken || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded {
+		return s.mend(ctx, w, taken, excused)
+	}
+	l := s.last(w)
+	if l.Error != "" { // its end is a matter of moments
+		return s.mend(ctx, w, false, excused)
 	}
 	w.node = p.Spec.NodeName
 	if !l.Ready || l.Acknowledged <= from {
@@ -151,4 +167,22 @@ func (s *Storm) look(ctx context.Context, w *writer, from int64, excused bool) e
 			w.claim, w.node, p.Status.Phase, l.Ready, l.Acknowledged)
 	}
 	return nil
+}
+
+// mend a writer that has ended: it is started again if it may have. What it said last is judged when it is gone, so
+// that all that it found counts.
+func (s *Storm) mend(ctx context.Context, w *writer, taken bool, excused excuse) error {
+	how := ending{node: w.node, started: w.started, taken: taken, last: s.last(w)}
+	if err := excused.judge(how); err != nil {
+		return fmt.Errorf("%w: writer %s on %s: %w", errGiveUp, w.claim, w.node, err)
+	}
+	if err := s.remove(ctx, w); err != nil {
+		return err
+	}
+	how.last = s.last(w)
+	if err := excused.judge(how); err != nil {
+		return fmt.Errorf("%w: writer %s on %s: %w", errGiveUp, w.claim, w.node, err)
+	}
+	s.Say("    writer %s is started again; it said %q", w.claim, how.last.Error)
+	return errors.Join(errors.New("it is being started again"), s.restart(ctx, w))
 }
