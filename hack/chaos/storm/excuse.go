@@ -11,11 +11,11 @@ import (
 
 // excuse says which writers may end because of a round's faults. The zero value excuses nobody.
 //
-// I/O never fails by time alone (storenode/client): whatever is cut, killed or stands still, it waits. It fails when the
-// Volume is attached elsewhere, which nobody does while the writer's pod is there. So one fault alone may end a writer
-// with an error: its own node loses power, and the initiator may die a moment before it. And Kubernetes may take away a
-// pod of a node that it cannot hear; such a writer is ended in order and has nothing to complain of. That the API server
-// stops excuses nobody: it hears no node then, and I/O goes on without it. Nothing excuses a lost write.
+// I/O never fails by time alone (storenode/client): whatever is cut, killed or stands still, it waits. It fails when
+// the Volume is attached elsewhere, which nobody does while the writer's pod is there. So one fault alone may end a
+// writer with an error: its own node loses power, and the initiator may die a moment before it. And Kubernetes may take
+// away a pod of a node that it cannot hear; such a writer is ended in order and has nothing to complain of. That the
+// API server stops excuses nobody: it hears no node then, and I/O goes on without it. Nothing excuses a lost write.
 type excuse struct {
 	// since is when the faults began: what was wrong before is not theirs.
 	since time.Time

@@ -12,29 +12,28 @@ import (
 	"github.com/shale-storage/shale/hack/lab"
 )
 
-// happen lets a fault happen and heals it.
+// happen lets a fault happen and heals it. It is errNobody if there was nobody to hit.
 func (s *Storm) happen(ctx context.Context, f plan.Fault) error {
 	node, other := s.Nodes()[f.Node], s.Nodes()[f.Other]
 	switch f.Kind {
 	case plan.KillStorenode:
-		return kill(node, "storenode")
+		return storenode.kill(node)
 	case plan.KillOperators:
-		return s.onAll(func(n *lab.Node) error { return kill(n, "operator") })
+		return operator.kill(s.Nodes()...)
 	case plan.KillCSI:
-		return s.onAll(func(n *lab.Node) error {
-			return errors.Join(kill(n, "shale-csi", "controller"), kill(n, "shale-csi", "node"))
-		})
+		return errors.Join(controller.kill(s.Nodes()...), plugin.kill(s.Nodes()...))
 	case plan.PauseStorenode:
-		return s.pause(ctx, f.For, []*lab.Node{node}, "storenode")
+		return storenode.pause(ctx, f.For, node)
 	case plan.PauseOperators:
-		return s.pause(ctx, f.For, s.Nodes(), "operator")
+		return operator.pause(ctx, f.For, s.Nodes()...)
 	case plan.StopAPI:
 		return s.between(ctx, f.For, s.StopAPIServer, func() error { return s.StartAPIServer(ctx) })
 	case plan.PowerOff:
 		return s.between(ctx, f.For, func() error { return node.PowerOff(ctx) }, func() error { return node.PowerOn(ctx) })
 	case plan.FailDevice:
 		return s.between(ctx, f.For,
-			func() error { return failWrites(node) }, func() error { return kill(node, "storenode") })
+			func() error { return storenode.hit([]*lab.Node{node}, (*lab.Node).FailWrites) },
+			func() error { return unlessNobody(storenode.kill(node)) }) // one that ended is healed, too
 	case plan.LoseDevice:
 		return s.between(ctx, f.For, func() error { return loseDevice(node) }, func() error { return findDevice(node) })
 	case plan.FillDevice:
@@ -113,38 +112,12 @@ func (s *Storm) onAll(do func(*lab.Node) error) error {
 	return errors.Join(failed...)
 }
 
-// pause makes processes stand still. One that was killed meanwhile, by another fault, needs no end.
-func (s *Storm) pause(ctx context.Context, d time.Duration, nodes []*lab.Node, program string) error {
-	var resume []func()
-	defer func() {
-		for _, r := range resume {
-			r()
-		}
-	}()
-	for _, n := range nodes {
-		pids, err := n.Processes(program)
-		if err != nil {
-			return err
-		}
-		for _, pid := range pids {
-			if err := n.Pause(pid); err == nil {
-				resume = append(resume, func() { _ = n.Resume(pid) })
-			}
-		}
+// unlessNobody forgives a fault that hit nobody.
+func unlessNobody(err error) error {
+	if errors.Is(err, errNobody) {
+		return nil
 	}
-	return sleep(ctx, d)
-}
-
-// kill ends all processes of a kind on a node. One that is not there, or ended by itself, is as dead as it can be.
-func kill(n *lab.Node, program string, words ...string) error {
-	pids, err := n.Processes(program, words...)
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		_ = n.Kill(pid)
-	}
-	return nil
+	return err
 }
 
 // device is the file of a node's Device.
@@ -157,21 +130,7 @@ func loseDevice(n *lab.Node) error {
 	if err := os.Rename(device(n), device(n)+away); err != nil {
 		return err
 	}
-	return kill(n, "storenode")
+	return storenode.kill(n)
 }
 
 func findDevice(n *lab.Node) error { return os.Rename(device(n)+away, device(n)) }
-
-// failWrites lets the storenode's Device fail.
-func failWrites(n *lab.Node) error {
-	pids, err := n.Processes("storenode")
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		if err := n.FailWrites(pid); err != nil {
-			return err
-		}
-	}
-	return nil
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -36,7 +37,7 @@ func (s *Storm) begin(ctx context.Context) error {
 	return nil
 }
 
-// settle waits until all is as before: everything InSync, everybody writing.
+// settle waits until all is as before: every program running, everything InSync, everybody writing.
 func (s *Storm) settle(ctx context.Context, excused excuse) error {
 	from := map[*writer]int64{}
 	for _, w := range s.writers {
@@ -52,7 +53,7 @@ func (s *Storm) settle(ctx context.Context, excused excuse) error {
 				return err
 			}
 		}
-		return errors.Join(s.devicesReady(ctx), s.inSync(ctx))
+		return errors.Join(s.present(), s.devicesReady(ctx), s.inSync(ctx))
 	})
 }
 
@@ -96,7 +97,10 @@ func (s *Storm) fill(ctx context.Context, d time.Duration) error {
 	if err != nil {
 		return err
 	}
-	s.Say("    filler: %s", text)
+	s.Say("    filler: %s", strings.TrimSpace(text))
+	if err := wasFull(text); err != nil {
+		return err
+	}
 	if err := sleep(ctx, d); err != nil {
 		return err
 	}
@@ -149,7 +153,7 @@ func (s *Storm) end(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.Say("    %s: %s", w.claim, text)
+		s.Say("    %s: %s", w.claim, strings.TrimSpace(text))
 		if _, err := s.Kubectl(ctx, nil, "delete", "pod/check-"+w.claim, "pvc/"+w.claim, "--timeout=120s"); err != nil {
 			return err
 		}

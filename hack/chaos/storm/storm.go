@@ -63,13 +63,15 @@ func (s *Storm) round(ctx context.Context, r plan.Round) error {
 	for i, f := range r.Faults {
 		names = append(names, f.String())
 		go func() {
-			if i > 0 {
-				if err := sleep(ctx, r.After); err != nil {
-					errs <- err
-					return
-				}
+			if i == 0 {
+				errs <- s.happen(ctx, f)
+				return
 			}
-			errs <- s.happen(ctx, f)
+			if err := sleep(ctx, r.After); err != nil {
+				errs <- err
+				return
+			}
+			errs <- unlessNobody(s.happen(ctx, f)) // the first may have ended whom the second would hit
 		}()
 	}
 	what := strings.Join(names, " + ")
