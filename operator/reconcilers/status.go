@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/shale-storage/shale/api/v1alpha1"
 )
 
 // Finalizer keeps a Volume while it has Shards, and a Shard while storenodes hold space for it.
@@ -31,11 +33,9 @@ func Set(conditions *[]metav1.Condition, kind string, v Verdict, generation int6
 	if v.OK {
 		status = metav1.ConditionTrue
 	}
-	if len(v.Message) > maxMessage {
-		v.Message = v.Message[:maxMessage] + " …"
-	}
 	meta.SetStatusCondition(conditions, metav1.Condition{
-		Type: kind, Status: status, Reason: v.Reason, Message: v.Message, ObservedGeneration: generation,
+		Type: kind, Status: status, Reason: v.Reason, Message: v1alpha1.Brief(v.Message, maxMessage),
+		ObservedGeneration: generation,
 	})
 }
 

@@ -143,7 +143,8 @@ func (r *Reconciler) place(ctx context.Context, s *scope, pool *v1alpha1.Pool, m
 			pass.Forget(placed.Name, placed.Spec.Replicas)
 		}
 		r.Metrics.NoRoom.Inc()
-		r.Events.Eventf(s.volume, nil, corev1.EventTypeWarning, v1alpha1.ReasonNoRoom, "Place", "%s", no.Message)
+		r.Events.Eventf(s.volume, nil, corev1.EventTypeWarning, v1alpha1.ReasonNoRoom, "Place", "%s",
+			v1alpha1.Brief(no.Message, v1alpha1.MaxNote))
 		s.unmade = &reconcilers.Verdict{Reason: v1alpha1.ReasonNoRoom, Message: no.Message}
 		return nil
 	}
