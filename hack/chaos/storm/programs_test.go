@@ -11,7 +11,7 @@ func TestAFillerThatFindsRoomFillsNothing(t *testing.T) {
 	if err := wasFull(`{"bytes":475004928,"full":true}` + "\n"); err != nil {
 		t.Error(err)
 	}
-	for _, said := range []string{`{"bytes":1073741824,"full":false}`, "", "verifier: fill from byte 7: input/output error"} {
+	for _, said := range []string{`{"bytes":1073741824,"full":false}`, "", "verifier: fill from byte 7: failed"} {
 		if wasFull(said) == nil {
 			t.Errorf("%q passes", said)
 		}
