@@ -28,9 +28,11 @@
 // says so in the program's log. The pid file has the pid of that shell, which is the process group of both. A program
 // that StopAPIServer ended stays away.
 //
-// PowerOff is what pulling the plug is: everything on the node ends at once, nothing cleans up, the SSD keeps what was
-// written. PowerOn starts the node on the same disks, with /run and its kind empty. Cut and Heal are the cable;
-// CutTo and its kin drop only what goes one way to one machine. What else fails: Pause, FailWrites, StopAPIServer.
+// PowerOff is what pulling the plug is to processes: everything on the node ends at once, and nothing cleans up. It is
+// not what it is to an SSD: that is a file of the host and keeps all that was written, flushed or not. PowerOn starts
+// the node on the same disks, with /run and its kind empty, and a new BootID, by which a storenode knows that power was
+// lost and that it cannot be sure of what it has not flushed. Cut and Heal are the cable; CutTo and its kin drop only
+// what goes one way to one machine. What else fails: Pause, FailWrites, StopAPIServer.
 //
 // # Concurrency
 //

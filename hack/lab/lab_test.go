@@ -137,3 +137,27 @@ func TestAProgramIsToldByNameAndWords(t *testing.T) {
 		t.Error("another was taken for it")
 	}
 }
+
+func TestANodeThatIsSwitchedOnHasAnotherBoot(t *testing.T) {
+	n := &Node{Name: "n1", Index: 1, cluster: &Cluster{Dir: t.TempDir()}}
+	file := filepath.Join(n.Root(), BootID)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	boot := func() string {
+		if err := n.drawBootID(); err != nil {
+			t.Fatal(err)
+		}
+		id, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(id)
+	}
+	if one, other := boot(), boot(); one == other || len(one) < 16 {
+		t.Errorf("boots are %q and %q", one, other)
+	}
+	if path, seen := strings.CutPrefix(BootID, "/var/lib/shale/"); !seen || strings.HasPrefix(path, "devices/") {
+		t.Errorf("%s is not where the storenode sees it, or where a Pool may", BootID)
+	}
+}

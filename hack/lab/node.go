@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"os"
@@ -33,6 +34,11 @@ func (n *Node) Root() string { return filepath.Join(n.cluster.Dir, n.Name, "root
 
 // SSD is the node's SSD as the node sees it.
 const SSD = "/var/lib/shale/devices/ssd0.img"
+
+// BootID is a file of the node that stands in for its kernel's boot_id, which is the host's: it changes whenever the
+// node is powered on. A storenode of the lab is told to read it (--boot-id-file), or it would not know that its node
+// lost power.
+const BootID = "/var/lib/shale/boot_id"
 
 // keptDirs are a node's own and survive a power failure; lostDirs are its own and do not.
 var (
@@ -78,6 +84,9 @@ func (n *Node) prepareDisks() error {
 		}
 	}
 	if err := n.prepareKernelSettings(); err != nil {
+		return err
+	}
+	if err := n.drawBootID(); err != nil {
 		return err
 	}
 	if err := n.prepareNetworkPlugins(); err != nil {
@@ -151,6 +160,11 @@ func (n *Node) prepareKernelSettings() error {
 		}
 	}
 	return nil
+}
+
+// drawBootID writes BootID anew.
+func (n *Node) drawBootID() error {
+	return os.WriteFile(filepath.Join(n.Root(), BootID), []byte(rand.Text()+"\n"), 0o644)
 }
 
 // mountScript shows the node's own directories at their places. Everything is bound while mounts are private and made

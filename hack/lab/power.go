@@ -9,7 +9,10 @@ import (
 	"github.com/shale-storage/shale/hack/lab/loops"
 )
 
-// PowerOff ends the node as pulling the plug does. Its disks keep what was written.
+// PowerOff ends all processes of the node at once, as pulling the plug does. Its disks keep all that was written,
+// flushed or not, so that a flush which is forgotten is not found here: what an SSD loses is under test in
+// storenode/store and storenode/sim. But the node draws a new BootID when it is powered on, so that its storenode has
+// to reckon with it.
 func (n *Node) PowerOff(ctx context.Context) error {
 	c := n.cluster
 	c.log.Info("Powering off", "node", n.Name)

@@ -72,7 +72,7 @@ func (p *Place) install(ctx context.Context) error {
 	}
 	_, err = p.Helm(ctx, nil, "install", release, filepath.Join(root, "charts", "shale"),
 		"--namespace", Namespace, "--create-namespace", "--wait", "--timeout", "120s",
-		"--set", "image.pullPolicy=Never")
+		"--set", "image.pullPolicy=Never", "--set", "storenode.extraArgs={--boot-id-file="+lab.BootID+"}")
 	return err
 }
 

@@ -24,7 +24,7 @@ func run(ctx context.Context, f *flags, version string, log *slog.Logger) error 
 	if err := os.MkdirAll(f.stateDir, 0o755); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	boot, err := process.Boot()
+	boot, err := process.Boot(f.bootID)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shale-storage/shale/storenode/replication"
 	"github.com/shale-storage/shale/storenode/scrub"
+	"github.com/shale-storage/shale/storenode/setup/process"
 )
 
 // Options are what the program itself gives.
@@ -22,7 +23,10 @@ func New(o Options) *cobra.Command {
 		Use: "storenode", Short: "Shale's storenode: serves Replicas from the SSDs of a node", Version: o.Version,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(newRun(o), newInspect(), newCheck())
+	var bootID string
+	root.PersistentFlags().StringVar(&bootID, "boot-id-file", process.BootIDFile,
+		"file whose content changes when the machine starts: what was not flushed to a Device may be lost then")
+	root.AddCommand(newRun(o, &bootID), newInspect(&bootID), newCheck(&bootID))
 	return root
 }
 
@@ -31,16 +35,18 @@ type flags struct {
 	node, namespace, address string
 	port                     uint16
 	metrics, stateDir        string
+	bootID                   string
 	memory                   int
 	scrub, handOver          time.Duration
 	level                    slog.Level
 }
 
-func newRun(o Options) *cobra.Command {
+func newRun(o Options, bootID *string) *cobra.Command {
 	var f flags
 	c := &cobra.Command{
 		Use: "run", Short: "Serve the Devices that Pools select on this node", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			f.bootID = *bootID
 			log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: f.level}))
 			return run(c.Context(), &f, o.Version, log)
 		},

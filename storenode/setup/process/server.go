@@ -152,11 +152,18 @@ func Incarnation() uint64 {
 	return max(binary.LittleEndian.Uint64(b[:]), 1)
 }
 
-// Boot names this run of the machine.
-func Boot() (uint64, error) {
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+// BootIDFile is where the kernel tells one run of the machine from others.
+const BootIDFile = "/proc/sys/kernel/random/boot_id"
+
+// Boot names this run of the machine by the content of a file, as a rule BootIDFile: what was written and not flushed
+// may be lost when it has changed.
+func Boot(file string) (uint64, error) {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return 0, fmt.Errorf("read boot id: %w", err)
+	}
+	if len(text) == 0 {
+		return 0, fmt.Errorf("read boot id: file %s is empty", file)
 	}
 	h := fnv.New64a()
 	_, _ = h.Write(text) // never fails
