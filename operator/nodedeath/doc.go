@@ -19,5 +19,6 @@
 // # When nothing is done, whatever the evidence
 //
 // While the StoreNode is in maintenance: somebody knows. While fewer than half of all StoreNodes live: then it is
-// more likely that the operator or the API server is the one cut off.
+// more likely that the operator or the API server is the one cut off. Hosts are asked all the same: people who want to
+// give Replicas up have to know who shows a sign of life.
 package nodedeath

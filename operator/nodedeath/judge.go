@@ -65,16 +65,22 @@ type Verdict struct {
 	Again time.Duration
 }
 
-// Settled reports whether the evidence without a look at the host is enough, so that nobody need be asked.
-func Settled(e *Evidence) bool {
-	return e.StorenodeAlive || e.Maintenance != "" || 2*e.Alive < e.All
-}
-
-// Judge says whether the node is dead.
+// Judge says whether the node is dead. Each sign of life, and each doubt, comes before what only forbids to act: the
+// reasons [v1alpha1.ReasonInMaintenance] and [v1alpha1.ReasonTooManySilent] say of a node that it seems dead.
 func Judge(e *Evidence) Verdict {
+	why := e.silence()
 	switch {
 	case e.StorenodeAlive:
 		return Verdict{Reason: v1alpha1.ReasonStorenodeAlive, Message: "Its storenode renews its lease"}
+	case e.Host == HostAnswers:
+		return Verdict{Reason: v1alpha1.ReasonHostAnswers, Again: watch, Message: "Its storenode is down, its host answers"}
+	case e.KubeletAge+slack < e.StorenodeAge && e.KubeletAge < KubeletSilence:
+		return Verdict{
+			Reason: v1alpha1.ReasonKubeletAlive, Again: watch,
+			Message: "Its storenode is down, its kubelet was heard since",
+		}
+	case why == "":
+		return Verdict{Reason: v1alpha1.ReasonSuspected, Again: retry, Message: "Its storenode is silent, its host is asked"}
 	case e.Maintenance != "":
 		return Verdict{
 			Reason: v1alpha1.ReasonInMaintenance, Again: watch,
@@ -86,24 +92,24 @@ func Judge(e *Evidence) Verdict {
 			Message: fmt.Sprintf(
 				"Only %d of %d storenodes live: nothing is detached while fewer than half do", e.Alive, e.All),
 		}
-	case e.Host == HostAnswers:
-		return Verdict{Reason: v1alpha1.ReasonHostAnswers, Again: watch, Message: "Its storenode is down, its host answers"}
-	case e.Evacuated:
-		return e.dead("it was found dead before")
-	case e.KubeletAge+slack < e.StorenodeAge && e.KubeletAge < KubeletSilence:
-		return Verdict{
-			Reason: v1alpha1.ReasonKubeletAlive, Again: watch,
-			Message: "Its storenode is down, its kubelet was heard since",
-		}
-	case e.Host == HostSilent && e.Rounds >= SilentRounds:
-		return e.dead("its host does not answer, while others do")
-	case e.Host == HostUnknown && e.KubeletAge >= KubeletSilence:
-		return e.dead("hosts cannot be asked")
 	}
-	return Verdict{Reason: v1alpha1.ReasonSuspected, Again: retry, Message: "Its storenode is silent, its host is asked"}
+	return e.dead(why)
 }
 
-func (e *Evidence) dead(host string) Verdict {
+// silence is what says that the host is silent too, empty while nothing does.
+func (e *Evidence) silence() string {
+	switch {
+	case e.Evacuated:
+		return "it was found dead before"
+	case e.Host == HostSilent && e.Rounds >= SilentRounds:
+		return "its host does not answer, while others do"
+	case e.Host == HostUnknown && e.KubeletAge >= KubeletSilence:
+		return "hosts cannot be asked"
+	}
+	return ""
+}
+
+func (e *Evidence) dead(why string) Verdict {
 	again := watch
 	if e.StorenodeAge > long {
 		again = rest
@@ -111,6 +117,6 @@ func (e *Evidence) dead(host string) Verdict {
 	return Verdict{
 		Dead: true, Reason: v1alpha1.ReasonNodeDead, Again: again,
 		Message: fmt.Sprintf("Node %s is dead: its storenode has been silent for %s, its kubelet for %s; %s",
-			e.Node, e.StorenodeAge.Round(time.Second/10), e.KubeletAge.Round(time.Second/10), host),
+			e.Node, e.StorenodeAge.Round(time.Second/10), e.KubeletAge.Round(time.Second/10), why),
 	}
 }

@@ -45,6 +45,21 @@ func TestNodeIsDeadOnlyWhenAllAgree(t *testing.T) {
 		"somebody works on it": {
 			evidence(func(e *Evidence) { e.Maintenance = "new fan" }), v1alpha1.ReasonInMaintenance,
 		},
+		"somebody works on it, and it is up": {
+			evidence(func(e *Evidence) { e.Maintenance, e.Host = "new fan", HostAnswers }), v1alpha1.ReasonHostAnswers,
+		},
+		"somebody works on it, and it is asked yet": {
+			evidence(func(e *Evidence) { e.Maintenance, e.Rounds = "new fan", 1 }), v1alpha1.ReasonSuspected,
+		},
+		"most storenodes are silent, the host answers": {
+			evidence(func(e *Evidence) { e.Alive, e.Host = 1, HostAnswers }), v1alpha1.ReasonHostAnswers,
+		},
+		"most storenodes are silent, the kubelet was heard since": {
+			evidence(func(e *Evidence) { e.Alive, e.KubeletAge = 1, time.Second }), v1alpha1.ReasonKubeletAlive,
+		},
+		"it was found dead before, the kubelet was heard since": {
+			evidence(func(e *Evidence) { e.Evacuated, e.KubeletAge = true, time.Second }), v1alpha1.ReasonKubeletAlive,
+		},
 		"most storenodes are silent": {
 			evidence(func(e *Evidence) { e.Alive = 1 }), v1alpha1.ReasonTooManySilent,
 		},
@@ -81,9 +96,13 @@ func TestNoEvidenceOfLifeIsEverOverruled(t *testing.T) {
 		if random.IntN(4) == 0 {
 			e.Maintenance = "yes"
 		}
+		e.Evacuated = random.IntN(4) == 0
 		v := Judge(e)
-		if v.Dead && (Settled(e) || e.Host == HostAnswers || e.KubeletAge < time.Second && e.StorenodeAge > 4*time.Second) {
-			t.Fatalf("seed %d: dead by %+v", seed, e)
+		forbidden := e.Maintenance != "" || 2*e.Alive < e.All
+		alive := e.StorenodeAlive || e.Host == HostAnswers || e.KubeletAge < time.Second && e.StorenodeAge > 4*time.Second
+		seemsDead := v.Reason == v1alpha1.ReasonInMaintenance || v.Reason == v1alpha1.ReasonTooManySilent
+		if v.Dead && (alive || forbidden) || seemsDead && alive {
+			t.Fatalf("seed %d: %+v by %+v", seed, v, e)
 		}
 		if !v.Dead && v.Again == 0 && !e.StorenodeAlive {
 			t.Fatalf("seed %d: nobody looks again: %+v of %+v", seed, v, e)

@@ -73,17 +73,17 @@ func (p *parts) storenodes(changed chan<- event.GenericEvent) error {
 		})
 }
 
-// nodes looks after dead nodes, if it is to.
+// nodes looks after dead nodes. Who is dead is found out in any case: people who give Replicas up must know.
 func (p *parts) nodes() *storenode.Nodes {
-	if !p.options.Evacuate {
-		return nil
-	}
-	return &storenode.Nodes{
+	nodes := &storenode.Nodes{
 		API: p.api, Alive: p.alive, Hosts: p.options.Hosts, Metrics: p.metrics, Log: p.options.Log,
-		Evacuator: &evacuation.Evacuator{
-			API: p.api, Live: p.manager.GetAPIReader(), Events: p.manager.GetEventRecorder("shale-operator"),
-		},
 	}
+	if p.options.Evacuate {
+		nodes.Evacuator = &evacuation.Evacuator{
+			API: p.api, Live: p.manager.GetAPIReader(), Events: p.manager.GetEventRecorder("shale-operator"),
+		}
+	}
+	return nodes
 }
 
 // watchLeases notes each renewal at the moment it is heard of, not when a worker gets to it, and whether this operator

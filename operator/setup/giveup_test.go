@@ -139,7 +139,7 @@ func TestDestroyedReplicasAreGivenUpByAPersonsWordOnly(t *testing.T) {
 	w.shard("the rebuild to be noted", "v-0", func(s *v1alpha1.Shard) bool { return incompletes(s) == 1 })
 	w.tells(other.ID, func(s *v1alpha1.ShardReplicaStatus) { s.State = v1alpha1.ReplicaStale })
 	alive := without(nodes, primary.NodeName)
-	w.pass(5*time.Second, alive...)
+	w.pass(9*time.Second, alive...) // so long that its host has been asked for sure
 	w.verdict(primary.NodeName, v1alpha1.ReasonHostAnswers)
 	command := w.unready("v-0", v1alpha1.ReasonNoPrimary)
 	w.annotate(command)

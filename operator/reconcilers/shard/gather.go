@@ -193,7 +193,7 @@ func (r *Reconciler) gatherNode(ctx context.Context, s *scope, name, device stri
 	}
 	node.Unreachable = object.Status.Unreachable
 	node.Maintenance = object.Spec.Maintenance != ""
-	node.Host = hostSign(&object)
+	node.Host = hostSign(&object, state)
 	node.Primaries = r.Inventory.Primaries(device)
 	s.seen.Nodes[name] = node
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/failover"
+	"github.com/shale-storage/shale/operator/liveness"
 )
 
 // isAsked reports whether a person asks to give Replicas up.
@@ -88,18 +90,23 @@ func (s *scope) consider() {
 	s.loss, s.losing = failover.Losing(&s.seen)
 }
 
-// hostSign is a sign of life of the node of a storenode that is silent, empty if there is none.
-func hostSign(node *v1alpha1.StoreNode) string {
+// looked is how long after the end of a Lease what NodeAlive says is of this silence: the host has been asked by then.
+const looked = 5 * time.Second
+
+// hostSign is a sign of life of the node of a storenode that is silent, or a doubt, empty if there is neither.
+func hostSign(node *v1alpha1.StoreNode, state liveness.State) string {
 	c := meta.FindStatusCondition(node.Status.Conditions, v1alpha1.ConditionNodeAlive)
-	if c == nil || c.Status != metav1.ConditionTrue {
-		return ""
+	switch {
+	case node.Name == "":
+		return "" // a person deleted it, so it is not expected back
+	case c == nil || state.DeadFor < looked:
+		return v1alpha1.ReasonSuspected
 	}
 	switch c.Reason {
-	case v1alpha1.ReasonHostAnswers, v1alpha1.ReasonKubeletAlive, v1alpha1.ReasonSuspected:
-		return c.Reason
-	default:
-		return "" // nobody has looked, or could
+	case v1alpha1.ReasonNodeDead, v1alpha1.ReasonInMaintenance, v1alpha1.ReasonTooManySilent:
+		return ""
 	}
+	return c.Reason
 }
 
 // content is how new what the Replica has is.

@@ -29,9 +29,10 @@ type Hosts interface {
 
 // Nodes finds dead nodes and has them evacuated. All exported fields must be given.
 type Nodes struct {
-	API       client.Client
-	Alive     *liveness.Tracker
-	Hosts     Hosts
+	API   client.Client
+	Alive *liveness.Tracker
+	Hosts Hosts
+	// Evacuator is nil if dead nodes are only told of.
 	Evacuator *evacuation.Evacuator
 	Metrics   *metrics.Metrics
 	Log       *slog.Logger
@@ -49,14 +50,15 @@ func (n *Nodes) look(ctx context.Context, object *v1alpha1.StoreNode) (nodedeath
 		return nodedeath.Verdict{Reason: v1alpha1.ReasonSuspected}, fmt.Errorf("get node %s: %w", object.Name, err)
 	}
 	e := &nodedeath.Evidence{
-		Node: object.Name, Evacuated: evacuation.IsEvacuated(&node), Maintenance: object.Spec.Maintenance,
+		Node: object.Name, Evacuated: n.Evacuator != nil && evacuation.IsEvacuated(&node),
+		Maintenance: object.Spec.Maintenance,
 	}
 	all, err := n.hear(ctx, e)
 	if err != nil {
 		return nodedeath.Verdict{Reason: v1alpha1.ReasonSuspected}, err
 	}
 	host := nodedeath.HostUnknown
-	if !nodedeath.Settled(e) {
+	if !e.StorenodeAlive {
 		host = n.host(ctx, object, all)
 		// It took a while, in which the node may have been heard.
 		if _, err := n.hear(ctx, e); err != nil {
@@ -68,7 +70,7 @@ func (n *Nodes) look(ctx context.Context, object *v1alpha1.StoreNode) (nodedeath
 	}
 	n.ask(e, host)
 	verdict := nodedeath.Judge(e)
-	if verdict.Dead {
+	if verdict.Dead && n.Evacuator != nil {
 		return verdict, n.evacuate(ctx, object.Name, verdict.Message)
 	}
 	if e.Evacuated && n.isBack(object.Name) {

@@ -125,20 +125,21 @@ func (k *rack) look(name string) metav1.Condition {
 	return metav1.Condition{}
 }
 
-func (k *rack) tainted(name string) bool {
+// tainted reports whether n1 is.
+func (k *rack) tainted() bool {
 	k.t.Helper()
 	var node corev1.Node
-	if err := k.api.Get(k.t.Context(), client.ObjectKey{Name: name}, &node); err != nil {
+	if err := k.api.Get(k.t.Context(), client.ObjectKey{Name: "n1"}, &node); err != nil {
 		k.t.Fatal(err)
 	}
 	return evacuation.IsEvacuated(&node)
 }
 
-// want is the reason of NodeAlive at the next look.
-func (k *rack) want(name, reason string) {
+// want is the reason why n1 is NodeAlive at the next look.
+func (k *rack) want(reason string) {
 	k.t.Helper()
-	if c := k.look(name); c.Reason != reason {
-		k.t.Fatalf("%s: got %s (%s), want %s", name, c.Reason, c.Message, reason)
+	if c := k.look("n1"); c.Reason != reason {
+		k.t.Fatalf("got %s (%s), want %s", c.Reason, c.Message, reason)
 	}
 }
 
@@ -149,24 +150,62 @@ func TestNodeThatIsHeardWhileItsHostIsAskedIsNotDead(t *testing.T) {
 			k.pass(2, append(k.all(), liveness.Kubelet("n1"))...)
 			k.pass(6, k.all("n1")...)
 			k.hosts["n1"] = silent
-			k.want("n1", v1alpha1.ReasonSuspected)
+			k.want(v1alpha1.ReasonSuspected)
 			k.hosts["n1"] = func() bool {
 				k.renew(heard)
 				return false
 			}
-			if c := k.look("n1"); c.Status != metav1.ConditionTrue || k.tainted("n1") {
-				t.Errorf("got %+v, tainted %v", c, k.tainted("n1"))
+			if c := k.look("n1"); c.Status != metav1.ConditionTrue || k.tainted() {
+				t.Errorf("got %+v, tainted %v", c, k.tainted())
 			}
 			k.hosts["n1"] = silent
 			k.pass(6, k.all("n1")...)
 			if heard == "n1" { // the rounds before say nothing of this silence
-				k.want("n1", v1alpha1.ReasonSuspected)
+				k.want(v1alpha1.ReasonSuspected)
 			}
 			k.pass(8, k.all("n1")...)
-			k.want("n1", v1alpha1.ReasonNodeDead)
-			if !k.tainted("n1") {
+			k.want(v1alpha1.ReasonNodeDead)
+			if !k.tainted() {
 				t.Error("a dead node was not evacuated")
 			}
+		})
+	}
+}
+
+// People who give Replicas up rely on it.
+func TestSignsOfLifeAreToldThoughNothingWouldBeDone(t *testing.T) {
+	maintain := func(k *rack) {
+		patch := client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"maintenance":"new fan"}}`))
+		err := k.api.Patch(k.t.Context(), &v1alpha1.StoreNode{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}, patch)
+		if err != nil {
+			k.t.Fatal(err)
+		}
+	}
+	for story, c := range map[string]struct {
+		prepare func(*rack)
+		alive   []string
+		silent  string
+	}{
+		"most storenodes are silent": {func(*rack) {}, []string{"n3"}, v1alpha1.ReasonTooManySilent},
+		"somebody works on it":       {maintain, []string{"n2", "n3"}, v1alpha1.ReasonInMaintenance},
+		"dead nodes are told of only": {
+			func(k *rack) { k.r.Nodes.Evacuator = nil }, []string{"n2", "n3"}, v1alpha1.ReasonNodeDead,
+		},
+	} {
+		t.Run(story, func(t *testing.T) {
+			k := newRack(t, interceptor.Funcs{}, "n1", "n2", "n3")
+			c.prepare(k)
+			k.pass(2, append(k.all(), liveness.Kubelet("n1"))...)
+			k.pass(6, c.alive...)
+			k.want(v1alpha1.ReasonHostAnswers)
+			k.hosts["n1"] = silent
+			k.want(v1alpha1.ReasonSuspected)
+			k.want(c.silent)
+			if k.tainted() {
+				t.Error("it was evacuated")
+			}
+			k.renew(liveness.Kubelet("n1"))
+			k.want(v1alpha1.ReasonKubeletAlive)
 		})
 	}
 }

@@ -40,7 +40,7 @@ type Reconciler struct {
 	Log     *slog.Logger
 	// Changed hears of each storenode that died or came to life; its Shards must be looked at.
 	Changed chan<- event.GenericEvent
-	// Nodes looks after dead nodes; nil if nobody is to.
+	// Nodes looks after dead nodes.
 	Nodes *Nodes
 
 	mu sync.Mutex
@@ -69,15 +69,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	set(v1alpha1.ConditionReady, verdict(&node, state))
 	set(v1alpha1.ConditionMaintenance, maintenance(&node))
 	again := until(state)
-	var failed error
-	if r.Nodes != nil {
-		var death nodedeath.Verdict
-		death, failed = r.Nodes.look(ctx, &node)
-		if death.Again > 0 && (again == 0 || death.Again < again) {
-			again = death.Again
-		}
-		tell(&node, death, set)
+	death, failed := r.Nodes.look(ctx, &node)
+	if death.Again > 0 && (again == 0 || death.Again < again) {
+		again = death.Again
 	}
+	tell(&node, death, set)
 	if err := errors.Join(failed, reconcilers.Patch(ctx, r.API, base, &node)); err != nil {
 		return reconcile.Result{}, err
 	}
