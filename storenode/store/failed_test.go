@@ -147,6 +147,12 @@ func (d *holding) fail() {
 	d.held.Done.Complete(d.held)
 }
 
+// release sends what was kept on its way.
+func (d *holding) release() {
+	d.from, d.to = 0, 0
+	d.Device.Submit(d.held)
+}
+
 // TestWhatWaitsForRoomEndsWhenTheCheckpointFails: there is none that would give it.
 func TestWhatWaitsForRoomEndsWhenTheCheckpointFails(t *testing.T) {
 	r := newRig(t, 64<<20)

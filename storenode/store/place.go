@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math"
 	"slices"
 
 	"github.com/shale-storage/shale/storenode/engine"
@@ -53,7 +54,11 @@ type page struct {
 	request engine.Request
 	key     uint64
 	state   pageState
+	// under was on its way to the same place when this one was recorded; noPage if none was. It may have arrived since.
+	under uint16
 }
+
+const noPage = math.MaxUint16
 
 type pageState uint8
 
@@ -113,19 +118,30 @@ func (p *placer) recorded(of *piece) {
 		}
 		g := &p.pages[n]
 		p.kill(g.key)
-		g.state = pageWaiting
+		g.state, g.under = pageWaiting, noPage
+		if older, ok := p.newest[g.key]; ok {
+			g.under = older
+		}
 		p.newest[g.key] = n
 		p.waiting = append(p.waiting, n)
 	}
 	of.carried = 0
 }
 
-// kill forgets a Block that waits, because something newer takes its place.
+// kill forgets a Block that waits, because something newer takes its place. One that is on its way there goes on to be
+// known, or what is newer might arrive before it.
 func (p *placer) kill(key uint64) {
-	if n, ok := p.newest[key]; ok && p.pages[n].state == pageWaiting {
-		p.pages[n].state = pageDead
-		delete(p.newest, key)
-		p.s.table.Unuse(uint32(key >> 16))
+	n, ok := p.newest[key]
+	if !ok || p.pages[n].state != pageWaiting {
+		return
+	}
+	p.pages[n].state = pageDead
+	delete(p.newest, key)
+	p.s.table.Unuse(uint32(key >> 16))
+	// A page that has arrived may be another Block's by now. For the same one there is none on its way then: it would
+	// have been recorded after this page, and have killed it.
+	if u := p.pages[n].under; u != noPage && p.pages[u].state == pagePlacing && p.pages[u].key == key {
+		p.newest[key] = u
 	}
 }
 

@@ -116,6 +116,50 @@ func TestALargeWriteGoesBehindWhatTheJournalCarries(t *testing.T) {
 	after.expect(t, h, 0, want, "after a crash")
 }
 
+// The SSD is slow with one write, which was meant for a place that was written, discarded and written again since.
+func TestWhatIsOnItsWayToItsPlaceOvertakesNothingNewer(t *testing.T) {
+	const blocks = 16 // more than the Journal carries
+	r := newRig(t, 64<<20)
+	h := r.create(t, 0, 4<<20)
+	r.mustWrite(t, h, 0, fill(blocks*block, 1))
+	super, _, err := store.ReadSuperblock(readerAt{r.device}, 64<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	device := r.hold(t)
+	device.from, device.to = super.ExtentStart(0), super.Size
+	r.mustWrite(t, h, 3*block, fill(block, 100))
+	r.s.Checkpoint(func(error) {})
+	r.drive()
+	if device.held == nil {
+		t.Fatal("the first overwrite is not on its way to its place")
+	}
+	r.mustWrite(t, h, 3*block, fill(block, 200))
+	for _, op := range []store.Op{store.OpDiscard, store.OpFlush} {
+		if err := r.do(&store.IO{Op: op, Replica: h, Length: blocks * block}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.expect(t, h, 0, make([]byte, blocks*block), "discarded")
+	want, done := fill(blocks*block, 300), &told{}
+	b := pool.Get(blocks * block)
+	defer b.Release()
+	copy(b.Bytes(), want)
+	r.s.Submit(&store.IO{Op: store.OpWrite, Replica: h, Length: blocks * block, Buf: b, Done: done})
+	r.drive()
+	device.release()
+	r.drive()
+	if done.count != 1 {
+		t.Errorf("the last write ended %d times", done.count)
+	}
+	r.expect(t, h, 0, want, "written last")
+	r = &rig{device: r.device.Kill(rand.New(rand.NewPCG(1, 1)), nil)}
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
+	r.expect(t, h, 0, want, "after a crash")
+}
+
 func TestWhatIsDiscardedOrDeletedIsNotPlacedLater(t *testing.T) {
 	r := newRig(t, 64<<20)
 	h := r.create(t, 0, 2<<20)
