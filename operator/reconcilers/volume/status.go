@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -42,17 +43,28 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	return reconcilers.Patch(ctx, r.API, base, v)
 }
 
-// severity orders the reasons why a Shard, and so the Volume, is not Ready: the worst is told.
+// severity orders the reasons why a Shard, and so the Volume, is not Ready or not Healthy: the worst is told.
 func severity(reason string) int {
-	switch reason {
-	case v1alpha1.ReasonNoPrimary, v1alpha1.ReasonWaitsForReplicas:
-		return 4
-	case v1alpha1.ReasonTooFewInSync:
-		return 3
-	case v1alpha1.ReasonNoRoom:
-		return 2
-	default:
-		return 1
+	order := []string{
+		v1alpha1.ReasonCreating, v1alpha1.ReasonRebuilding, v1alpha1.ReasonNoRoom, v1alpha1.ReasonDegraded,
+		v1alpha1.ReasonNoReplacement, v1alpha1.ReasonTooFewInSync, v1alpha1.ReasonWaitsForReplicas,
+		v1alpha1.ReasonNoPrimary, v1alpha1.ReasonStaleRecord, v1alpha1.ReasonBlocksLost,
+	}
+	return slices.Index(order, reason)
+}
+
+// worst is the worst reason that Shards have, and the first of the Shards that have it.
+type worst struct {
+	reason string
+	named  []string
+}
+
+func (w *worst) note(shard *v1alpha1.Shard, reason, message string) {
+	if w.reason == "" || severity(reason) > severity(w.reason) {
+		w.reason, w.named = reason, nil
+	}
+	if reason == w.reason && len(w.named) < maxNamed {
+		w.named = append(w.named, fmt.Sprintf("shard %d: %s", shard.Spec.Index, message))
 	}
 }
 
@@ -61,33 +73,29 @@ func ready(s *scope) reconcilers.Verdict {
 	if s.unmade != nil {
 		return *s.unmade
 	}
-	worst := reconcilers.Verdict{OK: true, Reason: v1alpha1.ReasonServing, Message: "All shards serve" + tooShort(s)}
-	var named []string
+	var w worst
 	for i := range s.shards {
 		shard := &s.shards[i]
 		c := meta.FindStatusCondition(shard.Status.Conditions, v1alpha1.ConditionReady)
 		served := shard.Spec.Membership.Epoch > 0 && shard.Spec.Membership.Primary != 0
-		reason, message := v1alpha1.ReasonCreating, "its storenodes reserve its space"
 		switch {
 		case c != nil && c.Status != metav1.ConditionTrue:
-			reason, message = c.Reason, c.Message
-		case served:
-			continue
-		}
-		if worst.OK || severity(reason) > severity(worst.Reason) {
-			worst.OK, worst.Reason, named = false, reason, nil
-		}
-		if reason == worst.Reason && len(named) < maxNamed {
-			named = append(named, fmt.Sprintf("shard %d: %s", shard.Spec.Index, message))
+			w.note(shard, c.Reason, c.Message)
+		case !served:
+			w.note(shard, v1alpha1.ReasonCreating, "its storenodes reserve its space")
 		}
 	}
-	if len(named) > 0 {
-		worst.Message = strings.Join(named, "; ")
+	switch {
+	case w.reason != "":
+		return reconcilers.Verdict{Reason: w.reason, Message: strings.Join(w.named, "; ")}
+	case int64(len(s.shards)) < shardCount(s.volume):
+		return beingMade()
 	}
-	if worst.OK && int64(len(s.shards)) < shardCount(s.volume) {
-		return reconcilers.Verdict{Reason: v1alpha1.ReasonCreating, Message: "Shards are being made"}
-	}
-	return worst
+	return reconcilers.Verdict{OK: true, Reason: v1alpha1.ReasonServing, Message: "All shards serve" + tooShort(s)}
+}
+
+func beingMade() reconcilers.Verdict {
+	return reconcilers.Verdict{Reason: v1alpha1.ReasonCreating, Message: "Shards are being made"}
 }
 
 // tooShort says that somebody asked the Volume to grow, which Shards that are there do not.
@@ -103,26 +111,31 @@ func tooShort(s *scope) string {
 	return ""
 }
 
-// healthy is whether every Shard has all its Replicas InSync.
+// healthy is whether every Shard has all its Replicas InSync, and nothing is lost; the message is of the worst.
 func healthy(s *scope) reconcilers.Verdict {
 	count := shardCount(s.volume)
 	if int64(s.volume.Status.HealthyShards) == count {
 		return reconcilers.Verdict{OK: true, Reason: v1alpha1.ReasonAllInSync, Message: "All replicas are in sync"}
 	}
-	reason := v1alpha1.ReasonDegraded
+	var w worst
 	for i := range s.shards {
-		c := meta.FindStatusCondition(s.shards[i].Status.Conditions, v1alpha1.ConditionHealthy)
+		shard := &s.shards[i]
+		c := meta.FindStatusCondition(shard.Status.Conditions, v1alpha1.ConditionHealthy)
 		switch {
-		case s.shards[i].Spec.Membership.Epoch == 0:
-			reason = v1alpha1.ReasonCreating
-		case c != nil && c.Reason == v1alpha1.ReasonRebuilding && reason == v1alpha1.ReasonDegraded:
-			reason = v1alpha1.ReasonRebuilding
+		case c == nil:
+			w.note(shard, v1alpha1.ReasonCreating, "its storenodes reserve its space")
+		case c.Status != metav1.ConditionTrue:
+			w.note(shard, c.Reason, c.Message)
 		}
 	}
-	return reconcilers.Verdict{
-		Reason:  reason,
-		Message: fmt.Sprintf("%d of %d shards have all replicas in sync", s.volume.Status.HealthyShards, count),
+	switch {
+	case w.reason != "":
+		return reconcilers.Verdict{Reason: w.reason, Message: fmt.Sprintf("%d of %d shards are healthy; %s",
+			s.volume.Status.HealthyShards, count, strings.Join(w.named, "; "))}
+	case s.unmade != nil:
+		return *s.unmade
 	}
+	return beingMade()
 }
 
 // remove deletes the Shards once nobody uses them, and lets go of the Volume when there are none.
