@@ -10,8 +10,9 @@
 //
 //   - its storenode has not renewed its Lease (every second) for the Lease's duration,
 //   - its kubelet has not renewed the node's Lease since then, and
-//   - its host answers no connection, not even with a refusal, while the host of another StoreNode does
-//     ([SilentRounds] times in a row). A host whose processes died refuses: so a crash is never taken for a death.
+//   - its host answers no connection, not even with a refusal, while the host of another StoreNode, not the
+//     operator's own, does ([SilentRounds] times in a row). A host whose processes died refuses: so a crash is never
+//     taken for a death.
 //
 // Where no host can be asked (a NetworkPolicy forbids it), the third is replaced by patience: the kubelet, which renews
 // every ten seconds, has been silent for [KubeletSilence].

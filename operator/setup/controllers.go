@@ -76,7 +76,8 @@ func (p *parts) storenodes(changed chan<- event.GenericEvent) error {
 // nodes looks after dead nodes. Who is dead is found out in any case: people who give Replicas up must know.
 func (p *parts) nodes() *storenode.Nodes {
 	nodes := &storenode.Nodes{
-		API: p.api, Alive: p.alive, Hosts: p.options.Hosts, Metrics: p.metrics, Log: p.options.Log,
+		API: p.api, Alive: p.alive, Hosts: p.options.Hosts, Node: p.options.Node, Metrics: p.metrics,
+		Log: p.options.Log,
 	}
 	if p.options.Evacuate {
 		nodes.Evacuator = &evacuation.Evacuator{

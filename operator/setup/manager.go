@@ -39,12 +39,14 @@ const (
 	leaderRetry = 500 * time.Millisecond
 )
 
-// Options of an operator. All fields must be given but the addresses, where empty is none.
+// Options of an operator. All fields must be given but the addresses and those that say so, where empty is none.
 type Options struct {
 	Namespace               string
 	LeaderElect             bool
 	MetricsAddr, HealthAddr string
 	ReplaceAfter            time.Duration
+	// Node is the Kubernetes node that the operator runs on, empty for none.
+	Node string
 	// Evacuate dead nodes, which Hosts tells; it dials if not given.
 	Evacuate bool
 	Hosts    storenode.Hosts

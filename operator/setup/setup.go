@@ -40,6 +40,8 @@ func New(version string) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&o.Namespace, "namespace", "", "namespace of Shale's own objects: the storenodes' leases")
+	c.Flags().StringVar(&o.Node, "node", "",
+		"Kubernetes node that the operator runs on: its own host is not asked whether others can be reached")
 	c.Flags().BoolVar(&o.LeaderElect, "leader-elect", false, "work only while leading, so that several may run")
 	c.Flags().StringVar(&o.MetricsAddr, "metrics-addr", "0", "host:port of /metrics; 0 for none")
 	c.Flags().StringVar(&o.HealthAddr, "health-addr", "0", "host:port of /healthz and /readyz; 0 for none")

@@ -27,11 +27,13 @@ type Hosts interface {
 	Answer(ctx context.Context, addresses []string) bool
 }
 
-// Nodes finds dead nodes and has them evacuated. All exported fields must be given.
+// Nodes finds dead nodes and has them evacuated. All exported fields must be given but those that say otherwise.
 type Nodes struct {
 	API   client.Client
 	Alive *liveness.Tracker
 	Hosts Hosts
+	// Node is the operator's own, empty if it is on none. Its host is no witness: it answers whatever is cut off.
+	Node string
 	// Evacuator is nil if dead nodes are only told of.
 	Evacuator *evacuation.Evacuator
 	Metrics   *metrics.Metrics
@@ -126,7 +128,7 @@ func (n *Nodes) ask(e *nodedeath.Evidence, host nodedeath.Host) {
 	e.Host, e.Rounds = host, n.rounds[e.Node]
 }
 
-// host asks the suspect's host and, at the same time, those of others that live.
+// host asks the suspect's host and, at the same time, those of others that live and are reached over the network.
 func (n *Nodes) host(ctx context.Context, suspect *v1alpha1.StoreNode, all []v1alpha1.StoreNode) nodedeath.Host {
 	var asked sync.WaitGroup
 	var answered bool
@@ -134,8 +136,9 @@ func (n *Nodes) host(ctx context.Context, suspect *v1alpha1.StoreNode, all []v1a
 	asked.Go(func() { answered = n.Hosts.Answer(ctx, n.addresses(ctx, suspect)) })
 	witness := 0
 	for i := range all {
-		state := n.Alive.State(all[i].Name)
-		if all[i].Name == suspect.Name || !state.Alive || !state.Heard || witness == maxWitnesses {
+		name := all[i].Name
+		state := n.Alive.State(name)
+		if name == suspect.Name || name == n.Node || !state.Alive || !state.Heard || witness == maxWitnesses {
 			continue
 		}
 		at := witness

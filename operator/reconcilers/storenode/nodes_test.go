@@ -209,3 +209,19 @@ func TestSignsOfLifeAreToldThoughNothingWouldBeDone(t *testing.T) {
 		})
 	}
 }
+
+func TestHostOfTheOperatorIsNoWitness(t *testing.T) {
+	k := newRack(t, interceptor.Funcs{}, "n1", "n2")
+	k.r.Nodes.Node = "n2"
+	k.hosts["n1"] = silent
+	k.pass(2, append(k.all(), liveness.Kubelet("n1"))...)
+	k.pass(6, "n2")
+	for range 3 {
+		k.want(v1alpha1.ReasonSuspected)
+	}
+	if slices.Contains(k.asked, "n2") {
+		t.Error("it asked itself")
+	}
+	k.pass(8, "n2")
+	k.want(v1alpha1.ReasonNodeDead)
+}
