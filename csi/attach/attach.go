@@ -22,6 +22,8 @@ var (
 	ErrBusy = errors.New("device is in use")
 	// ErrGone says that somebody else has ended the device; another volume may have its number.
 	ErrGone = errors.New("device is gone")
+	// ErrUnreadable says that what is held of a device means nothing to this program, so it can never adopt it.
+	ErrUnreadable = errors.New("what is held of the device cannot be read")
 )
 
 // Op is what a Request asks for.
@@ -119,7 +121,8 @@ type Frontend interface {
 	Held(volume string) (Held, bool)
 	// Adopt takes over the device of a process that has died, and asks the kernel nothing, which may wait for Resume as
 	// the device's I/O does; Confirm tells whether it is still there. A Detach before Resume fails. The descriptors are
-	// the Frontend's if there is no error.
+	// the Frontend's if there is no error. With ErrUnreadable or ErrGone they are of no use to anybody; any other error
+	// says nothing of the device.
 	Adopt(volume string, h Held) (Device, error)
 	// Resume gives an adopted device its Backend and does what its former process left undone.
 	Resume(spec Spec) error

@@ -88,31 +88,36 @@ func (i *Initiator) takeOver(ctx context.Context) ([]*entry, error) {
 	var adopted []*entry
 	for _, item := range items {
 		e, err := i.adopt(item)
-		if err != nil {
+		switch {
+		case err == nil:
+			adopted = append(adopted, e)
+		case errors.Is(err, attach.ErrUnreadable), errors.Is(err, attach.ErrGone):
 			i.options.Log.Warn("Cannot take over device", "volume", item.Name, "cause", err)
 			item.Close()
 			if err := i.holding.drop(ctx, item.Name); err != nil {
 				return nil, err
 			}
-			continue
+		default:
+			// The holder still has it, for the next process.
+			return nil, fmt.Errorf("take over %s: %w", item.Name, err)
 		}
-		adopted = append(adopted, e)
 	}
 	return adopted, nil
 }
 
-// adopt makes a busy entry of an item.
+// adopt makes a busy entry of an item. Of its errors only ErrUnreadable and ErrGone are for good.
 func (i *Initiator) adopt(item holder.Item) (*entry, error) {
 	var k kept
 	if err := json.Unmarshal(item.State, &k); err != nil {
-		return nil, fmt.Errorf("decode attachment: %w", err)
+		return nil, fmt.Errorf("decode attachment: %w: %w", attach.ErrUnreadable, err)
 	}
 	if err := k.Request.Validate(); err != nil || k.Request.Volume != item.Name {
-		return nil, errors.Join(fmt.Errorf("attachment under the name %.140q is of %.140q", item.Name, k.Request.Volume), err)
+		return nil, errors.Join(fmt.Errorf("attachment under the name %.140q is of %.140q: %w", item.Name,
+			k.Request.Volume, attach.ErrUnreadable), err)
 	}
 	frontend := i.frontend(k.Frontend)
 	if frontend == nil {
-		return nil, fmt.Errorf("no frontend %.40q here", k.Frontend)
+		return nil, fmt.Errorf("no frontend %.40q here: %w", k.Frontend, attach.ErrUnreadable)
 	}
 	held := attach.Held{State: k.State, Files: item.Files}
 	device, err := frontend.Adopt(item.Name, held)
@@ -161,9 +166,9 @@ func (i *Initiator) resume(ctx context.Context, e *entry) {
 	}
 }
 
-// lookForGone says ErrGone if the kernel says that somebody else has ended the device. Any other answer, and none, tells
-// nothing: the descriptors are the volume's whatever has its number, and before the device is given to somebody it is
-// confirmed.
+// lookForGone says ErrGone if the kernel says that somebody else has ended the device. Any other answer, and none,
+// tells nothing: the descriptors are the volume's whatever has its number, and before the device is given to anybody
+// it is confirmed.
 func (i *Initiator) lookForGone(ctx context.Context, e *entry) error {
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()

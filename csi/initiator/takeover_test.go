@@ -401,6 +401,32 @@ func TestCleaningUpKeepsNoDeviceFromBeingResumed(t *testing.T) {
 	}
 }
 
+func TestAnErrorThatSaysNothingDropsNoDevice(t *testing.T) {
+	holders := newHolder(t)
+	first := newLife(t, holders, 1)
+	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatal(err)
+	}
+	first.die()
+	x := newFixture(t)
+	x.frontend.adopt = errors.New("too many open files")
+	o := x.options()
+	o.Socket, o.Holder, o.Life = filepath.Join(t.TempDir(), "s"), holders, 2
+	i, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	if err := i.Run(ctx); !errors.Is(err, x.frontend.adopt) || x.frontend.cleanedUp != 0 {
+		t.Errorf("ended with %v, cleaned up %d times", err, x.frontend.cleanedUp)
+	}
+	i.holding.lose(i.holding.client)
+	if next := newLife(t, holders, 3); len(next.adopted) != 1 {
+		t.Errorf("adopted %d devices, want 1", len(next.adopted))
+	}
+}
+
 func TestAStartThatIsCancelledCleansNothingUp(t *testing.T) {
 	holders := newHolder(t)
 	first := newLife(t, holders, 1)

@@ -313,6 +313,13 @@ func TestADeviceThatLosetupHasEndedIsGoneEvenIfAnotherVolumeHasItsNumber(t *test
 	}
 }
 
+func TestWhatCannotBeReadIsNotAdopted(t *testing.T) {
+	f := newFrontend(t)
+	if d, err := f.Adopt("v", attach.Held{State: []byte("garbage")}); !errors.Is(err, attach.ErrUnreadable) {
+		t.Errorf("got %+v, %v, want %v", d, err, attach.ErrUnreadable)
+	}
+}
+
 // attachLost attaches a volume, has losetup end its device, and gives the number to another volume. Processes beside
 // this test may be faster with the number; then it tries with the next.
 func attachLost(t *testing.T, f *Frontend, other string) (volume string) {

@@ -47,7 +47,7 @@ func (f *Frontend) Adopt(volume string, h attach.Held) (attach.Device, error) {
 	}
 	var r record
 	if err := json.Unmarshal(h.State, &r); err != nil {
-		return attach.Device{}, fmt.Errorf("decode record of device: %w", err)
+		return attach.Device{}, fmt.Errorf("%w: %w", attach.ErrUnreadable, err)
 	}
 	a := &attachment{
 		dir: filepath.Join(f.options.StateDir, volume), name: f.nameFor(volume), device: device(r.Device), link: r.Link,
