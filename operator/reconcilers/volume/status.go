@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,7 +20,8 @@ import (
 // maxNamed bounds the Shards that a message tells of.
 const maxNamed = 3
 
-// tell writes the status.
+// tell writes the status. After a change of a condition the Volume is looked at again: a pass between may have read the
+// Volume from before, found its conditions right, and left what is wrong by now.
 func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	v := s.volume
 	base := v.DeepCopy()
@@ -40,6 +42,9 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	v.Status.Size, v.Status.Used = v1alpha1.BytesText(v.Spec.SizeBytes), v1alpha1.BytesText(v.Status.UsedBytes)
 	reconcilers.Set(&v.Status.Conditions, v1alpha1.ConditionReady, ready(s), v.Generation)
 	reconcilers.Set(&v.Status.Conditions, v1alpha1.ConditionHealthy, healthy(s), v.Generation)
+	if !equality.Semantic.DeepEqual(base.Status.Conditions, v.Status.Conditions) {
+		s.again = lookAgain
+	}
 	return reconcilers.Patch(ctx, r.API, base, v)
 }
 

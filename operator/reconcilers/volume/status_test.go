@@ -3,6 +3,10 @@ package volume
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/reconcilers"
@@ -67,6 +71,21 @@ func TestVolumeIsAsHealthyAsTheWorstOfItsShards(t *testing.T) {
 		}
 		if got := healthy(s); got.Reason != c.want || got.Message != c.message || got.OK != (c.want == fine.Reason) {
 			t.Errorf("%s: got %+v, want %s %q", story, got, c.want, c.message)
+		}
+	}
+}
+
+// A pass that the cache shows the Volume from before the last one finds nothing to write, and no event follows.
+func TestVolumeWhoseConditionsChangedIsLookedAtAgain(t *testing.T) {
+	v := &v1alpha1.Volume{Spec: v1alpha1.VolumeSpec{ID: "new", SizeBytes: 1, ShardSizeBytes: 1}}
+	v.Name = "v"
+	s := served(0, "new")
+	reconcilers.Set(&s.Status.Conditions, v1alpha1.ConditionHealthy, reconcilers.Verdict{OK: true, Reason: "x"}, 1)
+	r := reconciler(t, false, v, s)
+	request := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(v)}
+	for pass, want := range []time.Duration{lookAgain, 0} {
+		if got, err := r.Reconcile(t.Context(), request); err != nil || got.RequeueAfter != want {
+			t.Errorf("pass %d: looked at again in %s, %v, want %s", pass, got.RequeueAfter, err, want)
 		}
 	}
 }

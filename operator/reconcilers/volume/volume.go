@@ -20,8 +20,12 @@ import (
 	"github.com/shale-storage/shale/operator/reconcilers"
 )
 
-// retryRoom is how soon room is looked for again, if no Device changes before.
-const retryRoom = 10 * time.Second
+const (
+	// retryRoom is how soon room is looked for again, if no Device changes before.
+	retryRoom = 10 * time.Second
+	// lookAgain is how soon a Volume is looked at again whose conditions changed. The cache shows them by then.
+	lookAgain = 2 * time.Second
+)
 
 // Reconciler of Volumes. All fields must be given.
 type Reconciler struct {
@@ -41,6 +45,8 @@ type scope struct {
 	strangers []v1alpha1.Shard
 	// unmade says why Shards that are missing could not be made, or must not be.
 	unmade *reconcilers.Verdict
+	// again is how soon the Volume is looked at again, 0 if only when something changes.
+	again time.Duration
 }
 
 // Reconcile one Volume.
@@ -67,10 +73,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := errors.Join(made, told); err != nil {
 		return conflict(err)
 	}
-	if s.unmade != nil {
-		return reconcile.Result{RequeueAfter: retryRoom}, nil
+	if s.unmade != nil && s.again == 0 {
+		s.again = retryRoom
 	}
-	return reconcile.Result{}, nil
+	return reconcile.Result{RequeueAfter: s.again}, nil
 }
 
 // conflict is no error to shout about: somebody else wrote meanwhile, and the next run sees it.
