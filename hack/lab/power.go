@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/shale-storage/shale/hack/lab/loops"
 )
@@ -50,9 +52,19 @@ func (n *Node) loops() (ownLoops, error) {
 	for dev := range loops.MountedBy([]int{os.Getpid()}) {
 		delete(mounted, dev)
 	}
-	owner := loops.Owner{FileSystems: mounted, Root: n.Root()}
+	owner := loops.Owner{FileSystems: mounted, Root: n.Root(), Mark: n.initiatorMark()}
 	all, err := loops.List()
 	return ownLoops{owner: owner, known: owner.Of(all)}, err
+}
+
+// initiatorMark tells the loop devices of the node's initiator; empty if it never had one. Its file goes with the next
+// PowerOn.
+func (n *Node) initiatorMark() string {
+	identity, err := os.ReadFile(filepath.Join(n.Root(), "/run/shale/loop/identity"))
+	if err != nil {
+		return ""
+	}
+	return loops.MarkOf(strings.TrimSpace(string(identity)))
 }
 
 // detach frees them, those on top of others first, when the node is dead.

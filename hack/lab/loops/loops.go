@@ -17,6 +17,8 @@ type Device struct {
 	Number int
 	// Backing is the path of the file behind it, as it was seen where it was attached.
 	Backing string
+	// Name is what whoever attached it wrote into its name field; as a rule the path of the file.
+	Name string
 	// FileSystem and Inode are the file's; Behind is the device if the file is one, otherwise 0. All are 0 if the file
 	// system is dead and does not tell.
 	FileSystem, Inode, Behind uint64
@@ -64,6 +66,7 @@ func (d *Device) ask() {
 	defer func() { _ = unix.Close(fd) }()
 	if info, err := unix.IoctlLoopGetStatus64(fd); err == nil {
 		d.FileSystem, d.Inode, d.Behind = info.Device, info.Inode, info.Rdevice
+		d.Name = unix.ByteSliceToString(info.File_name[:])
 	}
 }
 
@@ -86,18 +89,31 @@ type Owner struct {
 	FileSystems map[uint64]bool
 	// Root is where its files are seen by us: file /x of the machine is Root/x.
 	Root string
+	// Mark begins the names of its initiator's devices; empty if it has none.
+	Mark string
 }
+
+// initiators' devices have names that begin with this, and then with an identity that each initiator of this host has
+// drawn; see csi/attach/loop.
+const initiators = "shale:"
+
+// MarkOf is the Mark of an initiator with an identity.
+func MarkOf(identity string) string { return initiators + identity + ":" }
 
 // Of are the devices that belong to the owner, those on top of others first, which is the order to detach them in.
 func (o Owner) Of(all []Device) []Device {
 	return withBehind(all, func(d Device) bool {
-		return o.FileSystems[d.FileSystem] || sameFile(filepath.Join(o.Root, d.Backing), d)
+		return o.FileSystems[d.FileSystem] || sameFile(filepath.Join(o.Root, d.Backing), d) ||
+			o.Mark != "" && strings.HasPrefix(d.Name, o.Mark)
 	})
 }
 
-// Orphans are the devices on file systems that are not in mounted, those on top of others first.
+// Orphans are the devices on file systems that are not in mounted, those on top of others first. Those of initiators
+// are none: nobody mounts what is behind them while they are in use, and their Owner has the Mark.
 func Orphans(all []Device, mounted map[uint64]bool) []Device {
-	return withBehind(all, func(d Device) bool { return d.FileSystem == 0 || !mounted[d.FileSystem] })
+	return withBehind(all, func(d Device) bool {
+		return (d.FileSystem == 0 || !mounted[d.FileSystem]) && !strings.HasPrefix(d.Name, initiators)
+	})
 }
 
 // withBehind are the devices that match, and those that have one of them behind.
