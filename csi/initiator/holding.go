@@ -35,6 +35,8 @@ type holding struct {
 	client *holder.Client
 	// items have descriptors of their own: those of a device are closed before its item is dropped.
 	items map[string]holder.Item
+	// owed are the names that the holder has not confirmed to have dropped, and may still keep.
+	owed map[string]bool
 
 	confirmed confirmed
 }
@@ -76,7 +78,8 @@ func (c *confirmed) count() int {
 
 func newHolding(socket string, log *slog.Logger) *holding {
 	return &holding{
-		socket: socket, log: log, items: map[string]holder.Item{}, confirmed: confirmed{names: map[string]bool{}},
+		socket: socket, log: log, items: map[string]holder.Item{}, owed: map[string]bool{},
+		confirmed: confirmed{names: map[string]bool{}},
 	}
 }
 
@@ -140,24 +143,40 @@ func (h *holding) lose(c *holder.Client) {
 	}
 }
 
-// connect hands all items to a holder that is back.
+// connect hands all items to a holder that is back, and has it drop what it keeps of others.
 func (h *holding) connect(ctx context.Context) error {
 	c, err := holder.Dial(ctx, h.socket)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if errors.Is(err, holder.ErrAway) {
+		// With it ended all that it kept.
+		clear(h.owed)
+	}
 	if err != nil {
 		return err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.client = c
-	for name := range h.items {
-		if err := h.tellLocked(ctx, name); err != nil {
-			h.client = nil
-			h.confirmed.clear()
-			c.Close()
+	if err := h.tellAllLocked(ctx); err != nil {
+		h.client = nil
+		h.confirmed.clear()
+		c.Close()
+		return err
+	}
+	h.log.Info("The holder keeps the devices", "volumes", len(h.items))
+	return nil
+}
+
+func (h *holding) tellAllLocked(ctx context.Context) error {
+	for name := range h.owed {
+		if err := h.dropLocked(ctx, name); err != nil {
 			return err
 		}
 	}
-	h.log.Info("The holder keeps the devices", "volumes", len(h.items))
+	for name := range h.items {
+		if err := h.tellLocked(ctx, name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -175,6 +194,8 @@ func (h *holding) keep(ctx context.Context, i holder.Item) error {
 	old := h.items[i.Name]
 	old.Close()
 	h.items[i.Name] = own
+	// Whatever the holder has of that name is replaced.
+	delete(h.owed, i.Name)
 	h.confirmed.set(i.Name, false)
 	return h.tellLocked(ctx, i.Name)
 }
@@ -192,20 +213,32 @@ func (h *holding) tellLocked(ctx context.Context, name string) error {
 	return nil
 }
 
-// drop ends what keep began.
+// drop ends what keep began, now or as soon as the holder can be told.
 func (h *holding) drop(ctx context.Context, name string) error {
+	if h.socket == "" {
+		return nil
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	old := h.items[name]
 	old.Close()
 	delete(h.items, name)
+	h.owed[name] = true
 	h.confirmed.set(name, false)
+	return h.dropLocked(ctx, name)
+}
+
+func (h *holding) dropLocked(ctx context.Context, name string) error {
 	if h.client == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, holderTimeout)
 	defer cancel()
-	return h.client.Drop(ctx, name)
+	if err := h.client.Drop(ctx, name); err != nil {
+		return err
+	}
+	delete(h.owed, name)
+	return nil
 }
 
 // holds reports whether a successor will find name.

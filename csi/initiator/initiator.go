@@ -289,7 +289,7 @@ func (i *Initiator) end(ctx context.Context, e *entry) error {
 	}
 	i.setAttached(e, nil)
 	if err := i.holding.drop(ctx, e.request.Volume); err != nil {
-		// A successor finds a device that is gone, and drops it.
+		// It is told again when it can be; and a successor finds a device that is gone, and drops it.
 		i.options.Log.Warn("The holder keeps what is detached", "volume", e.request.Volume, "cause", err)
 	}
 	if err := e.volume.Close(); err != nil {

@@ -516,6 +516,44 @@ func TestAHolderThatComesBackIsHandedEverything(t *testing.T) {
 	}
 }
 
+func TestWhatEndedWhileTheHolderWasOutOfReachIsDroppedLater(t *testing.T) {
+	x := newLife(t, newHolder(t), 1)
+	for _, name := range []string{"a", "b"} {
+		if _, err := x.Attach(t.Context(), request(name, step)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.die()
+	for _, name := range []string{"a", "b"} {
+		if err := x.Detach(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What is attached anew is kept.
+	if _, err := x.Attach(t.Context(), request("b", step)); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.holding.connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	left, err := x.holding.client.List(t.Context())
+	if err != nil || len(left) != 1 || left[0].Name != "b" || len(x.holding.owed) != 0 {
+		t.Errorf("the holder has %+v (%v), %v are not dropped", left, err, x.holding.owed)
+	}
+	for n := range left {
+		left[n].Close()
+	}
+	// A holder that has ended keeps nothing.
+	x.die()
+	if err := x.Detach(t.Context(), "b"); err != nil || len(x.holding.owed) != 1 {
+		t.Errorf("detach: %v, %v are not dropped", err, x.holding.owed)
+	}
+	x.holding.socket = filepath.Join(t.TempDir(), "nobody")
+	if err := x.holding.connect(t.Context()); !errors.Is(err, holder.ErrAway) || len(x.holding.owed) != 0 {
+		t.Errorf("connect: %v, %v are not dropped", err, x.holding.owed)
+	}
+}
+
 func TestWhoAsksForTheListDoesNotWaitForTheHolder(t *testing.T) {
 	x := newLife(t, newHolder(t), 1)
 	if _, err := x.Attach(t.Context(), request("a", step)); err != nil {
