@@ -9,7 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
+
+// acceptPause is the time between tries to take a client.
+const acceptPause = 100 * time.Millisecond
 
 // Holder keeps Items. All its state belongs to the goroutine in Serve.
 type Holder struct {
@@ -45,20 +49,32 @@ func Listen(ctx context.Context, path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// Serve takes one client after the other until ctx ends, then closes all it keeps.
+// Serve takes one client after the other until ctx or the listener ends, then closes all it keeps. When a client cannot
+// be taken, as a rule because descriptors or memory are short, its former one has just died: nobody else has the files.
 func (h *Holder) Serve(ctx context.Context, l *net.UnixListener) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	defer h.end()
+	failures := 0
 	for {
 		c, err := l.AcceptUnix()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
+		case err == nil:
+			h.serve(ctx, c)
+			failures = 0
+		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept: %w", err)
+		default:
+			// Told ever more seldom: at failures 1, 2, 4, 8 and so on.
+			if failures++; failures&(failures-1) == 0 {
+				h.log.Error("Cannot take a client", "failures", failures, "cause", err)
+			}
+			pause, cancel := context.WithTimeout(ctx, acceptPause)
+			<-pause.Done()
+			cancel()
 		}
-		h.serve(ctx, c)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -132,6 +133,38 @@ func TestASuccessorWaitsUntilItsPredecessorHasGone(t *testing.T) {
 	}
 	if len(items) != 10 {
 		t.Errorf("got %d items, want the 10 of the first client", len(items))
+	}
+}
+
+func TestAClientThatCannotBeTakenEndsNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- New(slog.New(slog.DiscardHandler)).Serve(t.Context(), l) }()
+	first := dial(t, path)
+	i, _ := pipe(t, "a", "")
+	keep(t, first, i)
+	// As good as a lack of descriptors.
+	if err := l.SetDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended: %v", err)
+	case <-time.After(3 * acceptPause):
+	}
+	if err := l.SetDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, dial(t, path)); len(got) != 1 {
+		t.Errorf("got %+v, want what the first kept", got)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
