@@ -152,6 +152,14 @@ func TestTheNodePluginHasTimeToEndWhatItFormats(t *testing.T) {
 	}
 }
 
+func TestTheHolderMakesNoUnusualSystemCalls(t *testing.T) {
+	holder := find(t, render(t), "DaemonSet", "shale-holder").Spec.Template.Spec.Containers[0]
+	profile := holder.SecurityContext.SeccompProfile
+	if profile == nil || profile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+		t.Errorf("its seccomp profile is %v, want that of the runtime", profile)
+	}
+}
+
 // TestTheHolderWorksWhereSELinuxEnforces: privileged containers are of that type anyway.
 func TestTheHolderWorksWhereSELinuxEnforces(t *testing.T) {
 	c := find(t, render(t), "DaemonSet", "shale-holder").Spec.Template.Spec.Containers[0]
@@ -174,6 +182,18 @@ func TestNoRoleHasWildcardsOrSecrets(t *testing.T) {
 	}
 	if seen == 0 {
 		t.Error("found no rules: the search is broken")
+	}
+}
+
+// Leases and StoreNodes say who lives. Nobody deletes them but people.
+func TestNoRoleDeletesWhatSaysWhoLives(t *testing.T) {
+	for _, o := range render(t) {
+		for _, rule := range o.Rules {
+			known := slices.Contains(rule.Resources, "leases") || slices.Contains(rule.Resources, "storenodes")
+			if known && slices.Contains(rule.Verbs, "delete") {
+				t.Errorf("%s %s may delete %v", o.Kind, o.Name, rule.Resources)
+			}
+		}
 	}
 }
 
