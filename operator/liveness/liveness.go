@@ -55,6 +55,8 @@ type State struct {
 	Renewed bool
 	// Age since the Lease was last seen to change.
 	Age time.Duration
+	// Pause is how long it stands still between two renewals, by its duration.
+	Pause time.Duration
 	// Left until it expires; 0 when it has.
 	Left time.Duration
 	// DeadFor since it expired, AliveFor since it last came to life; one of them is 0.
@@ -122,6 +124,15 @@ func (t *Tracker) Observe(name string, r Renewal) (born bool) {
 	return born
 }
 
+// HeardKubelet reports whether any kubelet's Lease was seen to change within the duration. If none was, this process
+// may not hear kubelets at all.
+func (t *Tracker) HeardKubelet(within time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := t.last[true]
+	return !last.IsZero() && t.clock.Now().Sub(last) < within
+}
+
 // seeAgain takes note that somebody is heard of, and forgives all others of the kind a silence in which nobody was.
 // When it is storenodes that are heard of again, which are missed soonest, kubelets are forgiven as far as they were
 // silent too.
@@ -180,7 +191,10 @@ func (t *Tracker) State(name string) State {
 		n = &node{duration: DefaultDuration, changed: now, born: now}
 		t.nodes[name] = n
 	}
-	s := State{Heard: n.heard, Holder: n.holder, Renewed: n.changes > 0, Age: now.Sub(n.changed)}
+	s := State{
+		Heard: n.heard, Holder: n.holder, Renewed: n.changes > 0,
+		Age: now.Sub(n.changed), Pause: n.duration / renewals,
+	}
 	if left := n.left(now); left > 0 {
 		s.Alive, s.Left, s.AliveFor = true, left, now.Sub(n.born)
 	} else {

@@ -148,3 +148,25 @@ func TestSilenceOfAllIsNotHeldAgainstKubeletsEither(t *testing.T) {
 	r.kubelets("a")
 	r.silent(t, "b", 2*time.Second)
 }
+
+func TestKubeletsOfWhichNoneIsHeardAreTold(t *testing.T) {
+	r := newRoom()
+	heard := func(want bool) {
+		t.Helper()
+		if got := r.HeardKubelet(10 * time.Second); got != want {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+	r.hear("a")
+	heard(false)
+	r.kubelets("a")
+	heard(true)
+	if got := r.State(Kubelet("a")).Pause; got != 10*time.Second {
+		t.Errorf("it renews each %s", got)
+	}
+	for range 10 {
+		r.pass(time.Second)
+		r.hear("a")
+	}
+	heard(false)
+}

@@ -15,7 +15,8 @@
 //     taken for a death.
 //
 // Where no host can be asked (a NetworkPolicy forbids it), the third is replaced by patience: the kubelet, which renews
-// every ten seconds, has been silent for [KubeletSilence].
+// every ten seconds, has been silent for [KubeletSilence], or longer if it renews more seldom, and another kubelet has
+// not: else it is the operator that does not hear them.
 //
 // # When nothing is done, whatever the evidence
 //

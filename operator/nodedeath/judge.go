@@ -10,8 +10,11 @@ import (
 const (
 	// SilentRounds is how often in a row the host must not answer while a witness does.
 	SilentRounds = 2
-	// KubeletSilence is how long a kubelet's Lease stands still before that counts by itself; it renews every 10 s.
-	KubeletSilence = 13 * time.Second
+	// kubeletSlack is how much longer than between two renewals a kubelet's Lease stands still before that counts by
+	// itself.
+	kubeletSlack = 3 * time.Second
+	// KubeletSilence is that time for a kubelet that renews every 10 s, and for one that renews more often.
+	KubeletSilence = 10*time.Second + kubeletSlack
 	// slack is how much later than its storenode a dying node's kubelet may have been heard.
 	slack = 2 * time.Second
 	// retry is how soon a suspect is looked at again, watch how soon a node whose storenode alone is down.
@@ -42,7 +45,11 @@ type Evidence struct {
 	// the kubelet's.
 	StorenodeAlive           bool
 	StorenodeAge, KubeletAge time.Duration
-	Host                     Host
+	// KubeletPause is how long the kubelet's Lease stands still between two renewals.
+	KubeletPause time.Duration
+	// KubeletsSilent: no kubelet of any node was heard for so long, so this one's silence says nothing.
+	KubeletsSilent bool
+	Host           Host
 	// Rounds in which the host was HostSilent, in a row, this one included.
 	Rounds int
 	// Alive of all StoreNodes.
@@ -74,10 +81,15 @@ func Judge(e *Evidence) Verdict {
 		return Verdict{Reason: v1alpha1.ReasonStorenodeAlive, Message: "Its storenode renews its lease"}
 	case e.Host == HostAnswers:
 		return Verdict{Reason: v1alpha1.ReasonHostAnswers, Again: watch, Message: "Its storenode is down, its host answers"}
-	case e.KubeletAge+slack < e.StorenodeAge && e.KubeletAge < KubeletSilence:
+	case e.KubeletAge+slack < e.StorenodeAge && !e.kubeletSilent():
 		return Verdict{
 			Reason: v1alpha1.ReasonKubeletAlive, Again: watch,
 			Message: "Its storenode is down, its kubelet was heard since",
+		}
+	case why == "" && e.KubeletsSilent:
+		return Verdict{
+			Reason: v1alpha1.ReasonSuspected, Again: watch,
+			Message: "Its storenode is silent, its host is asked; no kubelet of any node is heard",
 		}
 	case why == "":
 		return Verdict{Reason: v1alpha1.ReasonSuspected, Again: retry, Message: "Its storenode is silent, its host is asked"}
@@ -103,11 +115,16 @@ func (e *Evidence) silence() string {
 		return "it was found dead before"
 	case e.Host == HostSilent && e.Rounds >= SilentRounds:
 		return "its host does not answer, while others do"
-	case e.Host == HostUnknown && e.KubeletAge >= KubeletSilence:
+	case e.Host == HostUnknown && e.kubeletSilent() && !e.KubeletsSilent:
 		return "hosts cannot be asked"
 	}
 	return ""
 }
+
+// Patience is how long the kubelet must have been silent before that counts by itself.
+func (e *Evidence) Patience() time.Duration { return max(KubeletSilence, e.KubeletPause+kubeletSlack) }
+
+func (e *Evidence) kubeletSilent() bool { return e.KubeletAge >= e.Patience() }
 
 func (e *Evidence) dead(why string) Verdict {
 	again := watch

@@ -67,6 +67,12 @@ func TestNodeIsDeadOnlyWhenAllAgree(t *testing.T) {
 			evidence(func(e *Evidence) { e.Alive, e.All = 1, 2 }), v1alpha1.ReasonNodeDead,
 		},
 		"no host can be asked, for so long": {evidence(unasked), v1alpha1.ReasonNodeDead},
+		"no host can be asked, and no kubelet is heard": {
+			evidence(unasked, func(e *Evidence) { e.KubeletsSilent = true }), v1alpha1.ReasonSuspected,
+		},
+		"no host can be asked, its kubelet renews each 25 s": {
+			evidence(unasked, func(e *Evidence) { e.KubeletPause = 25 * time.Second }), v1alpha1.ReasonSuspected,
+		},
 		"it was found dead by an operator that is gone": {
 			evidence(func(e *Evidence) { e.Evacuated, e.Host, e.Rounds = true, HostUnknown, 0 }), v1alpha1.ReasonNodeDead,
 		},
