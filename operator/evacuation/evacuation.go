@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -73,8 +74,10 @@ func (e *Evacuator) Welcome(ctx context.Context, node *corev1.Node) error {
 	}
 	next := node.DeepCopy()
 	next.Spec.Taints = slices.DeleteFunc(next.Spec.Taints, isOurs)
-	if err := e.API.Patch(ctx, next, locked(node)); err != nil {
-		return fmt.Errorf("untaint node %s: %w", node.Name, client.IgnoreNotFound(err))
+	if err := e.API.Patch(ctx, next, locked(node)); apierrors.IsNotFound(err) {
+		return nil // it was deleted meanwhile
+	} else if err != nil {
+		return fmt.Errorf("untaint node %s: %w", node.Name, err)
 	}
 	e.Events.Eventf(next, nil, corev1.EventTypeNormal, "NodeBack", "Welcome",
 		"The node is back: storenode and kubelet renew their leases; pods may be placed here again")
