@@ -107,7 +107,8 @@ type Frontend interface {
 	// Attach makes the device; it is usable when the call returns.
 	Attach(ctx context.Context, spec Spec) (Device, error)
 	// Detach ends the device, after which the Backend gets no Request. While somebody has the device open it waits
-	// until ctx ends and then says ErrBusy; the device works on. An unknown volume is no error.
+	// until ctx ends, or for as long as the kernel needs to end what I/O is in progress, and then says ErrBusy; the device
+	// works on. An unknown volume is no error.
 	Detach(ctx context.Context, volume string) error
 	// Confirm says nil if the device of an attached volume is still that volume's, ErrGone if it is not. It may be
 	// called beside another call for the Volume.

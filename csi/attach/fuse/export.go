@@ -184,8 +184,8 @@ func openDevice() (int, error) {
 }
 
 // Close unmounts and waits until everything in flight is answered and the readers have ended. Nobody has the file open
-// any more, or their I/O fails from now on. If ctx ends first the Backend may still hold Requests: the Export stays as
-// it is and Close may be called again.
+// any more, or their I/O fails from now on. If ctx ends first the Backend may still hold Requests, or the kernel the
+// file: the Export stays as it is and Close may be called again.
 func (e *Export) Close(ctx context.Context) error {
 	if err := unix.Unmount(e.dir, 0); err != nil && !notMounted(err) {
 		e.log.Warn("Forcing unmount", "dir", e.dir, "cause", err)
@@ -198,13 +198,30 @@ func (e *Export) Close(ctx context.Context) error {
 	e.freed.Broadcast()
 	e.mu.Unlock()
 	e.stop()
-	e.running.Wait()
+	if err := e.waitForReaders(ctx); err != nil {
+		return err
+	}
 	idle := func(context.Context) (bool, error) { return e.inFlight.Load() == 0, nil }
 	if err := wait.PollUntilContextCancel(ctx, closePoll, true, idle); err != nil {
 		return fmt.Errorf("wait for %d requests in flight: %w", e.inFlight.Load(), err)
 	}
 	e.closeFiles()
 	return nil
+}
+
+// waitForReaders waits until all have ended, which is when the kernel has let go of the file.
+func (e *Export) waitForReaders(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() {
+		e.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the readers: %w", ctx.Err())
+	}
 }
 
 // notMounted says that somebody else, or an earlier Close, has unmounted.

@@ -28,7 +28,7 @@
 // # Failure
 //
 // When the holder ends alone nothing happens to the devices, and the initiator hands everything to its successor
-// (Client.Closed tells it when). When only the connection ends, the initiator tells the next time what is to be dropped.
-// A client that cannot be accepted is tried again. When both have ended, the kernel closes the files and I/O fails with
-// EIO. What is malformed is answered with an error, and its files are closed.
+// (Client.Closed tells it when). When only the connection ends, it tells the next time what is to be dropped. A client
+// that cannot be accepted is tried again. When both have ended, the kernel closes the files and I/O fails with EIO.
+// What is malformed is answered with an error, and its files are closed.
 package holder

@@ -160,7 +160,7 @@ func (d device) clear(name string, exclusive bool) error {
 }
 
 // keep takes back a clear that waits for openers; errUnbound if they have gone. While keep has the device open that
-// cannot happen.
+// cannot happen. The kernel does it when all I/O of the device has ended, and begins none before that.
 func (d device) keep(name string) error {
 	fd, err := unix.Open(d.path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENOENT) {

@@ -201,7 +201,8 @@ func (a *attachment) confirm() error {
 	return nil
 }
 
-// Detach clears the loop device, then ends the export.
+// Detach clears the loop device, then ends the export. While the Backend answers nothing, to keep a device that is in
+// use takes longer than ctx: as long as the I/O that waits.
 func (f *Frontend) Detach(ctx context.Context, volume string) error {
 	a := f.get(volume)
 	if a == nil {
