@@ -14,9 +14,12 @@ COPY . .
 RUN test -d /out || CGO_ENABLED=0 GOFLAGS=-buildvcs=false \
     go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/ ./operator ./storenode ./csi
 
-# What a node plugin calls: mkfs, fsck, blkid, mount, umount, resize.
+# What a node plugin calls: mkfs, fsck, blkid, mount, umount. Each is looked for: without fsck, say, nothing would ever be
+# checked.
 FROM ${BASE} AS node
-RUN command -v mkfs.xfs mkfs.ext4 blkid mount >/dev/null || { apt-get update \
+RUN for tool in mkfs.xfs mkfs.ext4 fsck fsck.xfs fsck.ext4 blkid mount umount; do \
+    command -v "$tool" >/dev/null || lacking="$lacking $tool"; done; \
+    test -z "$lacking" || { apt-get update \
     && apt-get install -y --no-install-recommends e2fsprogs xfsprogs util-linux mount \
     && rm -rf /var/lib/apt/lists/*; }
 
