@@ -89,7 +89,7 @@ const (
 	ReasonDevicesRefused = "DevicesRefused"
 )
 
-// Reasons of StoreNodes and Snapshots.
+// Reasons of StoreNodes.
 const (
 	// ReasonAlive: the storenode renews its Lease.
 	ReasonAlive = "Alive"
@@ -97,8 +97,6 @@ const (
 	ReasonLeaseExpired = "LeaseExpired"
 	// ReasonNoLease: the storenode has no Lease: it has never run under this namespace, or somebody removed it.
 	ReasonNoLease = "NoLease"
-	// ReasonNotSupported: this version knows the kind, and does not serve it yet.
-	ReasonNotSupported = "NotSupported"
 )
 
 // States of a Replica in a Shard's status.
