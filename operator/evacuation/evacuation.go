@@ -148,6 +148,9 @@ func (e *Evacuator) end(ctx context.Context, node, why string) ([]string, error)
 	var failed []error
 	for i := range list.Items {
 		pod := &list.Items[i]
+		if isEnded(pod) {
+			continue
+		}
 		drivers, err := e.drivers(ctx, pod)
 		if err != nil {
 			failed = append(failed, err)
@@ -167,6 +170,12 @@ func (e *Evacuator) end(ctx context.Context, node, why string) ([]string, error)
 			"Ended, so that it runs elsewhere: %s", why)
 	}
 	return ended, errors.Join(failed...)
+}
+
+// isEnded reports whether the pod was deleted without grace before: a finalizer holds its object.
+func isEnded(pod *corev1.Pod) bool {
+	grace := pod.DeletionGracePeriodSeconds
+	return pod.DeletionTimestamp != nil && grace != nil && *grace == 0
 }
 
 // elsewhere stands for storage whose driver is not known.
