@@ -340,12 +340,6 @@ func TestDeletionDoesNotWaitForWhatWasGivenBackBefore(t *testing.T) {
 	w.gone()
 }
 
-// stride is how many writes there are from one that fails to the next: never two in a row, so that what failed is done
-// at once when it is tried again.
-const stride = 8
-
-// TestAnyWriteMayFailAndAllStillConverges fails the writes of the life of a Volume, as a crash after or before them
-// would: in each life every eighth, beginning with another one, so that each write fails in one of the lives.
 // A storenode that lives cannot give back what is on an SSD that it does not have.
 func TestDeletionSaysThatItWaitsForAMissingDevice(t *testing.T) {
 	nodes := []string{"n1", "n2", "n3"}
@@ -365,6 +359,12 @@ func TestDeletionSaysThatItWaitsForAMissingDevice(t *testing.T) {
 	w.gone()
 }
 
+// stride is how many writes there are from one that fails to the next: never two in a row, so that what failed is done
+// at once when it is tried again.
+const stride = 8
+
+// TestAnyWriteMayFailAndAllStillConverges fails the writes of the life of a Volume, as a crash after or before them
+// would: in each life every eighth, beginning with another one, so that each write fails in one of the lives.
 func TestAnyWriteMayFailAndAllStillConverges(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for first := range int64(stride) {
