@@ -64,7 +64,7 @@ e2e: ## the same story and bad input, as tests
 	SHALE_E2E=1 $(GO) test -count=1 -v -timeout 30m ./test/e2e
 
 MINUTES ?= 5
-chaos: ## MINUTES=5 of all faults under load, then every byte compared (SEED=42 repeats them; SAMECRC=1)
+chaos: ## MINUTES=5 of faults under load, then every byte compared (SEED=42 repeats them; SAMECRC=1)
 	$(GO) run ./hack/chaos -minutes $(MINUTES) $(if $(SEED),-seed $(SEED)) $(if $(SAMECRC),-same-crc)
 
 ##—— building

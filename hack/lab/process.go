@@ -54,6 +54,9 @@ func isProgram(line, program string, words []string) bool {
 // Kill sends SIGKILL to a process, if it is one of the node's.
 func (n *Node) Kill(pid int) error { return n.signal(pid, unix.SIGKILL) }
 
+// Terminate sends SIGTERM, at which a process ends in order.
+func (n *Node) Terminate(pid int) error { return n.signal(pid, unix.SIGTERM) }
+
 // Pause makes a process of the node stand still, as a machine does that is starved or migrated; its sockets stay open.
 func (n *Node) Pause(pid int) error { return n.signal(pid, unix.SIGSTOP) }
 

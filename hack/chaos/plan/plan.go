@@ -12,11 +12,14 @@ type Kind string
 
 // Kinds.
 const (
-	KillStorenode   Kind = "kill storenode"
-	PauseStorenode  Kind = "pause storenode"
-	KillOperators   Kind = "kill operators"
-	PauseOperators  Kind = "pause operators"
-	KillCSI         Kind = "kill csi but initiator"
+	KillStorenode  Kind = "kill storenode"
+	EndStorenode   Kind = "end storenode in order"
+	PauseStorenode Kind = "pause storenode"
+	KillOperators  Kind = "kill operators"
+	PauseOperators Kind = "pause operators"
+	KillCSI        Kind = "kill csi but initiator"
+	// KillInitiator needs a kernel that sends again what the dead one had not answered.
+	KillInitiator   Kind = "kill initiator"
 	CutNode         Kind = "cut node"
 	CutIncoming     Kind = "cut to node"
 	CutOutgoing     Kind = "cut from node"
@@ -75,10 +78,12 @@ const second = time.Second
 // rules of all Kinds. A cut of a node stays below the 16 s after which Kubernetes calls it dead.
 var rules = map[Kind]rule{
 	KillStorenode:   {weight: 6, node: true, together: true},
+	EndStorenode:    {weight: 3, node: true, together: true},
 	PauseStorenode:  {weight: 5, shortest: 1 * second, longest: 20 * second, node: true, together: true},
 	KillOperators:   {weight: 2, together: true},
 	PauseOperators:  {weight: 2, shortest: 1 * second, longest: 15 * second, together: true},
 	KillCSI:         {weight: 1, together: true},
+	KillInitiator:   {weight: 3, node: true, together: true},
 	CutNode:         {weight: 3, shortest: 1 * second, longest: 12 * second, node: true, together: true},
 	CutIncoming:     {weight: 2, shortest: 1 * second, longest: 12 * second, node: true, together: true},
 	CutOutgoing:     {weight: 2, shortest: 1 * second, longest: 12 * second, node: true, together: true},
@@ -98,9 +103,9 @@ var rules = map[Kind]rule{
 
 // order in which Kinds are drawn from: a map has none.
 var order = []Kind{
-	KillStorenode, PauseStorenode, KillOperators, PauseOperators, KillCSI, CutNode, CutIncoming, CutOutgoing, CutPair,
-	CutPairOneWay, CutStorage, CutAll, CutControlOfOne, CutControlOfTwo, StopAPI, PowerOff, FailDevice, LoseDevice,
-	FillDevice, MoveWriter,
+	KillStorenode, EndStorenode, PauseStorenode, KillOperators, PauseOperators, KillCSI, KillInitiator, CutNode,
+	CutIncoming, CutOutgoing, CutPair, CutPairOneWay, CutStorage, CutAll, CutControlOfOne, CutControlOfTwo, StopAPI,
+	PowerOff, FailDevice, LoseDevice, FillDevice, MoveWriter,
 }
 
 const (
@@ -123,22 +128,25 @@ type Round struct {
 type Plan struct {
 	random *rand.Rand
 	nodes  int
+	// kinds to draw from.
+	kinds []Kind
 }
 
-// New is the Plan of a seed for so many nodes, at least two.
-func New(seed uint64, nodes int) *Plan {
-	return &Plan{random: rand.New(rand.NewPCG(seed, 0)), nodes: nodes}
+// New is the Plan of a seed for so many nodes, at least two. Some Kinds may be left out.
+func New(seed uint64, nodes int, leftOut ...Kind) *Plan {
+	kinds := slices.DeleteFunc(Kinds(), func(k Kind) bool { return slices.Contains(leftOut, k) })
+	return &Plan{random: rand.New(rand.NewPCG(seed, 0)), nodes: nodes, kinds: kinds}
 }
 
 // Next draws a Round.
 func (p *Plan) Next() Round {
-	r := Round{Pause: p.between(0, longestPause), Faults: []Fault{p.fault(order)}}
+	r := Round{Pause: p.between(0, longestPause), Faults: []Fault{p.fault(p.kinds)}}
 	first := r.Faults[0]
 	if !rules[first.Kind].together || p.random.IntN(overlapIn) != 0 {
 		return r
 	}
 	var company []Kind
-	for _, k := range order {
+	for _, k := range p.kinds {
 		if rules[k].together {
 			company = append(company, k)
 		}

@@ -44,7 +44,21 @@ func TestNothingIsDrawnThatIsNotSurvived(t *testing.T) {
 			t.Errorf("%q never came in %d rounds", k, draws)
 		}
 	}
+	if len(order) != len(rules) {
+		t.Errorf("there are %d kinds and %d rules", len(order), len(rules))
+	}
 	if overlaps == 0 || overlaps > draws/overlapIn {
 		t.Errorf("%d of %d rounds had two faults", overlaps, draws)
+	}
+}
+
+func TestAKindIsLeftOut(t *testing.T) {
+	p := New(1, 3, KillInitiator)
+	for range draws {
+		for _, f := range p.Next().Faults {
+			if f.Kind == KillInitiator {
+				t.Fatalf("drew %v", f)
+			}
+		}
 	}
 }

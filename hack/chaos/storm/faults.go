@@ -18,6 +18,10 @@ func (s *Storm) happen(ctx context.Context, f plan.Fault) error {
 	switch f.Kind {
 	case plan.KillStorenode:
 		return storenode.kill(node)
+	case plan.EndStorenode:
+		return storenode.hit([]*lab.Node{node}, (*lab.Node).Terminate)
+	case plan.KillInitiator:
+		return initiator.kill(node)
 	case plan.KillOperators:
 		return operator.kill(s.Nodes()...)
 	case plan.KillCSI:

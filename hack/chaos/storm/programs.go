@@ -24,8 +24,9 @@ var (
 	operator   = program{name: "operator", word: "--leader-elect"}
 	controller = program{name: "shale-csi", word: "controller"}
 	plugin     = program{name: "shale-csi", word: "node", onEach: true}
-	initiator  = program{name: "shale-csi", word: "initiator", onEach: true}
-	holder     = program{name: "shale-csi", word: "holder", onEach: true}
+	// The initiator runs as the child of a process that starts it anew. Its flag tells that one; the child ends with it.
+	initiator = program{name: "shale-csi", word: "--restart", onEach: true}
+	holder    = program{name: "shale-csi", word: "holder", onEach: true}
 )
 
 // errNobody says that a fault had nobody to fall on, so that it was none.
