@@ -91,7 +91,7 @@ func attachStuck(t *testing.T, f *Frontend, volume string) *silentBackend {
 		})
 		select {
 		case <-answered:
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(time.Second):
 			return b
 		}
 	}
