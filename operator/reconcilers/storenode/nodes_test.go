@@ -2,6 +2,7 @@ package storenode
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -231,4 +232,31 @@ func TestHostOfTheOperatorIsNoWitness(t *testing.T) {
 	k.want(v1alpha1.ReasonSuspected) // no other kubelet was heard: it may be the operator that hears none
 	k.pass(14, "n2", liveness.Kubelet("n2"))
 	k.want(v1alpha1.ReasonNodeDead)
+}
+
+func TestEvacuationThatFailsIsTriedAgainSoon(t *testing.T) {
+	refuse := true
+	k := newRack(t, interceptor.Funcs{Patch: func(ctx context.Context, api client.WithWatch, o client.Object,
+		patch client.Patch, options ...client.PatchOption,
+	) error {
+		if _, isNode := o.(*corev1.Node); isNode && refuse {
+			return errors.New("a webhook does not answer")
+		}
+		return api.Patch(ctx, o, patch, options...)
+	}}, "n1", "n2", "n3")
+	k.hosts["n1"] = silent
+	k.pass(2, append(k.all(), liveness.Kubelet("n1"))...)
+	k.pass(6, k.all("n1")...)
+	k.want(v1alpha1.ReasonSuspected)
+	n1 := reconcile.Request{NamespacedName: client.ObjectKey{Name: "n1"}}
+	for range 20 {
+		if result, err := k.r.Reconcile(t.Context(), n1); err != nil || result.RequeueAfter > 3*time.Second {
+			t.Fatalf("tried again after %s, %v", result.RequeueAfter, err)
+		}
+	}
+	refuse = false
+	k.want(v1alpha1.ReasonNodeDead)
+	if !k.tainted() {
+		t.Error("it was not evacuated in the end")
+	}
 }

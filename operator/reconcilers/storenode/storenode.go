@@ -32,6 +32,9 @@ import (
 // tick is added to what is left of a Lease, so that it is past.
 const tick = time.Millisecond
 
+// retryLook is how soon a node is looked at again of which that failed.
+const retryLook = 3 * time.Second
+
 // Reconciler of StoreNodes. All exported fields must be given.
 type Reconciler struct {
 	API     client.Client
@@ -74,8 +77,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		again = death.Again
 	}
 	tell(&node, death, set)
-	if err := errors.Join(failed, reconcilers.Patch(ctx, r.API, base, &node)); err != nil {
-		return reconcile.Result{}, err
+	if err := reconcilers.Patch(ctx, r.API, base, &node); err != nil {
+		return reconcile.Result{}, errors.Join(failed, err)
+	}
+	if failed != nil {
+		// Returned, it would be tried again after longer and longer, while pods wait.
+		r.Log.Warn("Could not look after a node", "node", node.Name, "error", failed)
+		if again == 0 || again > retryLook {
+			again = retryLook
+		}
 	}
 	return reconcile.Result{RequeueAfter: again}, nil
 }
