@@ -42,8 +42,9 @@ const (
 	// shardWorkers bound the Shards that fail over at once; each waits for the API server once or twice.
 	shardWorkers  = 16
 	volumeWorkers = 4
-	// storenodeWorkers bound the hosts asked at once; each may take a second to say nothing.
-	storenodeWorkers = 8
+	// storenodeWorkers bound the suspects asked at once. Each may sleep a second in a dial, in which others that die wait
+	// to be told of; so there are as many as a rack has.
+	storenodeWorkers = 64
 	// maxChanges bounds the storenodes that die before the Shards' reconciler hears of the first.
 	maxChanges = 256
 )
