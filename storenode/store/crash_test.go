@@ -23,6 +23,8 @@ type model struct {
 	dropped map[int64]int
 	// buffers are those of changes on their way.
 	buffers map[*buffer.Buffer]bool
+	// span is how many Blocks are changed, most how many by one change.
+	span, most int64
 }
 
 // crashed takes back what the end of the process left on its way.
@@ -36,9 +38,12 @@ func (m *model) crashed() {
 func newModel() *model {
 	return &model{
 		blocks: map[int64]uint64{}, pending: map[int64][]uint64{}, volatile: map[int64][]uint64{}, dropped: map[int64]int{},
-		buffers: map[*buffer.Buffer]bool{},
+		buffers: map[*buffer.Buffer]bool{}, span: modelBlocks, most: 8,
 	}
 }
+
+// crowd has changes hit the same Blocks again and again, and larger ones than the Journal carries.
+func (m *model) crowd() { m.span, m.most = 24, 16 }
 
 // replaced counts all values that were ever replaced.
 func (m *model) replaced() map[int64]int {
@@ -116,16 +121,24 @@ func workload(t *testing.T, r *rig, h store.Handle, m *model, chance *rand.Rand)
 		}
 		r.kick()
 		for r.device.Pending() > 0 && (open > 8 || chance.IntN(3) > 0) && stop > 0 {
-			r.device.Step(chance.IntN(r.device.Pending()))
+			r.device.Step(m.pick(chance, r.device.Pending()))
 			r.kick()
 			stop--
 		}
 	}
 }
 
+// pick is the request that the Device does next; in a crowd old ones often wait until much newer ones are done.
+func (m *model) pick(chance *rand.Rand, pending int) int {
+	if m.span < modelBlocks && chance.IntN(4) > 0 {
+		return pending - 1
+	}
+	return chance.IntN(pending)
+}
+
 func submitRandom(r *rig, h store.Handle, m *model, chance *rand.Rand, seq *ident.Seq, open *int) {
-	first := chance.Int64N(modelBlocks)
-	n := min(1+chance.Int64N(8), modelBlocks-first)
+	first := chance.Int64N(m.span)
+	n := min(1+chance.Int64N(m.most), m.span-first)
 	c := &change{m: m, first: first, blocks: n, open: open, replaced: m.replaced()}
 	c.io = store.IO{Op: store.OpFlush, Replica: h, Done: c}
 	if kind := chance.IntN(10); kind > 0 {
@@ -209,6 +222,9 @@ func crashOnce(t *testing.T, seed uint64) {
 	r := newRig(t, 64<<20)
 	h := r.create(t, 0, modelBlocks*block)
 	m := newModel()
+	if seed%2 == 1 {
+		m.crowd()
+	}
 	if err := r.do(&store.IO{Op: store.OpFlush, Replica: h}); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,8 @@ type log struct {
 	// last is the newest frame that speaks of data, seen what it was at the last Rest. noted is the newest of which the
 	// Journal says that its data has arrived, noting what the batch in flight says.
 	last, seen, noted, noting uint64
+	// sending is the first frame of the batch in flight.
+	sending uint64
 	// gap is the oldest frame whose data the Device did not take, 0 if there is none: it is never settled.
 	gap uint64
 
@@ -137,7 +139,8 @@ func (l *log) send() {
 		return
 	}
 	l.open, l.sent = l.sent, b
-	l.inFlight, l.noting = true, l.settled()
+	l.noting = l.settled()
+	l.inFlight, l.sending = true, l.next
 	for i := range b.count {
 		if b.used[i] == dataUnit {
 			continue // the record before speaks of it
@@ -223,6 +226,9 @@ func (l *log) settled() uint64 {
 	settled := l.next - 1
 	if p := l.s.inFlight.first; p != nil {
 		settled = p.frame - 1
+	}
+	if l.inFlight { // also one that nobody waits for
+		settled = min(settled, l.sending-1)
 	}
 	if l.gap != 0 && l.gap < l.keep { // a Checkpoint has what is true of it
 		l.gap = 0

@@ -141,6 +141,9 @@ func TestADeviceIsOpenedThoughSomeOfItCannotBeRead(t *testing.T) {
 		"other superblock":  {at: func(device) int64 { return layout.SuperblockCopies()[1] }},
 		"newest checkpoint": {at: func(d device) int64 { return d.CheckpointStart(d.Area) }},
 		"other checkpoint":  {at: func(d device) int64 { return d.CheckpointStart(1 - d.Area) }},
+		"next frame of the journal": {at: func(d device) int64 {
+			return d.JournalStart() + int64(d.NextFrame%d.Frames())*block
+		}},
 		"end of the journal": {at: func(d device) int64 {
 			return d.JournalStart() + int64((d.NextFrame+1)%d.Frames())*block
 		}},

@@ -237,64 +237,103 @@ func (j *ring) unit(number uint64) ([]byte, error) {
 	return j.chunk[at : at+journal.FrameSize], nil
 }
 
-// data sums the units of data behind a frame, and reports whether all are what its records say.
-func (j *ring) data(f *journal.Frame) (wholes []uint64, complete bool, err error) {
+// frame reads the one with the number into b.
+func (j *ring) frame(number uint64, b []byte) (journal.Frame, error) {
+	unit, err := j.unit(number)
+	if err != nil {
+		return journal.Frame{}, err
+	}
+	copy(b, unit)
+	return journal.Open(b, j.s.Salt, number)
+}
+
+// carried is a unit of data behind a frame: its place, or lostUnit, and its checksum in full.
+type carried struct {
+	place int64
+	whole uint64
+}
+
+// lostUnit is the place of data that the Journal should have and has not.
+const lostUnit = -1
+
+// data is what lies behind a frame; lost says that some of it is not what its records say, or cannot be read.
+func (j *ring) data(f *journal.Frame) (data []carried, lost bool, err error) {
 	for rest := f.Records; len(rest) > 0; {
 		var r journal.Record
 		if rest, err = journal.Next(rest, &r); err != nil {
-			return nil, false, fmt.Errorf("%w: frame %d: %w", ErrCorruptDevice, f.Number, err)
+			return nil, false, err
 		}
 		if r.Type != journal.WriteData {
 			continue
 		}
 		for i := range r.Blocks {
-			if uint64(len(wholes))+1 >= j.s.Frames() {
-				return nil, false, nil
+			number := f.Number + 1 + uint64(len(data))
+			if number-f.Number >= j.s.Frames() {
+				return nil, false, errors.New("carries more than the journal holds")
 			}
-			b, err := j.unit(f.Number + 1 + uint64(len(wholes)))
-			if err != nil {
-				return nil, false, err
+			unit := carried{place: lostUnit}
+			if b, err := j.unit(number); err == nil {
+				if whole := checksum.Whole(b); uint32(whole) == r.CRC(i) {
+					unit = carried{j.place(number), whole}
+				}
 			}
-			whole := checksum.Whole(b)
-			if uint32(whole) != r.CRC(i) {
-				return nil, false, nil
-			}
-			wholes = append(wholes, whole)
+			lost = lost || unit.place == lostUnit
+			data = append(data, unit)
 		}
 	}
-	return wholes, true, nil
+	return data, lost, nil
 }
 
-// replay applies every frame from the Checkpoint's on, up to the first gap.
+// wasThere reports whether a frame behind the number, and before the end, says that the Device had made that one
+// durable, with its data; or had taken it, if this is still the run of the machine in which it did. No end of a process
+// and no loss of power takes such a frame away.
+func (j *ring) wasThere(number, end, boot uint64) bool {
+	for later := number + 1; later < end; later++ {
+		b, err := j.unit(later)
+		if err != nil {
+			continue
+		}
+		f, err := journal.Open(b, j.s.Salt, later)
+		if err == nil && (f.Flushed >= number || f.Boot == boot && f.Settled >= number) {
+			return true
+		}
+	}
+	return false
+}
+
+// replay applies every frame from the Checkpoint's on, up to the end of the Journal: the first that is not there, nor
+// was. Of one that was there, lost data is damage to its Blocks; without the frame itself nobody knows what is missing.
 func (v *Recovered) replay(r io.ReaderAt, s *layout.Superblock, d *doubts) error {
 	j := &ring{r: r, s: s, chunk: make([]byte, replayChunk)}
-	frame := make([]byte, journal.FrameSize)
-	for v.NextFrame = v.Checkpoint.Frame; v.NextFrame-v.Checkpoint.Frame < s.Frames(); {
-		b, err := j.unit(v.NextFrame)
-		if err != nil {
-			return err
+	b, end := make([]byte, journal.FrameSize), v.Checkpoint.Frame+s.Frames()
+	for v.NextFrame = v.Checkpoint.Frame; v.NextFrame < end; {
+		f, missing := j.frame(v.NextFrame, b)
+		var data []carried
+		lost := missing != nil
+		if missing == nil {
+			var err error
+			if data, lost, err = j.data(&f); err != nil {
+				return fmt.Errorf("%w: frame %d: %w", ErrCorruptDevice, f.Number, err)
+			}
 		}
-		copy(frame, b)
-		f, err := journal.Open(frame, s.Salt, v.NextFrame)
-		if errors.Is(err, journal.ErrNoFrame) {
+		switch {
+		case lost && !j.wasThere(v.NextFrame, end, d.boot):
 			return nil
+		case missing != nil:
+			return fmt.Errorf("%w: frame %d of the journal was there, as later ones say, and is damaged: %w",
+				ErrCorruptDevice, v.NextFrame, missing)
 		}
-		wholes, complete, err := j.data(&f)
-		if err != nil || !complete {
-			return err
-		}
-		if err := v.applyFrame(f, wholes, d, j); err != nil {
+		if err := v.applyFrame(f, data, d); err != nil {
 			return fmt.Errorf("%w: frame %d: %w", ErrCorruptDevice, f.Number, err)
 		}
-		v.NextFrame += 1 + uint64(len(wholes))
+		v.NextFrame += 1 + uint64(len(data))
 	}
 	return nil
 }
 
-func (v *Recovered) applyFrame(f journal.Frame, wholes []uint64, d *doubts, j *ring) error {
+func (v *Recovered) applyFrame(f journal.Frame, data []carried, d *doubts) error {
 	d.flushed, d.settled = max(d.flushed, f.Flushed), max(d.settled, f.Settled)
 	d.powerLost = d.powerLost || f.Boot != d.boot
-	data := f.Number
 	for rest := f.Records; len(rest) > 0; {
 		var r journal.Record
 		var err error
@@ -305,10 +344,12 @@ func (v *Recovered) applyFrame(f journal.Frame, wholes []uint64, d *doubts, j *r
 		if err := v.Table.Apply(&r); err != nil {
 			return err
 		}
-		d.after(&r, f.Number, func() (int64, uint64) {
-			data++
-			return j.place(data), wholes[data-f.Number-1]
-		})
+		if r.Type == journal.WriteData {
+			d.after(&r, f.Number, data[:r.Blocks])
+			data = data[r.Blocks:]
+		} else {
+			d.after(&r, f.Number, nil)
+		}
 		v.Replayed++
 	}
 	return nil
@@ -336,7 +377,8 @@ type history struct {
 	written bool // before the first record
 	crcs    []uint32
 	frames  []uint64
-	// data is where the Journal has what the record says, and whole its checksum in full; 0 where it has not.
+	// data is where the Journal has what the record says, 0 if it was not to have it, lostUnit if it has it no more; whole
+	// its checksum in full.
 	data  []int64
 	whole []uint64
 }
@@ -384,19 +426,19 @@ func (d *doubts) forget(r *journal.Record) {
 	maps.DeleteFunc(d.extents, func(_ uint32, x *doubtful) bool { return x.replica == r.Replica })
 }
 
-// after notes what a record says of Blocks; carried is where the Journal has the next of those it carries.
-func (d *doubts) after(r *journal.Record, frame uint64, carried func() (int64, uint64)) {
+// after notes what a record says of Blocks, and what the Journal carries of them.
+func (d *doubts) after(r *journal.Record, frame uint64, data []carried) {
 	x := d.extents[r.Extent]
 	switch r.Type {
 	case journal.Write, journal.WriteData:
 		for i := range r.Blocks {
-			place, whole := int64(0), uint64(0)
-			if r.Type == journal.WriteData {
-				place, whole = carried()
+			var unit carried
+			if data != nil {
+				unit = data[i]
 			}
 			if h := x.blocks[r.First+i]; h != nil {
 				h.crcs, h.frames = append(h.crcs, r.CRC(i)), append(h.frames, frame)
-				h.data, h.whole = append(h.data, place), append(h.whole, whole)
+				h.data, h.whole = append(h.data, unit.place), append(h.whole, unit.whole)
 			}
 		}
 	case journal.Clear:
@@ -474,7 +516,7 @@ func (d *doubts) settleBlock(at place, blocks *layout.Blocks, h *history, whole 
 	}
 	// The first write to a Block, without its data, never was. But if power was lost, there may have been a later one
 	// whose record is gone and whose data has destroyed what the first one wrote: then zeros would be a lie.
-	if !h.written && len(h.crcs) == 1 && !d.powerLost {
+	if !h.written && len(h.crcs) == 1 && h.data[0] != lostUnit && !d.powerLost {
 		v.Reverted++
 		blocks.Clear(at.block)
 		return
@@ -489,7 +531,7 @@ func (d *doubts) settleBlock(at place, blocks *layout.Blocks, h *history, whole 
 func (d *doubts) unreadable(at place, blocks *layout.Blocks, h *history, v *Recovered) {
 	last := len(h.crcs) - 1
 	blocks.Set(at.block, h.crcs[last])
-	if h.data[last] == 0 {
+	if h.data[last] <= 0 {
 		d.damaged(at, v)
 		return
 	}
@@ -503,7 +545,7 @@ func (d *doubts) damaged(at place, v *Recovered) {
 
 // matches reports whether the place holds what the n-th record says; of what the Journal carries all 64 bits are known.
 func (h *history) matches(n int, whole uint64) bool {
-	return h.crcs[n] == uint32(whole) && (h.data[n] == 0 || h.whole[n] == whole)
+	return h.crcs[n] == uint32(whole) && (h.data[n] <= 0 || h.whole[n] == whole)
 }
 
 // holds is which record says what a Block holds whose place has the checksum; -1 if none does. What the Journal carries
@@ -512,7 +554,7 @@ func (h *history) matches(n int, whole uint64) bool {
 func (d *doubts) holds(h *history, whole uint64) int {
 	last, carried := len(h.crcs)-1, -1
 	for n := last; n >= 0; n-- {
-		if h.data[n] != 0 && carried < 0 {
+		if h.data[n] > 0 && carried < 0 {
 			carried = n
 			if n == last || !d.powerLost {
 				return n
@@ -521,7 +563,7 @@ func (d *doubts) holds(h *history, whole uint64) int {
 		if h.matches(n, whole) {
 			return max(n, carried)
 		}
-		if h.data[n] == 0 && h.frames[n] <= d.flushed && (n > 0 || !h.written) {
+		if h.data[n] <= 0 && h.frames[n] <= d.flushed && (n > 0 || !h.written) {
 			break // this one was durable: nothing older may be here
 		}
 	}
