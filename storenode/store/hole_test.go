@@ -155,3 +155,27 @@ func TestAFlushDoesNotSpeakOfAFrameOnItsWay(t *testing.T) {
 		t.Errorf("a frame that was not flushed is lost: %v", err)
 	}
 }
+
+// The Journal has no second copy, and a quiet Device would have its last changes there alone for ever.
+func TestALongRestEndsWithACheckpoint(t *testing.T) {
+	r := newRig(t, 64<<20)
+	h := r.create(t, 0, 4<<20)
+	r.mustWrite(t, h, 0, fill(block, 1))
+	r.mustWrite(t, h, 0, fill(block, 2)) // the Journal carries it
+	rest := func() (generation uint64, carried int) {
+		for range 300 {
+			r.s.Rest()
+			r.drive()
+		}
+		_, v := r.recovered(t)
+		return v.Checkpoint.Generation, len(v.Carried)
+	}
+	_, before := r.recovered(t)
+	first, carried := rest()
+	if first == before.Checkpoint.Generation || carried != 0 || len(before.Carried) != 1 {
+		t.Errorf("%d blocks are in the journal alone, %d were", carried, len(before.Carried))
+	}
+	if again, _ := rest(); again != first {
+		t.Error("another checkpoint, though nothing has changed")
+	}
+}

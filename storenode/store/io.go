@@ -174,6 +174,9 @@ func verify(blocks *layout.Blocks, data []byte, first int, sums []uint32) error 
 	return nil
 }
 
+// longRest is how often Rest finds nothing new before it is time for a Checkpoint: a minute or two.
+const longRest = 240
+
 // change makes the pieces of a write, discard or zeroes as far as the open batch has room; it reports whether all are
 // made.
 func (s *Store) change(io *IO) bool {
@@ -331,8 +334,18 @@ func (s *Store) note(io *IO) bool {
 
 // Rest is called now and then. When nothing has changed since the last call, it has the Journal say that all data has
 // arrived, unless that is said already: a Block that rots later is then known to have been whole, even if this process
-// ends before the next write.
-func (s *Store) Rest() { s.journal.rest() }
+// ends before the next write. After longRest calls without a change it writes a Checkpoint, so that nothing is in the
+// Journal alone for long: the Journal has no second copy.
+func (s *Store) Rest() {
+	if !s.journal.rest() {
+		s.rests = 0
+		return
+	}
+	s.rests++
+	if s.rests == longRest && s.journal.last >= s.checkpoint.frame {
+		s.Checkpoint(func(error) {}) // who fails is told of by Health
+	}
+}
 
 // Noted is the newest frame of the Journal that speaks of data, and the newest of which a later one says that its data
 // has arrived.

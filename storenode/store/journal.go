@@ -171,15 +171,15 @@ func (l *log) Complete(r *engine.Request) {
 }
 
 // rest begins a frame without records, if the Journal does not say yet that all data has arrived, and nothing else is
-// going to.
-func (l *log) rest() {
-	quiet := l.last == l.seen
+// going to. It reports whether nothing has changed since the last call.
+func (l *log) rest() (quiet bool) {
+	quiet = l.last == l.seen
 	l.seen = l.last
 	idle := l.s.inFlight.first == nil && !l.inFlight && l.open.count == 0
-	if !quiet || !idle || l.last <= l.noted || l.gap != 0 || l.limit() == 0 {
-		return
+	if quiet && idle && l.last > l.noted && l.gap == 0 && l.limit() > 0 {
+		l.open.head, l.open.count, l.open.used[0] = 0, 1, 0
 	}
-	l.open.head, l.open.count, l.open.used[0] = 0, 1, 0
+	return quiet
 }
 
 // end is the end of a batch. Behind one that failed none is written: recovery ends at the gap, and what is behind it

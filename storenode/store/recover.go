@@ -317,6 +317,8 @@ func (v *Recovered) replay(r io.ReaderAt, s *layout.Superblock, d *doubts) error
 			}
 		}
 		switch {
+		case missing != nil && v.Checkpoint.Clean && v.NextFrame == v.Checkpoint.Frame:
+			return nil // the Store was closed then
 		case lost && !j.wasThere(v.NextFrame, end, d.boot):
 			return nil
 		case missing != nil:

@@ -38,6 +38,8 @@ type Store struct {
 
 	journal    log
 	checkpoint checkpointer
+	// rests counts the calls of Rest since the last change.
+	rests int
 	flush      flusher
 	placer     placer
 
