@@ -58,7 +58,9 @@ type span struct{ from, to int64 }
 
 // claimOn goes on with the claim as far as it can.
 func (m *Machine) claimOn() {
-	if m.stage == stagePromised && !m.owing() && m.persisted >= m.record.Epoch && m.inFlight == 0 {
+	// Alone, it is the only one that may claim this Record, and what can be read is read, though the Device has failed.
+	remembers := m.persisted >= m.record.Epoch || m.broken && m.isAlone(m.record)
+	if m.stage == stagePromised && !m.owing() && remembers && m.inFlight == 0 {
 		m.reignBegins()
 	}
 	if m.stage == stageAsking && !m.leavesToOther() && m.allAnswered() && m.whole() && m.sameLoss() {

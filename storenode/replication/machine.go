@@ -60,6 +60,8 @@ type Machine struct {
 	broken, leaving bool
 	// alone is since when no other member of InSync is heard, by the Machine's patience; 0 while one is.
 	alone time.Duration
+	// former is the Primary of the Record before.
+	former ident.ReplicaID
 	// waits is since when a claim waits for the Device here alone, by the Machine's patience, none if it does not; stuck:
 	// that has taken too long.
 	waits time.Duration
@@ -174,6 +176,9 @@ func (m *Machine) Persisted(now Instant, epoch ident.Epoch, err error) {
 		m.broken = true
 	} else {
 		m.persisted = max(m.persisted, epoch)
+		// It takes changes. What it failed to write as the Primary is over with the reign, and was made good before the
+		// Replica came in sync again. A Device that has failed for good fails at this too.
+		m.broken = m.broken && m.reigning()
 	}
 	m.advance()
 }

@@ -91,6 +91,7 @@ func (m *Machine) adopt(r membership.Record) {
 	m.changed = m.record
 	m.out.Record = &m.changed
 	m.owe(old)
+	m.former = old.Primary
 	served := m.reigning() && r.Primary != m.self
 	// With a gap somebody else may have begun a reign in between; it never served, but members may follow it.
 	goesOn := m.reigning() && r.Primary == m.self && r.Epoch == old.Epoch+1
@@ -117,6 +118,11 @@ func (m *Machine) adopt(r membership.Record) {
 	if served {
 		m.herald()
 	}
+}
+
+// isAlone reports whether this Replica is the only one in sync.
+func (m *Machine) isAlone(r membership.Record) bool {
+	return len(r.InSync) == 1 && r.InSync[0] == m.self
 }
 
 // owe notes what was promised to the Primary that a Record has superseded.
