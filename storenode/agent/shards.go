@@ -142,7 +142,8 @@ func (r *shards) desired(ctx context.Context, id ident.ShardID, object *v1alpha1
 		Shard: id, Size: object.Spec.SizeBytes, Record: rec, MinInSync: int(object.Spec.NeededInSync()),
 	}
 	var volume v1alpha1.Volume
-	if err := r.api.Get(ctx, client.ObjectKey{Name: object.Spec.VolumeName}, &volume); err == nil {
+	err = r.api.Get(ctx, client.ObjectKey{Name: object.Spec.VolumeName}, &volume)
+	if err == nil && volume.Spec.ID == object.Spec.VolumeID { // another's attachments fence nobody of this one
 		desired.Generation = ident.Generation(volume.Spec.AttachGeneration)
 	}
 	return desired, nil

@@ -129,6 +129,20 @@ func TestDeletedShardKeepsItsDataWhileItsVolumeIsToStay(t *testing.T) {
 	}
 }
 
+// A Generation is of one Volume: another's, of the same name, would refuse everybody who has this one open.
+func TestShardHasTheGenerationOfItsOwnVolume(t *testing.T) {
+	object := &v1alpha1.Shard{Spec: v1alpha1.ShardSpec{VolumeName: "v", VolumeID: uuid(1).String()}}
+	object.Spec.Membership.Epoch = 1
+	for id, want := range map[ident.UUID]ident.Generation{uuid(1): 9, uuid(2): 0} {
+		v := &v1alpha1.Volume{Spec: v1alpha1.VolumeSpec{ID: id.String(), AttachGeneration: 9}}
+		v.Name = "v"
+		r := &shards{api: kubernetes(t, interceptor.Funcs{}, v), places: &places{}}
+		if d, err := r.desired(t.Context(), ident.ShardID{}, object); err != nil || d.Generation != want {
+			t.Errorf("volume %s: generation %d, %v, want %d", id, d.Generation, err, want)
+		}
+	}
+}
+
 func TestReplicaThatWasGivenUpIsToldSo(t *testing.T) {
 	object := &v1alpha1.Shard{}
 	object.Spec.Membership = v1alpha1.ShardMembership{Epoch: 8}

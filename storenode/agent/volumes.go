@@ -35,6 +35,9 @@ func (r *volumes) Reconcile(ctx context.Context, req reconcile.Request) (reconci
 		}
 		return reconcile.Result{}, fmt.Errorf("get volume %s: %w", req.Name, err)
 	}
+	if former, ok := r.published(req.Name); ok && former.String() != volume.Spec.ID {
+		r.unpublish(req.Name) // it was replaced by another of the same name
+	}
 	if !volume.DeletionTimestamp.IsZero() && len(volume.Spec.Attachments) == 0 {
 		return reconcile.Result{}, r.retire(&volume)
 	}
@@ -114,6 +117,14 @@ func (r *volumes) retire(volume *v1alpha1.Volume) error {
 	r.mu.Unlock()
 	r.host.Retire(id)
 	return nil
+}
+
+// published is the ID under which a Volume's map is.
+func (r *volumes) published(name string) (ident.UUID, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id, ok := r.ids[name]
+	return id, ok
 }
 
 func (r *volumes) unpublish(name string) {

@@ -86,3 +86,40 @@ func TestMapOfAVolumeHasNoShardsOfAnother(t *testing.T) {
 		}
 	}
 }
+
+// No pass has to see that there was none in between: both changes may be in the cache by then.
+func TestMapOfAVolumeGoesThatAnotherOfItsNameReplaced(t *testing.T) {
+	going := func(v *v1alpha1.Volume) {
+		v.Finalizers, v.DeletionTimestamp = []string{"test"}, &metav1.Time{Time: time.Unix(1, 0)}
+	}
+	for story, c := range map[string]struct {
+		next   ident.UUID
+		change func(*v1alpha1.Volume)
+		want   []string
+	}{
+		"it is the same":               {uuid(1), func(*v1alpha1.Volume) {}, []string{"published", "published"}},
+		"another has no shards yet":    {uuid(2), func(*v1alpha1.Volume) {}, []string{"published", "forgotten"}},
+		"another is deleted by itself": {uuid(2), going, []string{"published", "forgotten", "deleted"}},
+	} {
+		v := &v1alpha1.Volume{Spec: v1alpha1.VolumeSpec{ID: uuid(1).String(), SizeBytes: 1, ShardSizeBytes: 1}}
+		v.Name = "v"
+		s := &v1alpha1.Shard{Spec: v1alpha1.ShardSpec{VolumeName: "v", VolumeID: v.Spec.ID, SizeBytes: 1}}
+		s.Name, s.Spec.Membership = "v-0", v1alpha1.ShardMembership{Epoch: 1}
+		host := &fakeHost{}
+		r := &volumes{host: host, places: &places{}, ids: map[string]ident.UUID{}}
+		second := v.DeepCopy()
+		second.Spec.ID = c.next.String()
+		c.change(second)
+		for _, object := range []*v1alpha1.Volume{v, second} {
+			r.api = kubernetes(t, interceptor.Funcs{}, object, s.DeepCopy())
+			r.places.api = r.api
+			request := reconcile.Request{NamespacedName: client.ObjectKey{Name: "v"}}
+			if _, err := r.Reconcile(t.Context(), request); err != nil {
+				t.Errorf("%s: %v", story, err)
+			}
+		}
+		if !slices.Equal(host.told, c.want) {
+			t.Errorf("%s: clients see %v, want %v", story, host.told, c.want)
+		}
+	}
+}

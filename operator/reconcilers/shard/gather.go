@@ -107,8 +107,8 @@ func (r *Reconciler) gatherDisplaced(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// volume is the Shard's, nil if there is none. Where that lets go of data it is believed of the API server only: the
-// cache may be behind.
+// volume is the Shard's, nil if there is none: one of the same name and another ID says nothing about it. Where that
+// lets go of data it is believed of the API server only: the cache may be behind.
 func (r *Reconciler) volume(ctx context.Context, shard *v1alpha1.Shard) (*v1alpha1.Volume, error) {
 	var volume v1alpha1.Volume
 	key := client.ObjectKey{Name: shard.Spec.VolumeName}
@@ -123,6 +123,8 @@ func (r *Reconciler) volume(ctx context.Context, shard *v1alpha1.Shard) (*v1alph
 		return nil, nil //nolint:nilnil // nil is the answer
 	case err != nil:
 		return nil, fmt.Errorf("get volume %s: %w", key.Name, err)
+	case volume.Spec.ID != shard.Spec.VolumeID:
+		return nil, nil //nolint:nilnil // as above
 	}
 	return &volume, nil
 }

@@ -205,6 +205,43 @@ func TestRestartIsNoReasonToGiveUpWhoIsAway(t *testing.T) {
 	}
 }
 
+// How many Replicas another Volume wants, whose name is the same, says nothing about this one's.
+func TestVolumeOfAnotherIDIsNotTheShards(t *testing.T) {
+	deleted := func(s *v1alpha1.Shard) {
+		s.Finalizers, s.DeletionTimestamp = []string{"test"}, &metav1.Time{Time: time.Unix(1, 0)}
+	}
+	volume := func(id string) client.Object {
+		v := &v1alpha1.Volume{Spec: v1alpha1.VolumeSpec{ID: id, Replicas: 1}}
+		v.Name = "v"
+		return v
+	}
+	for story, c := range map[string]struct {
+		cached, live string
+		change       func(*v1alpha1.Shard)
+		found, goes  bool
+	}{
+		"it is the shard's":                      {"mine", "mine", func(*v1alpha1.Shard) {}, true, false},
+		"it is another":                          {"other", "other", func(*v1alpha1.Shard) {}, false, false},
+		"it is another, the shard was deleted":   {"other", "other", deleted, false, true},
+		"the cache is behind, the shard deleted": {"other", "mine", deleted, true, false},
+	} {
+		clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))
+		r := &Reconciler{Clock: clock, Inventory: inventory.New(nil, liveness.New(clock), clock)}
+		r.API = fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(volume(c.cached)).Build()
+		r.Live = fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(volume(c.live)).Build()
+		object := replicated(2, 1, 2)
+		object.Spec.VolumeID = "mine"
+		c.change(object)
+		s, err := r.gather(t.Context(), object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := s.volume != nil; found != c.found || s.goes != c.goes || (s.seen.Wanted == 1) != c.found {
+			t.Errorf("%s: found %v, goes %v, %d are wanted", story, found, s.goes, s.seen.Wanted)
+		}
+	}
+}
+
 func scheme(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	s := runtime.NewScheme()
