@@ -77,8 +77,9 @@ func (m *Machine) wanted() (membership.Record, bool) {
 }
 
 // passOn hands a Shard over that was never served from here, to the next other member of InSync, so that it comes
-// round. Not back to where it was, at once: that one may be in the same trouble, and Epochs would fly by. Whether that one lost power is not known here; so unless this Replica did, it stays InSync, to be waited for
-// or evicted by those who know.
+// round. Not back to where it was, at once: that one may be in the same trouble, and Epochs would fly by. Whether who
+// gets it lost power is not known here; so unless this Replica did, it stays InSync, to be waited for or evicted by
+// those who know.
 func (m *Machine) passOn(next membership.Record) (membership.Record, bool) {
 	next.Primary = 0
 	all := m.record.InSync

@@ -128,9 +128,9 @@ func (nobody) Complete(*engine.Request) {}
 // Nobody waits for a frame of Rest, and a flush that was on its way beside it says nothing of it.
 func TestAFlushDoesNotSpeakOfAFrameOnItsWay(t *testing.T) {
 	r := newRig(t, 64<<20)
-	h := r.create(t, 0, 4<<20)
+	r.create(t, 0, 4<<20)
 	device := r.hold(t)
-	h = r.handle(t)
+	h := r.handle(t)
 	r.mustWrite(t, h, 0, fill(block, 1))
 	super := r.super(t)
 	rest := r.number() + 1

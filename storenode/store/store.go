@@ -39,9 +39,9 @@ type Store struct {
 	journal    log
 	checkpoint checkpointer
 	// rests counts the calls of Rest since the last change.
-	rests int
-	flush      flusher
-	placer     placer
+	rests  int
+	flush  flusher
+	placer placer
 
 	// ready are finished IOs whose completion is to be delivered.
 	ready ioList
