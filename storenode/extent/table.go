@@ -77,7 +77,9 @@ type Table struct {
 	held  []uint32
 	holds bool
 
-	used        uint32
+	used uint32
+	// away are Extents that Leaving has handed out and that are not back by Left.
+	away        uint32
 	maxReplicas uint32
 	// Reserved is what was promised to Replicas, in bytes.
 	Reserved int64
@@ -174,8 +176,11 @@ func (t *Table) Blocks(x uint32) *layout.Blocks { return t.blocksOf(&t.extents[x
 func (t *Table) Epoch(x uint32) ident.Epoch { return t.epochs[x] }
 
 // Used is the number of Extents that are not free, FreeCount of those that are.
-func (t *Table) Used() int      { return int(t.used) + len(t.leaving) }
+func (t *Table) Used() int      { return int(t.used) + t.Coming() }
 func (t *Table) FreeCount() int { return len(t.free) } //nolint:revive // explained above
+
+// Coming is the number of Extents that nobody owns any more, and that are not free yet.
+func (t *Table) Coming() int { return len(t.leaving) + int(t.away) }
 
 // Allocate takes a free Extent for the Replica's Logical place; None when there is none.
 func (t *Table) Allocate(h, logical uint32) uint32 {
@@ -209,7 +214,7 @@ func (t *Table) Leaving() (uint32, bool) {
 		}
 		t.leaving[i] = t.leaving[len(t.leaving)-1]
 		t.leaving = t.leaving[:len(t.leaving)-1]
-		t.used++ // it is neither free nor in the list while it is discarded
+		t.away++
 		return x, true
 	}
 	return None, false
@@ -217,7 +222,7 @@ func (t *Table) Leaving() (uint32, bool) {
 
 // Left makes an Extent free that came from Leaving.
 func (t *Table) Left(x uint32) {
-	t.used--
+	t.away--
 	t.free = append(t.free, x)
 }
 

@@ -39,5 +39,5 @@
 //
 // A failed data write fails its IO. A failed write of Journal, slot or Checkpoint fails the Store: all later writes
 // complete with ErrFailed, reads go on, Health tells. A full Device fails the write that needs an Extent with
-// ErrNoSpace, nothing else.
+// ErrNoSpace, nothing else; while Extents are coming free the write waits for them, and keeps nobody else waiting.
 package store

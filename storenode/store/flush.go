@@ -2,6 +2,7 @@ package store
 
 import (
 	"github.com/shale-storage/shale/storenode/engine"
+	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/layout"
 )
 
@@ -96,4 +97,48 @@ type discarded struct{ s *Store }
 func (d discarded) Complete(r *engine.Request) {
 	d.s.discards--
 	d.s.table.Left(uint32(r.Tag))
+	d.s.feed() // before anybody else takes it
+}
+
+// allocate finds an Extent for a change. If there is none it fails, or is to wait while some may come free: a Backup may
+// be behind with that, and would be found Full where the Primary is not. First come, first served, whatever each needs.
+func (s *Store) allocate(io *IO, logical uint32) uint32 {
+	next := s.starved.first == nil || s.starved.first == io
+	if next {
+		if x := s.table.Allocate(uint32(io.Replica), logical); x != extent.None {
+			return x
+		}
+	}
+	if io.state.lastFrame == 0 {
+		io.state.lastFrame, io.state.rounds = s.journal.last, s.placer.rounds
+	}
+	if io.state.starves = !next || s.mayFree(io); !io.state.starves {
+		io.state.err = ErrNoSpace
+	}
+	return extent.None
+}
+
+// mayFree reports whether Extents may come free by what was begun before a change that needs one. All of it ends by
+// itself, or with the Device's failure, and the first that comes free is for whoever waits longest, so nobody waits for
+// ever. It is records on their way; Blocks on their way to places that were discarded meanwhile; and what is leaving.
+func (s *Store) mayFree(io *IO) bool {
+	p := s.inFlight.first
+	recorded := p == nil || p.frame > io.state.lastFrame
+	placed := s.placer.phase != moving || s.placer.rounds > io.state.rounds
+	return s.failed == nil && (!recorded || !placed || s.table.Coming() > 0)
+}
+
+// feed goes on with changes that wait for Extents. While they do they hold their Buffers, and the Extents of pieces
+// that are made; the Journal, and what gives Extents back, wait for none of them.
+func (s *Store) feed() {
+	for io := s.starved.first; io != nil; io = s.starved.first {
+		io.state.starves = false
+		if s.failed != nil && io.state.err == nil {
+			io.state.err = s.failed
+		} else if !s.change(io) {
+			return
+		}
+		s.starved.pop()
+		s.ioPartDone(io)
+	}
 }

@@ -205,16 +205,16 @@ func (s *Store) change(io *IO) bool {
 	return true
 }
 
-// writePiece sends the data of one Extent and its record; false when the batch has no room.
+// writePiece sends the data of one Extent and its record; false when the batch has no room, or when the IO is to wait
+// for an Extent.
 func (s *Store) writePiece(io *IO, logical uint32, first, blocks int) bool {
 	if !s.journal.hasRoom(journal.WriteSize(blocks)) {
 		return false
 	}
 	x := s.table.Find(uint32(io.Replica), logical)
 	if x == extent.None {
-		if x = s.table.Allocate(uint32(io.Replica), logical); x == extent.None {
-			io.state.err = ErrNoSpace
-			return true
+		if x = s.allocate(io, logical); x == extent.None {
+			return !io.state.starves
 		}
 	}
 	from, to := writtenRange(s.table.Blocks(x), first, first+blocks)
@@ -360,6 +360,7 @@ func (s *Store) Kick() {
 		}
 		s.checkpoint.advance()
 		s.placer.advance()
+		s.feed()
 		s.journal.send()
 		s.flush.send()
 		s.discardLeaving()

@@ -59,13 +59,17 @@ func (l *log) init(s *Store, r *Recovered) error {
 	return nil
 }
 
-// submit makes the pieces of a change, or lets it wait for room, behind others that do.
+// submit makes the pieces of a change, or lets it wait for room, behind others that do. One that waits for Extents
+// instead keeps nobody: changes on their way together do not overlap, so they need no order.
 func (l *log) submit(io *IO) {
-	if l.waiting.first != nil || !l.s.change(io) {
+	switch {
+	case l.waiting.first == nil && l.s.change(io):
+		l.s.ioPartDone(io)
+	case io.state.starves:
+		l.s.starved.push(io)
+	default:
 		l.waiting.push(io)
-		return
 	}
-	l.s.ioPartDone(io)
 }
 
 // limit is how many frames the open batch may have: the batch's bound, the ring's end, and what must be kept.
@@ -206,10 +210,13 @@ func (l *log) resume() {
 		io := l.waiting.first
 		if l.s.failed != nil && io.state.err == nil {
 			io.state.err = l.s.failed
-		} else if !l.s.change(io) {
+		} else if !l.s.change(io) && !io.state.starves {
 			return
 		}
-		l.waiting.pop()
+		if l.waiting.pop(); io.state.starves {
+			l.s.starved.push(io)
+			continue
+		}
 		l.s.ioPartDone(io)
 	}
 }
@@ -243,4 +250,6 @@ func (l *log) settled() uint64 {
 func (l *log) isFilling(from uint64) bool { return l.next-from > l.frames/4 }
 
 // isStarved reports whether changes wait for frames that only another Checkpoint gives back.
-func (l *log) isStarved() bool { return l.waiting.first != nil && l.open.count == 0 && l.limit() == 0 }
+func (l *log) isStarved() bool {
+	return (l.waiting.first != nil || l.s.starved.first != nil) && l.open.count == 0 && l.limit() == 0
+}

@@ -14,6 +14,10 @@ type ioState struct {
 	at    int
 	noted bool
 	err   error
+	// starves: it is to wait for Extents. When it first did, lastFrame was the newest record's, and so many rounds of the
+	// placer were over.
+	starves           bool
+	lastFrame, rounds uint64
 	// meta is set in the Store's own IOs that change metadata.
 	meta *metaChange
 }

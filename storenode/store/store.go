@@ -56,6 +56,9 @@ type Store struct {
 	// one entry for each Extent at most.
 	cleared map[uint32]uint64
 
+	// starved are changes that wait for Extents which are about to come free, in the order in which they get them.
+	starved ioList
+
 	discards  int
 	powerLost bool
 	// damaged and lossy as recovery found them.
