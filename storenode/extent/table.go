@@ -205,9 +205,9 @@ func (t *Table) Unuse(x uint32) {
 	t.freeIfEmpty(x)
 }
 
-// Leaving takes one freed Extent that is to be discarded; it is free again after Left.
-func (t *Table) Leaving() (uint32, bool) {
-	for i := len(t.leaving) - 1; i >= 0; i-- {
+// Leaving takes up to n freed Extents that are to be discarded; each is free again after Left.
+func (t *Table) Leaving(into []uint32, n int) []uint32 {
+	for i := len(t.leaving) - 1; i >= 0 && n > 0; i-- {
 		x := t.leaving[i]
 		if t.extents[x].users > 0 {
 			continue // something is still on its way there
@@ -215,9 +215,9 @@ func (t *Table) Leaving() (uint32, bool) {
 		t.leaving[i] = t.leaving[len(t.leaving)-1]
 		t.leaving = t.leaving[:len(t.leaving)-1]
 		t.away++
-		return x, true
+		into, n = append(into, x), n-1
 	}
-	return None, false
+	return into
 }
 
 // Left makes an Extent free that came from Leaving.

@@ -6,8 +6,12 @@ import (
 	"github.com/shale-storage/shale/storenode/layout"
 )
 
-// maxDiscards bounds the discards in flight.
-const maxDiscards = 4
+const (
+	// maxDiscards bounds the discards in flight, so that foreground IOs find the Device free.
+	maxDiscards = 4
+	// maxLeaving bounds the Extents that are freed and wait for a flush or a discard outside the table.
+	maxLeaving = 4096
+)
 
 // flusher lets IOs share flushes: one is in flight, whoever comes meanwhile shares the next.
 type flusher struct {
@@ -18,7 +22,7 @@ type flusher struct {
 	wanted, waiting ioList
 	// settled is the highest frame that the flush in flight makes durable with all its data.
 	settled uint64
-	// leaving are Extents whose freeing it makes durable.
+	// leaving are Extents whose freeing the one in flight makes durable, toDiscard those where it is.
 	leaving, toDiscard []uint32
 }
 
@@ -35,12 +39,10 @@ func (f *flusher) send() {
 	if f.inFlight {
 		return
 	}
-	for len(f.leaving) < maxDiscards {
-		x, ok := f.s.table.Leaving()
-		if !ok {
-			break
-		}
-		f.leaving = append(f.leaving, x)
+	// A flush takes along what there is, but for Extents alone there is one only when all before are told of: a Device
+	// that is emptied would have nothing but flushes to do.
+	if f.wanted.first != nil || len(f.toDiscard) == 0 {
+		f.leaving = f.s.table.Leaving(f.leaving, maxLeaving-len(f.toDiscard))
 	}
 	if f.wanted.first == nil && len(f.leaving) == 0 {
 		return

@@ -203,3 +203,45 @@ func TestSpaceOfADeletedReplicaIsWaitedFor(t *testing.T) {
 		t.Errorf("%d ended", done.count)
 	}
 }
+
+// counting counts what reaches a Device.
+type counting struct {
+	*mem.Device
+	flushes, discards, most int
+}
+
+func (d *counting) Submit(r *engine.Request) {
+	d.Device.Submit(r)
+	switch r.Op {
+	case engine.OpFlush:
+		d.flushes++
+	case engine.OpDiscard:
+		d.discards++
+	case engine.OpRead, engine.OpWrite:
+	}
+	d.most = max(d.most, d.Pending())
+}
+
+// TestADeletedReplicaCostsFewFlushes, and few discards at a time.
+func TestADeletedReplicaCostsFewFlushes(t *testing.T) {
+	const extents = 500
+	r := newRig(t, 1<<30)
+	device := &counting{Device: r.device}
+	var err error
+	if r.s, err = store.Open(device, r.options()); err != nil {
+		t.Fatal(err)
+	}
+	h := r.create(t, 0, extents*layout.ExtentSize)
+	for i := range int64(extents) {
+		r.mustWrite(t, h, i*layout.ExtentSize, fill(block, 1))
+	}
+	device.flushes, device.most = 0, 0
+	r.s.DeleteReplica(key(0), func(error) {})
+	r.drive()
+	if device.discards != extents || device.flushes > 3 || device.most > 6 {
+		t.Errorf("%d flushes, %d discards of %d, up to %d in flight", device.flushes, device.discards, extents, device.most)
+	}
+	if used := r.s.Usage().Used; used != 0 {
+		t.Errorf("%d bytes are still in use", used)
+	}
+}
