@@ -10,12 +10,13 @@
 // # Invariants
 //
 // A Replica's map and the Extents' owners say the same. An Extent is free, or owned, or leaving (freed, and not yet
-// discarded on the Device). Free Extents have no Blocks, and are not handed out before what freed them is in the
-// Journal.
+// discarded on the Device). Who was leaving when the process ended is not on the Device: after recovery all that is
+// free is stale, which is to be discarded some time. Free Extents have no Blocks, and are not handed out before what
+// freed them is in the Journal.
 //
 // # Memory
 //
-// Flat and outside the reach of the garbage collector's marking: per Extent of the Device 14 bytes; per allocated
+// Flat and outside the reach of the garbage collector's marking: per Extent of the Device 32 bytes; per allocated
 // Extent about 1 KiB, in slabs; per gibibyte of a Replica in which something is written 4 KiB of map.
 //
 // Concurrency: none; the Device's monitor guards it. Pure but for memory.

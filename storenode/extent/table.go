@@ -66,8 +66,11 @@ type Table struct {
 	slabs     []*[slabExtents]layout.Blocks
 	freeSlots []uint32
 
-	// free Extents, as a stack; the lowest are handed out first.
+	// free Extents, as a stack.
 	free []uint32
+	// stale Extents are free too, and nobody knows whether the Device was told: a process that ended may have left them
+	// leaving. A stack, the lowest are handed out first.
+	stale []uint32
 	// leaving Extents are to be discarded on the Device.
 	leaving []uint32
 	// dirty Extents differ from their slots.
@@ -78,7 +81,7 @@ type Table struct {
 	holds bool
 
 	used uint32
-	// away are Extents that Leaving has handed out and that are not back by Left.
+	// away are Extents that Leaving or Stale has handed out and that are not back by Left.
 	away        uint32
 	maxReplicas uint32
 	// Reserved is what was promised to Replicas, in bytes.
@@ -89,7 +92,7 @@ type Table struct {
 func New(g layout.Geometry) *Table {
 	t := &Table{
 		handles: map[ident.ReplicaKey]uint32{}, extents: make([]Extent, g.Extents), epochs: make([]ident.Epoch, g.Extents),
-		free: make([]uint32, 0, g.Extents), maxReplicas: g.MaxReplicas,
+		stale: make([]uint32, 0, g.Extents), maxReplicas: g.MaxReplicas,
 	}
 	for i := range t.extents {
 		t.extents[i] = Extent{Replica: None, blocks: None}
@@ -99,14 +102,14 @@ func New(g layout.Geometry) *Table {
 
 // Ready collects what is free, once after recovery: before, Extents are taken by number.
 func (t *Table) Ready() {
-	t.free = t.free[:0]
+	t.free, t.stale = t.free[:0], t.stale[:0]
 	for i := len(t.extents) - 1; i >= 0; i-- {
 		x := &t.extents[i]
 		if x.Replica != None && t.blocksOf(x).IsEmpty() {
 			t.release(uint32(i)) // allocated for a write that did not arrive
 		}
 		if x.Replica == None {
-			t.free = append(t.free, uint32(i))
+			t.stale = append(t.stale, uint32(i))
 		}
 	}
 	t.leaving = t.leaving[:0]
@@ -177,20 +180,36 @@ func (t *Table) Epoch(x uint32) ident.Epoch { return t.epochs[x] }
 
 // Used is the number of Extents that are not free, FreeCount of those that are.
 func (t *Table) Used() int      { return int(t.used) + t.Coming() }
-func (t *Table) FreeCount() int { return len(t.free) } //nolint:revive // explained above
+func (t *Table) FreeCount() int { return len(t.free) + len(t.stale) } //nolint:revive // explained above
 
-// Coming is the number of Extents that nobody owns any more, and that are not free yet.
+// Coming is the number of Extents that nobody owns, and that are not free yet.
 func (t *Table) Coming() int { return len(t.leaving) + int(t.away) }
 
 // Allocate takes a free Extent for the Replica's Logical place; None when there is none.
 func (t *Table) Allocate(h, logical uint32) uint32 {
+	from := &t.free
 	if len(t.free) == 0 {
+		from = &t.stale
+	}
+	last := len(*from) - 1
+	if last < 0 {
 		return None
 	}
-	x := t.free[len(t.free)-1]
-	t.free = t.free[:len(t.free)-1]
+	x := (*from)[last]
+	*from = (*from)[:last]
 	t.assign(x, h, logical)
 	return x
+}
+
+// Stale takes up to n stale Extents that are to be discarded; each is free again after Left.
+func (t *Table) Stale(into []uint32, n int) []uint32 {
+	rest := len(t.stale) - min(n, len(t.stale))
+	into = append(into, t.stale[rest:]...)
+	t.away += uint32(len(t.stale) - rest)
+	if t.stale = t.stale[:rest]; rest == 0 {
+		t.stale = nil
+	}
+	return into
 }
 
 // Use counts a write on its way to the Extent, Unuse its end; an Extent that is then empty and unused is freed.
@@ -220,7 +239,7 @@ func (t *Table) Leaving(into []uint32, n int) []uint32 {
 	return into
 }
 
-// Left makes an Extent free that came from Leaving.
+// Left makes an Extent free that came from Leaving or Stale.
 func (t *Table) Left(x uint32) {
 	t.away--
 	t.free = append(t.free, x)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/shale-storage/shale/storenode/buffer"
@@ -116,6 +117,9 @@ func workload(t *testing.T, r *rig, h store.Handle, m *model, chance *rand.Rand)
 	seq := ident.Seq(1)
 	for i := 0; i < crashOps && stop > 0; i++ {
 		submitRandom(r, h, m, chance, &seq, &open)
+		if r.scribbles && chance.IntN(10) == 0 {
+			r.s.Rest()
+		}
 		if chance.IntN(60) == 0 {
 			r.s.Checkpoint(func(error) {})
 		}
@@ -139,6 +143,11 @@ func (m *model) pick(chance *rand.Rand, pending int) int {
 func submitRandom(r *rig, h store.Handle, m *model, chance *rand.Rand, seq *ident.Seq, open *int) {
 	first := chance.Int64N(m.span)
 	n := min(1+chance.Int64N(m.most), m.span-first)
+	whole := r.scribbles && chance.IntN(5) == 0
+	if whole { // a whole Extent, so that it is freed
+		first -= first % layout.ExtentBlocks
+		n = min(layout.ExtentBlocks, m.span-first)
+	}
 	c := &change{m: m, first: first, blocks: n, open: open, replaced: m.replaced()}
 	c.io = store.IO{Op: store.OpFlush, Replica: h, Done: c}
 	if kind := chance.IntN(10); kind > 0 {
@@ -150,7 +159,7 @@ func submitRandom(r *rig, h store.Handle, m *model, chance *rand.Rand, seq *iden
 		c.io.Op, c.io.Offset, c.io.Length, c.io.Seq, c.io.Epoch = store.OpWrite, first*block, int(n)*block, *seq, 1
 		*seq++
 		c.value = chance.Uint64() | 1
-		if kind == 1 {
+		if kind == 1 || whole {
 			c.io.Op = store.OpDiscard
 		} else {
 			c.io.Buf = pool.Get(int(n) * block)
@@ -174,8 +183,13 @@ func (m *model) check(t *testing.T, r *rig, h store.Handle, powerLost bool) {
 		if powerLost {
 			allowed = append(allowed, m.volatile[i]...)
 		}
-		// A Block whose overwrite was torn by loss of power is neither old nor new, and says so.
-		torn := powerLost && (len(m.pending[i]) > 0 || len(m.volatile[i]) > 0)
+		// A Block whose overwrite was torn by loss of power is neither old nor new, and says so; but not one that was
+		// only discarded since it was flushed.
+		since := m.pending[i]
+		if n := len(m.volatile[i]); n > 0 {
+			since = append(append(since[:len(since):len(since)], m.volatile[i][1:]...), m.blocks[i])
+		}
+		torn := powerLost && slices.ContainsFunc(since, func(value uint64) bool { return value != 0 })
 		if errors.Is(err, store.ErrCorruption) && torn {
 			continue
 		}
@@ -204,14 +218,29 @@ func TestNoAcknowledgedWriteIsLostWhereverItCrashes(t *testing.T) {
 		seeds = 20
 	}
 	for seed := range uint64(seeds) {
-		crashOnce(t, seed)
+		crashOnce(t, seed, false)
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
 	}
 }
 
-func crashOnce(t *testing.T, seed uint64) {
+// TestNoDiscardDestroysWhatIsWrittenSince does the same with a Device on which a discard, whenever it lands, leaves
+// garbage, and with Extents that are freed and used again all the time.
+func TestNoDiscardDestroysWhatIsWrittenSince(t *testing.T) {
+	seeds := 100
+	if testing.Short() {
+		seeds = 10
+	}
+	for seed := range uint64(seeds) {
+		crashOnce(t, seed, true)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func crashOnce(t *testing.T, seed uint64, scribbles bool) {
 	t.Helper()
 	defer func() {
 		if t.Failed() {
@@ -220,6 +249,9 @@ func crashOnce(t *testing.T, seed uint64) {
 	}()
 	chance := rand.New(rand.NewPCG(seed, 0))
 	r := newRig(t, 64<<20)
+	if r.scribbles = scribbles; r.open() != nil {
+		t.Fatal("cannot open again")
+	}
 	h := r.create(t, 0, modelBlocks*block)
 	m := newModel()
 	if seed%2 == 1 {
@@ -231,7 +263,7 @@ func crashOnce(t *testing.T, seed uint64) {
 	for range 3 {
 		workload(t, r, h, m, chance)
 		powerLost := chance.IntN(2) == 0
-		after := &rig{boot: r.boot}
+		after := &rig{boot: r.boot, scribbles: scribbles}
 		if powerLost {
 			after.boot++
 			after.device = r.device.Crash(chance, nil)

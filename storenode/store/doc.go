@@ -26,7 +26,8 @@
 // A completed write is in the Journal, and its data is there too or in its place; after a flush both survive power
 // loss. The Journal is not reused before what it carries is in its place, durably; and nothing carried is placed
 // before its record is durable. Nothing is applied before that, so no slot speaks of data that is not there. What was
-// freed is reused only after the record that freed it was flushed and the Device was told. A Block is served only if
+// freed is reused only after the record that freed it was flushed and the Device was told, or the process has ended
+// meanwhile: an Open waits for what an earlier one had in flight. A Block is served only if
 // it matches its checksum; unwritten ones are zeros, whatever the Device holds.
 //
 // # Concurrency

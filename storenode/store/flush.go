@@ -11,6 +11,8 @@ const (
 	maxDiscards = 4
 	// maxLeaving bounds the Extents that are freed and wait for a flush or a discard outside the table.
 	maxLeaving = 4096
+	// maxSwept bounds the discards that each Rest begins of what an earlier process has left.
+	maxSwept = 16
 )
 
 // flusher lets IOs share flushes: one is in flight, whoever comes meanwhile shares the next.
@@ -100,6 +102,14 @@ func (d discarded) Complete(r *engine.Request) {
 	d.s.discards--
 	d.s.table.Left(uint32(r.Tag))
 	d.s.feed() // before anybody else takes it
+}
+
+// sweep tells the Device of some more of what is free since Open. It is spread over hours: all at once would be in the
+// way of everything else. What made them free is durable since Open.
+func (s *Store) sweep() {
+	if s.failed == nil && !s.closing && s.discards+len(s.flush.toDiscard) == 0 && s.device.Info().Discard {
+		s.flush.toDiscard = s.table.Stale(s.flush.toDiscard, maxSwept)
+	}
 }
 
 // allocate finds an Extent for a change. If there is none it fails, or is to wait while some may come free: a Backup may

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -208,6 +209,8 @@ func TestSpaceOfADeletedReplicaIsWaitedFor(t *testing.T) {
 type counting struct {
 	*mem.Device
 	flushes, discards, most int
+	// told are the discarded offsets.
+	told map[int64]int
 }
 
 func (d *counting) Submit(r *engine.Request) {
@@ -217,6 +220,9 @@ func (d *counting) Submit(r *engine.Request) {
 		d.flushes++
 	case engine.OpDiscard:
 		d.discards++
+		if d.told != nil {
+			d.told[r.Offset]++
+		}
 	case engine.OpRead, engine.OpWrite:
 	}
 	d.most = max(d.most, d.Pending())
@@ -244,4 +250,73 @@ func TestADeletedReplicaCostsFewFlushes(t *testing.T) {
 	if used := r.s.Usage().Used; used != 0 {
 		t.Errorf("%d bytes are still in use", used)
 	}
+}
+
+// TestWhatAnEarlierProcessHasLeftIsDiscardedInTheEnd, a little at a time, and nothing else.
+func TestWhatAnEarlierProcessHasLeftIsDiscardedInTheEnd(t *testing.T) {
+	const extents = 100
+	r := newRig(t, 256<<20)
+	h := r.create(t, 0, extents*layout.ExtentSize)
+	for i := range int64(extents) {
+		r.mustWrite(t, h, i*layout.ExtentSize, fill(block, 1))
+	}
+	hoard := &hoarding{Device: r.device, keeps: true}
+	var err error
+	if r.s, err = store.Open(hoard, r.options()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.do(&store.IO{Op: store.OpDiscard, Replica: h, Length: 4 << 20, Epoch: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r.checkpoint(t)
+	if len(hoard.kept) != 4 {
+		t.Fatalf("%d discards are on their way", len(hoard.kept))
+	}
+	after := &rig{device: r.device.Kill(rand.New(rand.NewPCG(1, 1)), nil)}
+	device := &counting{Device: after.device, told: map[int64]int{}}
+	if after.s, err = store.Open(device, after.options()); err != nil {
+		t.Fatal(err)
+	}
+	after.drive()
+	if device.discards != 0 {
+		t.Errorf("%d discards with Open", device.discards)
+	}
+	for last := -1; last != device.discards; {
+		last, device.most = device.discards, 0
+		after.s.Rest()
+		after.drive()
+		if n := device.discards - last; n > 16 || device.most > 5 {
+			t.Fatalf("%d discards at once, %d requests in flight", n, device.most)
+		}
+	}
+	for _, kept := range hoard.kept {
+		if device.told[kept.Offset] != 1 {
+			t.Errorf("extent at %d was discarded %d times", kept.Offset, device.told[kept.Offset])
+		}
+	}
+	usage := after.s.Usage()
+	free := (usage.Capacity - usage.Used) / layout.ExtentSize
+	if usage.Used != (extents-4)*layout.ExtentSize || int64(len(device.told)) != free || int64(device.discards) != free {
+		t.Errorf("%d discards of %d extents, %d are free, %d bytes in use", device.discards, len(device.told), free,
+			usage.Used)
+	}
+}
+
+// scribbling leaves garbage where something is discarded, when the discard lands.
+type scribbling struct{ *mem.Device }
+
+var garbage = bytes.Repeat([]byte{0xdb}, layout.ExtentSize)
+
+func (d scribbling) Submit(r *engine.Request) {
+	if r.Op == engine.OpDiscard {
+		r = &engine.Request{Op: engine.OpWrite, Offset: r.Offset, Buf: garbage[:r.Length], Done: scribbled{r}}
+	}
+	d.Device.Submit(r)
+}
+
+type scribbled struct{ of *engine.Request }
+
+func (s scribbled) Complete(r *engine.Request) {
+	s.of.Err = r.Err
+	s.of.Done.Complete(s.of)
 }

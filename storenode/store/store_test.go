@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/engine/mem"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/layout"
@@ -26,6 +27,8 @@ type rig struct {
 	device *mem.Device
 	s      *store.Store
 	boot   uint64
+	// scribbles: what is discarded holds garbage afterwards.
+	scribbles bool
 }
 
 func (r *rig) Enter() {}
@@ -50,7 +53,11 @@ func (r *rig) options() store.Options {
 }
 
 func (r *rig) open() error {
-	s, err := store.Open(r.device, r.options())
+	var device engine.Device = r.device
+	if r.scribbles {
+		device = scribbling{r.device}
+	}
+	s, err := store.Open(device, r.options())
 	r.s = s
 	return err
 }
