@@ -33,7 +33,8 @@ const (
 	OpWrite
 	// OpFlush makes every write completed before its submission survive power loss.
 	OpFlush
-	// OpDiscard tells the Device that Length bytes at Offset are not needed; what they read as is undefined.
+	// OpDiscard tells the Device that Length bytes at Offset are not needed; what they read as is undefined. Nothing of
+	// it happens after its completion. It fails with errors.ErrUnsupported where the medium knows no discards.
 	OpDiscard
 )
 
@@ -85,7 +86,7 @@ type Info struct {
 	Rotational bool
 	Serial     string
 	Model      string
-	// Discard reports whether OpDiscard reaches the medium.
+	// Discard reports whether OpDiscard may reach the medium: false where the kernel says that it never does.
 	Discard bool
 }
 

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"errors"
+
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/layout"
@@ -81,12 +83,16 @@ func (f *flusher) end(waiting ioList, err error) {
 	}
 }
 
-// discardLeaving tells the Device of freed Extents; then they are free.
+// discardLeaving tells the Device of freed Extents; then they are free. One that takes no discards need not be told.
 func (s *Store) discardLeaving() {
 	for len(s.flush.toDiscard) > 0 && s.discards < maxDiscards {
 		last := len(s.flush.toDiscard) - 1
 		x := s.flush.toDiscard[last]
 		s.flush.toDiscard = s.flush.toDiscard[:last]
+		if !s.discardable {
+			s.table.Left(x)
+			continue
+		}
 		s.discards++
 		// Rare beside reads and writes, so it may allocate.
 		s.device.Submit(&engine.Request{
@@ -100,20 +106,36 @@ type discarded struct{ s *Store }
 // Complete implements engine.Completer. A discard that failed only costs the Device's own housekeeping.
 func (d discarded) Complete(r *engine.Request) {
 	d.s.discards--
+	d.s.noteDiscard(r.Err)
 	d.s.table.Left(uint32(r.Tag))
 	d.s.feed() // before anybody else takes it
+}
+
+// noteDiscard has the log say once that discards fail, and ends them where the medium does not know them.
+func (s *Store) noteDiscard(err error) {
+	switch {
+	case err == nil || errors.Is(err, engine.ErrClosed):
+		return
+	case errors.Is(err, errors.ErrUnsupported):
+		s.discardable = false
+	}
+	if !s.undiscarded {
+		s.undiscarded = true
+		s.o.Log.Warn("Device takes no discards: it does not learn which space is free", "path", s.Path(), "error", err)
+	}
 }
 
 // sweep tells the Device of some more of what is free since Open. It is spread over hours: all at once would be in the
 // way of everything else. What made them free is durable since Open.
 func (s *Store) sweep() {
-	if s.failed == nil && !s.closing && s.discards+len(s.flush.toDiscard) == 0 && s.device.Info().Discard {
+	if s.failed == nil && !s.closing && s.discards+len(s.flush.toDiscard) == 0 && s.discardable {
 		s.flush.toDiscard = s.table.Stale(s.flush.toDiscard, maxSwept)
 	}
 }
 
-// allocate finds an Extent for a change. If there is none it fails, or is to wait while some may come free: a Backup may
-// be behind with that, and would be found Full where the Primary is not. First come, first served, whatever each needs.
+// allocate finds an Extent for a change. If there is none it fails, or is to wait while some may come free: a Backup
+// may be behind with that, and would be found Full where the Primary is not. First come, first served, whatever each
+// needs.
 func (s *Store) allocate(io *IO, logical uint32) uint32 {
 	next := s.starved.first == nil || s.starved.first == io
 	if next {

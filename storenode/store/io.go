@@ -362,10 +362,10 @@ func (s *Store) Kick() {
 		}
 		s.checkpoint.advance()
 		s.placer.advance()
+		s.discardLeaving()
 		s.feed()
 		s.journal.send()
 		s.flush.send()
-		s.discardLeaving()
 		if s.ready.first == nil {
 			break
 		}

@@ -3,7 +3,11 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/shale-storage/shale/storenode/engine"
@@ -319,4 +323,73 @@ type scribbled struct{ of *engine.Request }
 func (s scribbled) Complete(r *engine.Request) {
 	s.of.Err = r.Err
 	s.of.Done.Complete(s.of)
+}
+
+// refusing takes no discards, and says so to each.
+type refusing struct {
+	*mem.Device
+	err   error
+	asked int
+}
+
+func (d *refusing) Submit(r *engine.Request) {
+	if r.Op == engine.OpDiscard {
+		d.asked++
+		r = &engine.Request{Op: engine.OpRead, Buf: make([]byte, block), Done: refused{r, d.err}}
+	}
+	d.Device.Submit(r)
+}
+
+type refused struct {
+	of  *engine.Request
+	err error
+}
+
+func (s refused) Complete(*engine.Request) {
+	s.of.Err = s.err
+	s.of.Done.Complete(s.of)
+}
+
+// TestADeviceThatKnowsNoDiscardsIsNotAskedAgain, and gives its space back all the same. The log says it once.
+func TestADeviceThatKnowsNoDiscardsIsNotAskedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		err   error
+		asked int
+	}{
+		"unknown":   {fmt.Errorf("discard: %w", syscall.EOPNOTSUPP), 4}, // those in flight when the first is refused
+		"a failure": {fmt.Errorf("discard: %w", syscall.EIO), 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 64<<20)
+			device := &refusing{Device: r.device, err: c.err}
+			var text bytes.Buffer
+			o := r.options()
+			o.Overcommit, o.Log = 10, slog.New(slog.NewTextHandler(&text, nil))
+			var err error
+			if r.s, err = store.Open(device, o); err != nil {
+				t.Fatal(err)
+			}
+			h := r.create(t, 0, 256<<20)
+			extents := r.s.Usage().Capacity / layout.ExtentSize
+			for i := range extents {
+				r.mustWrite(t, h, i*layout.ExtentSize, fill(block, 1))
+			}
+			done := &told{}
+			for at := range int64(5) {
+				r.begin(t, store.OpDiscard, h, at*4<<20, 4<<20, done)
+			}
+			for i := range int64(20) {
+				if io := r.begin(t, store.OpWrite, h, (extents+i)*layout.ExtentSize, block, done); io.Err != nil {
+					t.Error(io.Err)
+				}
+			}
+			r.drive()
+			if done.count != 25 || device.asked != c.asked {
+				t.Errorf("%d of 25 ended, %d discards", done.count, device.asked)
+			}
+			if n := strings.Count(text.String(), "no discards"); n != 1 {
+				t.Errorf("said %d times: %s", n, text.String())
+			}
+		})
+	}
 }

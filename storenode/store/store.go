@@ -59,8 +59,10 @@ type Store struct {
 	// starved are changes that wait for Extents which are about to come free, in the order in which they get them.
 	starved ioList
 
-	discards  int
-	powerLost bool
+	discards int
+	// discardable: the Device takes discards, as far as is known; the error of one is told once.
+	discardable, undiscarded bool
+	powerLost                bool
 	// damaged and lossy as recovery found them.
 	damaged []Damaged
 	lossy   []uint32
@@ -157,14 +159,15 @@ func Open(device engine.Device, o Options) (*Store, error) {
 	}
 	s.opening, s.life = false, s.checkpoint.generation
 	o.Log.Info("Opened device", "path", path, "device", super.UUID, "replayed", r.Replayed,
-		"verified", r.Verified, "reverted", r.Reverted, "carried", len(r.Carried), "damaged", len(r.Damaged))
+		"verified", r.Verified, "reverted", r.Reverted, "carried", len(r.Carried), "damaged", len(r.Damaged),
+		"discards", s.discardable)
 	return s, nil
 }
 
 func newStore(device engine.Device, o Options, super layout.Superblock, r *Recovered) (*Store, error) {
 	s := &Store{
 		device: device, o: o, super: super, table: r.Table, powerLost: r.PowerLost, damaged: r.Damaged,
-		lossy: r.Lossy, cleared: map[uint32]uint64{},
+		lossy: r.Lossy, cleared: map[uint32]uint64{}, discardable: device.Info().Discard,
 	}
 	if err := s.journal.init(s, r); err != nil {
 		return nil, err

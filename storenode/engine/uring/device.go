@@ -24,7 +24,9 @@ var errAlignment = errors.New("not aligned or out of bounds")
 
 // Device is a block device or a file.
 type Device struct {
-	info  engine.Info
+	info engine.Info
+	// block: it is a block device, not a file.
+	block bool
 	fd    int
 	owner engine.Owner
 	ring  *ring
@@ -36,6 +38,7 @@ type Device struct {
 	free  []uint16
 	// first and last are the requests that wait for a slot.
 	first, last *engine.Request
+	discards    discards
 	closing     bool
 	// stopped is closed when nothing is delivered any more.
 	stopped chan struct{}
@@ -44,7 +47,7 @@ type Device struct {
 // Open opens the Device at path and starts to deliver completions to owner. It holds the Device exclusively: a second
 // Open of the same path, and one of a mounted block device, fails with unix.EBUSY.
 func Open(path string, owner engine.Owner) (*Device, error) {
-	fd, info, err := openDirect(path)
+	fd, info, block, err := openDirect(path)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +56,7 @@ func Open(path string, owner engine.Owner) (*Device, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("open device %s: %w", path, err)
 	}
-	d := &Device{info: info, fd: fd, owner: owner, ring: r, stopped: make(chan struct{})}
+	d := &Device{info: info, block: block, fd: fd, owner: owner, ring: r, stopped: make(chan struct{})}
 	for i := range maxInFlight {
 		d.free = append(d.free, uint16(maxInFlight-1-i))
 	}
@@ -73,6 +76,10 @@ func (d *Device) Submit(r *engine.Request) {
 	if d.closing {
 		r.Err = engine.ErrClosed
 		r.Done.Complete(r)
+		return
+	}
+	if r.Op == engine.OpDiscard && d.block && d.inBounds(r) {
+		d.discard(r)
 		return
 	}
 	r.Next = nil
@@ -140,7 +147,7 @@ func (d *Device) fill(r *engine.Request) {
 	case engine.OpFlush:
 		e.opcode, e.offset, e.opFlags = opFsync, 0, fsyncDatasync
 	case engine.OpDiscard:
-		// For fallocate the length travels in addr, the mode in length.
+		// Of a file. For fallocate the length travels in addr, the mode in length.
 		e.opcode, e.addr = opFallocate, uint64(r.Length)
 		e.length = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
 	}
@@ -206,7 +213,7 @@ func (d *Device) deliver() (stop bool) {
 
 // stopIfDrained ends the delivery of a closing Device once nothing is in flight.
 func (d *Device) stopIfDrained() {
-	if d.closing && len(d.free) == maxInFlight && d.first == nil {
+	if d.closing && len(d.free) == maxInFlight && d.first == nil && !d.discards.running {
 		e := d.ring.next()
 		e.opcode, e.userData = opNop, stopToken
 	}
@@ -221,10 +228,5 @@ func (d *Device) outcome(r *engine.Request, result int32) error {
 	case result >= 0:
 		return fmt.Errorf("operation %d at %d: %d of %d bytes: %w", r.Op, r.Offset, result, len(r.Buf), io.ErrUnexpectedEOF)
 	}
-	errno := unix.Errno(-result)
-	if r.Op == engine.OpDiscard && (errno == unix.EOPNOTSUPP || errno == unix.EINVAL) {
-		d.info.Discard = false
-		return nil
-	}
-	return fmt.Errorf("operation %d of %d bytes at %d: %w", r.Op, len(r.Buf), r.Offset, errno)
+	return fmt.Errorf("operation %d of %d bytes at %d: %w", r.Op, len(r.Buf), r.Offset, unix.Errno(-result))
 }

@@ -5,13 +5,15 @@
 // monitor, delivers everything that is there, and lets go; what completed meanwhile is delivered by the same visit.
 // Idle costs nothing. The kernel ends a request on the thread that submitted it, so most cost no switch of threads.
 //
+// Discards of a file are holes, punched by the ring. Those of a block device have no operation of the ring that all
+// kernels know, and go their own way (discard.go).
+//
 // Invariants: at most maxInFlight requests are in the kernel, the rest wait in a list; so neither queue can overflow.
 // Submission and delivery are guarded by the Owner's monitor. Requests, and so their buffers, are kept in a table until
 // the kernel is done with them.
 //
 // # Failure
 //
-// A short transfer is io.ErrUnexpectedEOF, an error of the kernel is wrapped with operation and offset. Discards that
-// the medium does not know are ignored: they are hints. If the kernel refuses a submission as a whole, the process
-// ends: no request could be answered truthfully.
+// A short transfer is io.ErrUnexpectedEOF, an error of the kernel is wrapped with operation and offset. If
+// the kernel refuses a submission as a whole, the process ends: no request could be answered truthfully.
 package uring

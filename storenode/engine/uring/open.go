@@ -17,17 +17,16 @@ import (
 const fileBlockSize = 4096
 
 // openDirect opens a block device or a regular file for O_DIRECT, exclusively, and describes it.
-func openDirect(path string) (int, engine.Info, error) {
-	info := engine.Info{Path: path, BlockSize: fileBlockSize, Discard: true}
-	fd, err := openFree(path)
-	if err != nil {
-		return -1, info, fmt.Errorf("open device %s: %w", path, err)
+func openDirect(path string) (fd int, info engine.Info, block bool, err error) {
+	info = engine.Info{Path: path, BlockSize: fileBlockSize, Discard: true}
+	if fd, err = openFree(path); err != nil {
+		return -1, info, false, fmt.Errorf("open device %s: %w", path, err)
 	}
-	if err := describe(fd, &info); err != nil {
+	if block, err = describe(fd, &info); err != nil {
 		_ = unix.Close(fd)
-		return -1, info, fmt.Errorf("open device %s: %w", path, err)
+		return -1, info, false, fmt.Errorf("open device %s: %w", path, err)
 	}
-	return fd, info, nil
+	return fd, info, block, nil
 }
 
 // openFree opens a Device that nobody else uses. One that was closed a moment ago may still be with the kernel.
@@ -42,24 +41,23 @@ func openFree(path string) (int, error) {
 	}
 }
 
-func describe(fd int, info *engine.Info) error {
+func describe(fd int, info *engine.Info) (block bool, err error) {
 	var s unix.Stat_t
 	if err := unix.Fstat(fd, &s); err != nil {
-		return err
+		return false, err
 	}
 	switch s.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		// O_EXCL means nothing for files, so a lock keeps others of our kind out.
 		if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			return fmt.Errorf("%w: in use by another process", unix.EBUSY)
+			return false, fmt.Errorf("%w: in use by another process", unix.EBUSY)
 		}
 		info.Size = s.Size / fileBlockSize * fileBlockSize
+		return false, nil
 	case unix.S_IFBLK:
-		return describeBlock(fd, s.Rdev, info)
-	default:
-		return fmt.Errorf("%w: neither a block device nor a file", unix.ENOTBLK)
+		return true, describeBlock(fd, s.Rdev, info)
 	}
-	return nil
+	return false, fmt.Errorf("%w: neither a block device nor a file", unix.ENOTBLK)
 }
 
 func describeBlock(fd int, rdev uint64, info *engine.Info) error {
@@ -72,11 +70,24 @@ func describeBlock(fd int, rdev uint64, info *engine.Info) error {
 		return err
 	}
 	info.BlockSize, info.Size = block, size/fileBlockSize*fileBlockSize
-	sys := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev))
+	sys := sysDir(rdev)
 	info.Rotational = attribute(sys, "queue/rotational") == "1"
 	info.Discard = attribute(sys, "queue/discard_max_bytes") != "0"
 	info.Serial, info.Model = attribute(sys, "device/serial"), attribute(sys, "device/model")
 	return nil
+}
+
+// sysDir is where sysfs describes a block device; for a partition, the whole of it.
+func sysDir(rdev uint64) string {
+	link := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev))
+	dir, err := filepath.EvalSymlinks(link)
+	if err != nil {
+		return link
+	}
+	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
+		return filepath.Dir(dir)
+	}
+	return dir
 }
 
 func blockDeviceSize(fd int) (int64, error) {

@@ -17,7 +17,12 @@ import (
 // sparseFile makes a file on a filesystem that knows O_DIRECT.
 func sparseFile(tb testing.TB, size int64) string {
 	tb.Helper()
-	path := filepath.Join(tb.TempDir(), "device.img")
+	return fileIn(tb, tb.TempDir(), size)
+}
+
+func fileIn(tb testing.TB, dir string, size int64) string {
+	tb.Helper()
+	path := filepath.Join(dir, "device.img")
 	f, err := os.Create(path)
 	if err != nil {
 		tb.Fatal(err)
