@@ -95,7 +95,8 @@ const (
 	ReasonAlive = "Alive"
 	// ReasonLeaseExpired: the storenode has not renewed its Lease for the Lease's duration.
 	ReasonLeaseExpired = "LeaseExpired"
-	// ReasonNoLease: the storenode has no Lease: it has never run under this namespace, or somebody removed it.
+	// ReasonNoLease: the storenode has no Lease: it has never run under this namespace, or somebody removed it. Of
+	// ConditionNodeAlive: besides, the node seems dead.
 	ReasonNoLease = "NoLease"
 )
 

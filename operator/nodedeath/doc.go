@@ -20,7 +20,8 @@
 //
 // # When nothing is done, whatever the evidence
 //
-// While the StoreNode is in maintenance: somebody knows. While fewer than half of all StoreNodes live: then it is
+// While no Lease of the storenode was ever seen: then it says nothing that none is. While the StoreNode is in
+// maintenance: somebody knows. While fewer than half of all StoreNodes live: then it is
 // more likely that the operator or the API server is the one cut off. Hosts are asked all the same: people who want to
 // give Replicas up have to know who shows a sign of life.
 package nodedeath

@@ -45,6 +45,8 @@ type Evidence struct {
 	// the kubelet's.
 	StorenodeAlive           bool
 	StorenodeAge, KubeletAge time.Duration
+	// NeverHeard: no Lease of the storenode was ever seen, so its silence says nothing.
+	NeverHeard bool
 	// KubeletPause is how long the kubelet's Lease stands still between two renewals.
 	KubeletPause time.Duration
 	// KubeletsSilent: no kubelet of any node was heard for so long, so this one's silence says nothing.
@@ -73,7 +75,8 @@ type Verdict struct {
 }
 
 // Judge says whether the node is dead. Each sign of life, and each doubt, comes before what only forbids to act: the
-// reasons [v1alpha1.ReasonInMaintenance] and [v1alpha1.ReasonTooManySilent] say of a node that it seems dead.
+// reasons [v1alpha1.ReasonNoLease], [v1alpha1.ReasonInMaintenance] and [v1alpha1.ReasonTooManySilent] say of a node
+// that it seems dead.
 func Judge(e *Evidence) Verdict {
 	why := e.silence()
 	switch {
@@ -93,6 +96,11 @@ func Judge(e *Evidence) Verdict {
 		}
 	case why == "":
 		return Verdict{Reason: v1alpha1.ReasonSuspected, Again: retry, Message: "Its storenode is silent, its host is asked"}
+	case e.NeverHeard:
+		return Verdict{
+			Reason: v1alpha1.ReasonNoLease, Again: e.pause(),
+			Message: "No lease of its storenode was ever seen, so nothing is done; " + why,
+		}
 	case e.Maintenance != "":
 		return Verdict{
 			Reason: v1alpha1.ReasonInMaintenance, Again: watch,
@@ -127,13 +135,17 @@ func (e *Evidence) Patience() time.Duration { return max(KubeletSilence, e.Kubel
 func (e *Evidence) kubeletSilent() bool { return e.KubeletAge >= e.Patience() }
 
 func (e *Evidence) dead(why string) Verdict {
-	again := watch
-	if e.StorenodeAge > long {
-		again = rest
-	}
 	return Verdict{
-		Dead: true, Reason: v1alpha1.ReasonNodeDead, Again: again,
+		Dead: true, Reason: v1alpha1.ReasonNodeDead, Again: e.pause(),
 		Message: fmt.Sprintf("Node %s is dead: its storenode has been silent for %s, its kubelet for %s; %s",
 			e.Node, e.StorenodeAge.Round(time.Second/10), e.KubeletAge.Round(time.Second/10), why),
 	}
+}
+
+// pause is when to look again at a node that seems dead.
+func (e *Evidence) pause() time.Duration {
+	if e.StorenodeAge > long {
+		return rest
+	}
+	return watch
 }

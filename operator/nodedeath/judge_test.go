@@ -60,6 +60,19 @@ func TestNodeIsDeadOnlyWhenAllAgree(t *testing.T) {
 		"it was found dead before, the kubelet was heard since": {
 			evidence(func(e *Evidence) { e.Evacuated, e.KubeletAge = true, time.Second }), v1alpha1.ReasonKubeletAlive,
 		},
+		"no lease was ever seen of the storenode": {evidence(unheard), v1alpha1.ReasonNoLease},
+		"no lease was ever seen, somebody works on it": {
+			evidence(unheard, func(e *Evidence) { e.Maintenance = "new fan" }), v1alpha1.ReasonNoLease,
+		},
+		"no lease was ever seen, and the host is up": {
+			evidence(unheard, func(e *Evidence) { e.Host = HostAnswers }), v1alpha1.ReasonHostAnswers,
+		},
+		"no lease was ever seen, and it is asked yet": {
+			evidence(unheard, func(e *Evidence) { e.Rounds = 1 }), v1alpha1.ReasonSuspected,
+		},
+		"no lease was ever seen since it was found dead": {
+			evidence(unheard, func(e *Evidence) { e.Evacuated, e.Rounds = true, 0 }), v1alpha1.ReasonNoLease,
+		},
 		"most storenodes are silent": {
 			evidence(func(e *Evidence) { e.Alive = 1 }), v1alpha1.ReasonTooManySilent,
 		},
@@ -88,6 +101,8 @@ func TestNodeIsDeadOnlyWhenAllAgree(t *testing.T) {
 	}
 }
 
+func unheard(e *Evidence) { e.NeverHeard = true }
+
 func unasked(e *Evidence) { e.Host, e.KubeletAge = HostUnknown, KubeletSilence }
 
 func TestNoEvidenceOfLifeIsEverOverruled(t *testing.T) {
@@ -102,11 +117,12 @@ func TestNoEvidenceOfLifeIsEverOverruled(t *testing.T) {
 		if random.IntN(4) == 0 {
 			e.Maintenance = "yes"
 		}
-		e.Evacuated = random.IntN(4) == 0
+		e.Evacuated, e.NeverHeard = random.IntN(4) == 0, random.IntN(4) == 0
 		v := Judge(e)
-		forbidden := e.Maintenance != "" || 2*e.Alive < e.All
+		forbidden := e.NeverHeard || e.Maintenance != "" || 2*e.Alive < e.All
 		alive := e.StorenodeAlive || e.Host == HostAnswers || e.KubeletAge < time.Second && e.StorenodeAge > 4*time.Second
-		seemsDead := v.Reason == v1alpha1.ReasonInMaintenance || v.Reason == v1alpha1.ReasonTooManySilent
+		seemsDead := v.Reason == v1alpha1.ReasonNoLease || v.Reason == v1alpha1.ReasonInMaintenance ||
+			v.Reason == v1alpha1.ReasonTooManySilent
 		if v.Dead && (alive || forbidden) || seemsDead && alive {
 			t.Fatalf("seed %d: %+v by %+v", seed, v, e)
 		}

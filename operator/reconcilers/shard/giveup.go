@@ -105,6 +105,10 @@ func hostSign(node *v1alpha1.StoreNode, state liveness.State) string {
 	switch c.Reason {
 	case v1alpha1.ReasonNodeDead, v1alpha1.ReasonInMaintenance, v1alpha1.ReasonTooManySilent:
 		return ""
+	case v1alpha1.ReasonNoLease:
+		if !state.Heard { // else it is from before it was heard of
+			return ""
+		}
 	}
 	return c.Reason
 }

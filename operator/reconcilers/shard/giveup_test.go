@@ -12,17 +12,23 @@ import (
 
 func TestReplicasAreGivenUpOnlyOfNodesThatWereFoundSilent(t *testing.T) {
 	long := liveness.State{Heard: true, DeadFor: time.Hour}
+	never := liveness.State{DeadFor: time.Hour}
 	for story, c := range map[string]struct {
 		name, reason string
 		state        liveness.State
 		want         string
 	}{
-		"it was found dead":                   {"n1", v1alpha1.ReasonNodeDead, long, ""},
-		"it seems dead, as do most":           {"n1", v1alpha1.ReasonTooManySilent, long, ""},
-		"it seems dead, somebody works on it": {"n1", v1alpha1.ReasonInMaintenance, long, ""},
-		"its host answers":                    {"n1", v1alpha1.ReasonHostAnswers, long, v1alpha1.ReasonHostAnswers},
-		"its kubelet was heard":               {"n1", v1alpha1.ReasonKubeletAlive, long, v1alpha1.ReasonKubeletAlive},
-		"it is being asked":                   {"n1", v1alpha1.ReasonSuspected, long, v1alpha1.ReasonSuspected},
+		"it was found dead":                       {"n1", v1alpha1.ReasonNodeDead, long, ""},
+		"it seems dead, as do most":               {"n1", v1alpha1.ReasonTooManySilent, long, ""},
+		"it seems dead, somebody works on it":     {"n1", v1alpha1.ReasonInMaintenance, long, ""},
+		"it seems dead, and was never heard of":   {"n1", v1alpha1.ReasonNoLease, never, ""},
+		"it was never heard of until a while ago": {"n1", v1alpha1.ReasonNoLease, long, v1alpha1.ReasonNoLease},
+		"nobody has watched for long enough": {
+			"n1", v1alpha1.ReasonNoLease, liveness.State{Alive: true}, v1alpha1.ReasonSuspected,
+		},
+		"its host answers":      {"n1", v1alpha1.ReasonHostAnswers, long, v1alpha1.ReasonHostAnswers},
+		"its kubelet was heard": {"n1", v1alpha1.ReasonKubeletAlive, long, v1alpha1.ReasonKubeletAlive},
+		"it is being asked":     {"n1", v1alpha1.ReasonSuspected, long, v1alpha1.ReasonSuspected},
 		"nobody has looked since it was silent": {
 			"n1", v1alpha1.ReasonStorenodeAlive, long, v1alpha1.ReasonStorenodeAlive,
 		},

@@ -107,8 +107,7 @@ func (n *Nodes) hear(ctx context.Context, e *nodedeath.Evidence) ([]v1alpha1.Sto
 		}
 	}
 	state := n.Alive.State(e.Node)
-	// A storenode that was never heard of says nothing by its silence.
-	e.StorenodeAlive, e.StorenodeAge = state.Alive || !state.Heard, state.Age
+	e.StorenodeAlive, e.StorenodeAge, e.NeverHeard = state.Alive, state.Age, !state.Heard
 	kubelet := n.Alive.State(liveness.Kubelet(e.Node))
 	e.KubeletAge, e.KubeletPause = kubelet.Age, kubelet.Pause
 	e.KubeletsSilent = !n.Alive.HeardKubelet(e.Patience())
