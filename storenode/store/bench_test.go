@@ -119,3 +119,58 @@ func BenchmarkWrite1(b *testing.B)  { benchmark(b, store.OpWrite, 1) }
 func BenchmarkWrite32(b *testing.B) { benchmark(b, store.OpWrite, 32) }
 func BenchmarkRead1(b *testing.B)   { benchmark(b, store.OpRead, 1) }
 func BenchmarkRead32(b *testing.B)  { benchmark(b, store.OpRead, 32) }
+
+// BenchmarkOpen opens a Device that counts as 16 GiB used: each Extent has one Block.
+func BenchmarkOpen(b *testing.B) {
+	const size, depth = 16 << 30, 64
+	m, h := onDisk(b, size)
+	memory := buffer.New(1 << 20)
+	l := &stride{m: m, size: size, done: make(chan struct{}, depth)}
+	m.Enter()
+	for range depth {
+		l.IODone(&store.IO{Op: store.OpWrite, Replica: h, Length: block, Buf: memory.Get(block), Done: l})
+	}
+	m.Leave()
+	for range depth {
+		<-l.done
+	}
+	path, o := m.s.Path(), store.Options{Owner: m, Log: slog.New(slog.DiscardHandler)}
+	for b.Loop() {
+		b.StopTimer()
+		err := m.s.Close()
+		m.s = nil
+		b.StartTimer()
+		if err == nil {
+			m.device, err = uring.Open(path, m)
+		}
+		if err == nil {
+			m.s, err = store.Open(m.device, o)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := m.s.Close(); err != nil {
+		b.Error(err)
+	}
+}
+
+// stride writes one Block of each MiB.
+type stride struct {
+	m        *monitor
+	at, size int64
+	done     chan struct{}
+}
+
+func (l *stride) IODone(io *store.IO) {
+	if io.Err != nil {
+		panic(io.Err)
+	}
+	if l.at == l.size {
+		l.done <- struct{}{}
+		return
+	}
+	io.Seq, io.Epoch, io.Offset = ident.Seq(l.at>>20)+1, 1, l.at
+	l.at += 1 << 20
+	l.m.s.Submit(io)
+}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"fmt"
+	"io"
+	"slices"
 
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/layout"
@@ -232,4 +234,51 @@ func (c *checkpointer) end(err error) {
 	for _, done := range waiting {
 		c.s.later(func() { done(err) })
 	}
+}
+
+// slotsAtOnce is of how many Extents the slots are read at a time: those of consecutive Extents are adjacent.
+const slotsAtOnce = bounce / (2 * layout.Unit)
+
+// readSlots reads the slots that the Checkpoint names.
+func (v *Recovered) readSlots(r io.ReaderAt, s *layout.Superblock) error {
+	chunk, first := make([]byte, bounce), 0
+	for copies := range slices.Chunk(v.Checkpoint.Copies, slotsAtOnce) {
+		used := func(c layout.Copy) bool { return c != layout.CopyNone }
+		if from := slices.IndexFunc(copies, used); from >= 0 {
+			end := len(copies)
+			for !used(copies[end-1]) {
+				end--
+			}
+			if err := v.readRun(r, s, uint32(first+from), copies[from:end], chunk); err != nil {
+				return err
+			}
+		}
+		first += len(copies)
+	}
+	return nil
+}
+
+// readRun reads the slots of consecutive Extents, in one go if all of the range can be read: what nobody needs may not.
+func (v *Recovered) readRun(r io.ReaderAt, s *layout.Superblock, x uint32, copies []layout.Copy, chunk []byte) error {
+	_, unread := r.ReadAt(chunk[:len(copies)*2*layout.Unit], s.SlotStart(x, 0))
+	slot := layout.Slot{Blocks: &layout.Blocks{}}
+	for i, copied := range copies {
+		if copied == layout.CopyNone {
+			continue
+		}
+		x, which := x+uint32(i), int(copied-layout.CopyFirst)
+		b := chunk[(2*i+which)*layout.Unit:][:layout.Unit]
+		if unread != nil {
+			if _, err := r.ReadAt(b, s.SlotStart(x, which)); err != nil {
+				return fmt.Errorf("read slot of extent %d: %w", x, err)
+			}
+		}
+		if err := slot.Decode(b, s.Salt, x); err != nil {
+			return fmt.Errorf("%w: extent %d: %w", ErrCorruptDevice, x, err)
+		}
+		if err := v.Table.RestoreSlot(&slot, copied); err != nil {
+			return fmt.Errorf("%w: %w", ErrCorruptDevice, err)
+		}
+	}
+	return nil
 }

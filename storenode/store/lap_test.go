@@ -147,6 +147,10 @@ func TestADeviceIsOpenedThoughSomeOfItCannotBeRead(t *testing.T) {
 		"end of the journal": {at: func(d device) int64 {
 			return d.JournalStart() + int64((d.NextFrame+1)%d.Frames())*block
 		}},
+		"a slot not in force": {at: func(d device) int64 {
+			x := d.Table.Find(0, 0)
+			return d.SlotStart(x, int(layout.CopySecond-d.Checkpoint.Copies[x]))
+		}},
 		"a block without doubt": {at: func(d device) int64 { return extent(d) + 16*block }},
 		"a carried block":       {at: func(d device) int64 { return extent(d) + kept }},
 		"a doubtful block":      {at: func(d device) int64 { return extent(d) + torn }, lost: true},

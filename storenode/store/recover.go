@@ -54,7 +54,7 @@ type Carried struct {
 }
 
 // bring copies carried Blocks to their places; then nothing needs the Journal any more, once it is flushed.
-func bring(d direct, s *layout.Superblock, all []Carried) error {
+func bring(d *direct, s *layout.Superblock, all []Carried) error {
 	slices.SortFunc(all, func(a, b Carried) int {
 		return cmp.Or(cmp.Compare(a.Extent, b.Extent), cmp.Compare(a.Block, b.Block))
 	})
@@ -182,27 +182,6 @@ func (v *Recovered) readCheckpoint(r io.ReaderAt, s *layout.Superblock) error {
 		return fmt.Errorf("%w: no valid checkpoint", ErrCorruptDevice)
 	}
 	v.Fallback = newest[1-v.Area] > v.Checkpoint.Generation
-	return nil
-}
-
-func (v *Recovered) readSlots(r io.ReaderAt, s *layout.Superblock) error {
-	b := make([]byte, layout.Unit)
-	blocks := &layout.Blocks{}
-	for x, copied := range v.Checkpoint.Copies {
-		if copied == layout.CopyNone {
-			continue
-		}
-		if _, err := r.ReadAt(b, s.SlotStart(uint32(x), int(copied-layout.CopyFirst))); err != nil {
-			return fmt.Errorf("read slot of extent %d: %w", x, err)
-		}
-		slot := layout.Slot{Blocks: blocks}
-		if err := slot.Decode(b, s.Salt, uint32(x)); err != nil {
-			return fmt.Errorf("%w: extent %d: %w", ErrCorruptDevice, x, err)
-		}
-		if err := v.Table.RestoreSlot(&slot, copied); err != nil {
-			return fmt.Errorf("%w: %w", ErrCorruptDevice, err)
-		}
-	}
 	return nil
 }
 
@@ -462,10 +441,11 @@ func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) {
 	for _, number := range slices.Sorted(maps.Keys(d.extents)) {
 		x := d.extents[number]
 		owner, logical := d.table.Owner(number)
-		if owner != x.replica || logical != x.logical || !d.needsReading(x) {
+		first, end := d.doubtfulRange(x)
+		if owner != x.replica || logical != x.logical || first == end {
 			continue
 		}
-		_, err := r.ReadAt(data, s.ExtentStart(number))
+		_, err := r.ReadAt(data[first*block:end*block], s.ExtentStart(number)+int64(first)*block)
 		blocks := d.table.Blocks(number)
 		for i, h := range x.blocks {
 			if !h.isDoubtful(d.flushed) {
@@ -484,13 +464,18 @@ func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) {
 	}
 }
 
-func (d *doubts) needsReading(x *doubtful) bool {
-	for _, h := range x.blocks {
-		if h.isDoubtful(d.flushed) {
-			return true
+// doubtfulRange is from the first to behind the last doubtful Block of an Extent; empty if there is none.
+func (d *doubts) doubtfulRange(x *doubtful) (first, end int) {
+	for i, h := range x.blocks {
+		switch {
+		case !h.isDoubtful(d.flushed):
+		case first == end:
+			first, end = i, i+1
+		default:
+			first, end = min(first, i), max(end, i+1)
 		}
 	}
-	return false
+	return first, end
 }
 
 // isDoubtful reports whether the last write may be elsewhere than in its place, or nowhere.

@@ -75,7 +75,8 @@ type Store struct {
 
 // Format makes an empty Device ours, under a new UUID. Any other content is refused, and left as it is.
 func Format(device engine.Device, o Options, s layout.Superblock) error {
-	d := direct{device: device, o: o}
+	d := &direct{device: device, o: o}
+	defer d.close()
 	info := device.Info()
 	var found layout.Superblock
 	content, what, err := layout.Probe(d, info.Size, &found)
@@ -121,7 +122,8 @@ func describe(c layout.Content, what string) string {
 
 // Open recovers the Device and takes it into service.
 func Open(device engine.Device, o Options) (*Store, error) {
-	d := direct{device: device, o: o}
+	d := &direct{device: device, o: o}
+	defer d.close()
 	path := device.Info().Path
 	super, bad, err := ReadSuperblock(d, device.Info().Size)
 	if err != nil {
@@ -409,4 +411,4 @@ func (s *Store) fail(err error) {
 	}
 }
 
-var _ io.ReaderAt = direct{}
+var _ io.ReaderAt = (*direct)(nil)

@@ -1,0 +1,56 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/shale-storage/shale/storenode/layout"
+	"github.com/shale-storage/shale/storenode/store"
+)
+
+// counted reads a memory Device, and counts what is read from a place on.
+type counted struct {
+	readerAt
+	from         int64
+	calls, bytes int
+}
+
+func (c *counted) ReadAt(b []byte, offset int64) (int, error) {
+	if offset >= c.from {
+		c.calls++
+		c.bytes += len(b)
+	}
+	return c.readerAt.ReadAt(b, offset)
+}
+
+// TestRecoveryReadsSlotsTogetherAndOfDataWhatIsInDoubt: Devices have millions of Extents, and nobody serves what is on
+// them before all is read.
+func TestRecoveryReadsSlotsTogetherAndOfDataWhatIsInDoubt(t *testing.T) {
+	const extents, between = 300, 10
+	r := newRig(t, 400<<20)
+	h := r.create(t, 0, extents<<20)
+	for i := range int64(extents) {
+		r.mustWrite(t, h, i<<20, fill(block, 1))
+	}
+	r.checkpoint(t)
+	r.mustWrite(t, h, 0, fill(block, 2))
+	r.mustWrite(t, h, between*block, fill(block, 3))
+	super, _, err := store.ReadSuperblock(readerAt{r.device}, 400<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slots := &counted{readerAt: readerAt{r.device}, from: super.SlotStart(0, 0)}
+	if _, err := store.Recover(slots, &super, 0); err != nil {
+		t.Fatal(err)
+	}
+	data := &counted{readerAt: readerAt{r.device}, from: super.ExtentStart(0)}
+	v, err := store.Recover(data, &super, 0)
+	if err != nil || v.Verified != 2 || v.Table.Used() != extents {
+		t.Fatalf("%d blocks in doubt, %d extents, %v", v.Verified, v.Table.Used(), err)
+	}
+	if calls := slots.calls - data.calls; calls > (extents*2*layout.Unit)>>20+1 {
+		t.Errorf("the slots of %d extents took %d calls", extents, calls)
+	}
+	if want := (between + 1) * block; data.bytes != want {
+		t.Errorf("read %d bytes of data, want %d", data.bytes, want)
+	}
+}
