@@ -71,6 +71,8 @@ const (
 	ReasonUnreadable = "Unreadable"
 	// ReasonMissing: the Device was on this node before, and its storenode does not find it.
 	ReasonMissing = "Missing"
+	// ReasonOpening: what the Device holds is being read, which takes longer than its Replicas' Shards wait for it.
+	ReasonOpening = "Opening"
 	// ReasonDeviceFailed: the Device answers I/O with errors and serves nothing any more.
 	ReasonDeviceFailed = "DeviceFailed"
 	// ReasonHealthy: the Device answers, without errors, and has room.

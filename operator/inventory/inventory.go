@@ -173,11 +173,12 @@ func IsStalled(d *v1alpha1.Device) bool {
 	return sick != nil && sick.Reason == v1alpha1.ReasonStalled
 }
 
-// IsMissing says why the Device is not where it was, if its storenode says so.
+// IsMissing says why nothing on the Device can be had now, if its storenode says so: it is not where it was, or its
+// opening takes long.
 func IsMissing(d *v1alpha1.Device) (why string, is bool) {
 	c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady)
-	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonMissing {
+	if c == nil || c.Status != metav1.ConditionFalse {
 		return "", false
 	}
-	return c.Message, true
+	return c.Message, c.Reason == v1alpha1.ReasonMissing || c.Reason == v1alpha1.ReasonOpening
 }

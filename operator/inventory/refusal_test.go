@@ -42,3 +42,18 @@ func TestDeviceThatCannotTakeAReplicaIsRefusedWithTheReason(t *testing.T) {
 		}
 	}
 }
+
+// What is on it cannot be had now, and others can serve: the same, whether it is away or takes long to be opened.
+func TestNobodyWaitsForWhatIsOnADeviceThatIsMissingOrBeingOpened(t *testing.T) {
+	for reason, want := range map[string]bool{
+		v1alpha1.ReasonMissing: true, v1alpha1.ReasonOpening: true, v1alpha1.ReasonDeviceFailed: false,
+	} {
+		d := &v1alpha1.Device{}
+		d.Status.Conditions = []metav1.Condition{{
+			Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: "why",
+		}}
+		if why, is := IsMissing(d); is != want || is && why != "why" {
+			t.Errorf("%s: %v, %q", reason, is, why)
+		}
+	}
+}

@@ -63,8 +63,8 @@ func (r *pools) isReleasing(id ident.UUID) bool {
 }
 
 // tellMissing says of the Pool's Devices that were last here and are not in service that they are missing: an SSD that
-// did not come back with its machine, or that cannot be opened. What an earlier process said of them would stand
-// otherwise, and the operator would wait for a Primary that is nowhere.
+// did not come back with its machine, or that cannot be opened; or that they are being opened. What an earlier process
+// said of them would stand otherwise, and the operator would wait for a Primary that is nowhere.
 func (r *pools) tellMissing(ctx context.Context, pool string, refused []candidate) error {
 	var list v1alpha1.DeviceList
 	if err := r.api.List(ctx, &list); err != nil {
@@ -82,14 +82,21 @@ func (r *pools) tellMissing(ctx context.Context, pool string, refused []candidat
 		}
 		ours := strings.HasPrefix(d.Name, devicePrefix) && d.Spec.NodeName == r.node && d.Spec.PoolName == pool
 		if ours && !slices.Contains(served, d.Name) {
-			errs = append(errs, r.report.missing(ctx, d.Name, whyMissing(&d.Spec, refused)))
+			reason, why := r.whyMissing(d, refused)
+			errs = append(errs, r.report.missing(ctx, d.Name, reason, why))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // whyMissing says where the Device was looked for, and what was found there.
-func whyMissing(spec *v1alpha1.DeviceSpec, refused []candidate) string {
+func (r *pools) whyMissing(d *v1alpha1.Device, refused []candidate) (reason, message string) {
+	for path, a := range r.attempts {
+		if a.serves && deviceName(a.id) == d.Name {
+			return v1alpha1.ReasonOpening, fmt.Sprintf("at %s: %v", path, errOpening)
+		}
+	}
+	spec := &d.Spec
 	text := fmt.Sprintf("the device was last at %s on node %s, and the storenode there does not find it; "+
 		"it is in service again within a minute of its return", spec.Path, spec.NodeName)
 	for _, c := range refused {
@@ -97,11 +104,11 @@ func whyMissing(spec *v1alpha1.DeviceSpec, refused []candidate) string {
 			text += "; what is there now: " + c.message
 		}
 	}
-	return text
+	return v1alpha1.ReasonMissing, text
 }
 
 // missing writes that a Device is not in service, nor known to hold anything.
-func (r *report) missing(ctx context.Context, name, why string) error {
+func (r *report) missing(ctx context.Context, name, reason, why string) error {
 	return r.patchDevice(ctx, name, func(d *v1alpha1.Device) {
 		if d.Spec.NodeName != r.node {
 			return // it has just been found elsewhere
@@ -109,7 +116,7 @@ func (r *report) missing(ctx context.Context, name, why string) error {
 		d.Status.ObservedGeneration = d.Generation
 		meta.SetStatusCondition(&d.Status.Conditions, metav1.Condition{
 			Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, ObservedGeneration: d.Generation,
-			Reason: v1alpha1.ReasonMissing, Message: why,
+			Reason: reason, Message: why,
 		})
 	})
 }

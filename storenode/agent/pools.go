@@ -26,8 +26,9 @@ import (
 const (
 	// rescanEvery finds Devices that were plugged in since.
 	rescanEvery = 30 * time.Second
-	// openPatience is how long a Device may take to be looked at or opened before the others' turn comes and it counts as
-	// missing; reopenEvery is how soon is seen whether it has answered since.
+	// openPatience is how long a Device may take to be looked at or opened before the others' turn comes and it is told
+	// that it is missing or being opened, so that nobody waits for its Replicas; reopenEvery is how soon is seen whether
+	// it has answered since.
 	openPatience = 5 * time.Second
 	reopenEvery  = 2 * time.Second
 	// maxDevices bounds what one Pool may select on one node, so that a careless pattern cannot flood the API.
@@ -319,6 +320,7 @@ func (r *pools) serve(ctx context.Context, pool *v1alpha1.Pool, c candidate, o o
 	if o.err != nil {
 		c.reason, c.message = v1alpha1.ReasonUnreadable, o.err.Error()
 		if errors.Is(o.err, errSlow) {
+			c.reason, c.message = v1alpha1.ReasonOpening, errOpening.Error()
 			return c, nil // the Device object tells of it
 		}
 		return c, o.err
@@ -350,6 +352,10 @@ type outcome struct {
 
 // errSlow says that an attempt has not ended yet.
 var errSlow = errors.New("the device does not answer; it is waited for, and in service once it does")
+
+// errOpening is errSlow of an opening: the Device has answered before.
+var errOpening = errors.New("what the device holds is being read, and it is in service once that has ended; " +
+	"if that takes many minutes, look at the node's kernel log")
 
 // begin runs f beside the others' turn.
 func (r *pools) begin(path string, a attempt, f func() outcome) {

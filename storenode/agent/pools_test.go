@@ -222,7 +222,7 @@ func TestCopyOfADeviceThatIsBeingOpenedIsNotServed(t *testing.T) {
 	a, b := slot(t, "a"), slot(t, "b")
 	ours := Found{Content: ContentOurs, UUID: uuid(1), Pool: "fast"}
 	s := &shelf{ssds: map[string]Found{a: ours, b: ours}, opens: map[string]chan struct{}{a: make(chan struct{})}}
-	r := storenode(t, s, selecting("fast", a, b))
+	r := storenode(t, s, selecting("fast", a, b), claimed(1, a))
 	r.patience = 10 * time.Millisecond
 	r.look(t, "fast")
 	if _, ok := r.served[b]; ok {
@@ -230,6 +230,11 @@ func TestCopyOfADeviceThatIsBeingOpenedIsNotServed(t *testing.T) {
 	}
 	if said := r.said(t, candidateName("n1", b)); said != v1alpha1.ReasonForeignData {
 		t.Errorf("the copy is told of as %q", said)
+	}
+	for _, name := range []string{deviceName(uuid(1)), candidateName("n1", a)} {
+		if said := r.said(t, name); said != v1alpha1.ReasonOpening {
+			t.Errorf("%s says %q", name, said)
+		}
 	}
 	close(s.opens[a])
 	r.attempts[a].ended <- <-r.attempts[a].ended // it is open
