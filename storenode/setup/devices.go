@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/shale-storage/shale/storenode/agent"
 	"github.com/shale-storage/shale/storenode/ident"
@@ -165,11 +166,37 @@ func (d *devices) all() []*store.Store {
 	return d.open
 }
 
+// closeTime is how long Devices have for their last Checkpoint: less than the pod has left after the hand-over.
+const closeTime = 30 * time.Second
+
 // close ends the service of all Devices, each with a last Checkpoint.
 func (d *devices) close() error {
-	var errs []error
+	var parts []func() error
 	for _, s := range d.all() {
-		errs = append(errs, d.host.RemoveDevice(s.Device()), s.Close())
+		parts = append(parts, func() error { return errors.Join(d.host.RemoveDevice(s.Device()), s.Close()) })
+	}
+	return closeAll(closeTime, parts)
+}
+
+// closeAll closes all beside each other, and waits no longer than limit: one that hangs takes nobody else's last
+// Checkpoint, without which a reboot counts as a loss of power.
+func closeAll(limit time.Duration, parts []func() error) error {
+	ended := make(chan error, len(parts))
+	for _, part := range parts {
+		go func() { ended <- part() }()
+	}
+	late := time.After(limit)
+	var errs []error
+	for i := range parts {
+		select {
+		case err := <-ended:
+			errs = append(errs, err)
+		case <-late:
+			return errors.Join(append(errs, fmt.Errorf("%d devices: %w within %s", len(parts)-i, errNotClosed, limit))...)
+		}
 	}
 	return errors.Join(errs...)
 }
+
+// errNotClosed says that a Device hangs. What was on its way there is lost with the process.
+var errNotClosed = errors.New("not closed")

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -320,5 +321,23 @@ func TestMemoryForDataStaysWithinItsBounds(t *testing.T) {
 	}
 	if got := poolSize(7); got != 7<<20 {
 		t.Errorf("7 MiB: %d bytes", got)
+	}
+}
+
+// The one that hangs is asked first.
+func TestADeviceThatHangsKeepsNoOtherFromBeingClosed(t *testing.T) {
+	hang, closed := make(chan struct{}), make(chan struct{})
+	defer close(hang)
+	err := closeAll(500*time.Millisecond, []func() error{
+		func() error { <-hang; return nil },
+		func() error { close(closed); return os.ErrInvalid },
+	})
+	if !errors.Is(err, errNotClosed) || !errors.Is(err, os.ErrInvalid) {
+		t.Errorf("closing says %v", err)
+	}
+	select {
+	case <-closed:
+	default:
+		t.Error("the other was not closed")
 	}
 }
