@@ -5,8 +5,8 @@ import "time"
 const (
 	// DefaultPass is how long one pass over a Shard takes.
 	DefaultPass = 7 * 24 * time.Hour
-	// patience is how often an Extent that is due is put off because clients are at work: as many times as it would have
-	// been asked for within one interval, and this many times at least.
+	// patience is how often an Extent that is due is put off because clients are at work, at most; nor is it for longer
+	// than one interval.
 	patience = 4
 	// maxCatchUp is how much faster than the period asks for a Pacer may go, after it could not.
 	maxCatchUp = 2

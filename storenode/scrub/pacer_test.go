@@ -42,16 +42,20 @@ func TestEachExtentIsDueOnceInAPeriodIdleOrNot(t *testing.T) {
 }
 
 func TestAnExtentWaitsForClientsButNotForEver(t *testing.T) {
-	p := scrub.New(0, 100*time.Second, 100, 0, 0)
-	puts := 0
-	for now := time.Second; ; now += 100 * time.Millisecond {
-		if _, ok := p.Next(now, true); ok {
-			break
+	for tick, want := range map[time.Duration]int{
+		100 * time.Millisecond: 4, 600 * time.Millisecond: 2, // which is an interval
+	} {
+		p := scrub.New(0, 100*time.Second, 100, 0, 0)
+		puts := 0
+		for now := time.Second; ; now += tick {
+			if _, ok := p.Next(now, true); ok {
+				break
+			}
+			puts++
 		}
-		puts++
-	}
-	if puts == 0 || puts > 10 {
-		t.Errorf("it was put off %d times", puts)
+		if puts != want {
+			t.Errorf("asked every %s, it was put off %d times, want %d", tick, puts, want)
+		}
 	}
 }
 

@@ -38,7 +38,8 @@
 //
 // # Failure
 //
-// A failed data write fails its IO. A failed write of Journal, slot or Checkpoint fails the Store: all later writes
-// complete with ErrFailed, reads go on, Health tells. A full Device fails the write that needs an Extent with
-// ErrNoSpace, nothing else; while Extents are coming free the write waits for them, and keeps nobody else waiting.
+// A failed data write fails its IO. A failed flush, or a failed write of Journal, slot or Checkpoint, or of what the
+// Journal carries to its place, fails the Store: all later writes complete with ErrFailed, reads go on, Health tells. A
+// full Device fails the write that needs an Extent with ErrNoSpace, nothing else; while Extents are coming free the
+// write waits for them, and keeps nobody else waiting.
 package store
