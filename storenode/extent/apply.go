@@ -41,11 +41,11 @@ func (t *Table) Apply(r *journal.Record) error {
 
 func (t *Table) applyExtent(r *journal.Record) error {
 	replica := t.Replica(r.Replica)
-	if replica == nil {
-		return nil
-	}
-	if r.Extent >= uint32(len(t.extents)) || r.Logical >= replica.logicalExtents() {
+	switch {
+	case r.Extent >= uint32(len(t.extents)), replica != nil && r.Logical >= replica.logicalExtents():
 		return fmt.Errorf("extent %d as part %d of replica %d: %w", r.Extent, r.Logical, r.Replica, ErrInconsistent)
+	case replica == nil:
+		return nil
 	}
 	replica.remember(r.Seq, r.Epoch, int64(r.Logical)*layout.ExtentSize+int64(r.First)*ident.BlockSize,
 		uint32(r.Blocks*ident.BlockSize))
@@ -82,6 +82,9 @@ func (t *Table) take(x, h, logical uint32) {
 func (t *Table) create(h uint32, key ident.ReplicaKey, size int64) error {
 	if h >= t.maxReplicas {
 		return fmt.Errorf("replica handle %d of %d: %w", h, t.maxReplicas, ErrInconsistent)
+	}
+	if size > maxSize {
+		return fmt.Errorf("replica of %d bytes: %w", size, ErrInconsistent)
 	}
 	if old := t.Replica(h); old != nil {
 		if old.Key == key {

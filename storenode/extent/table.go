@@ -21,6 +21,8 @@ const (
 	pageExtents = 1024
 	// slabExtents is how many allocated Extents' Blocks are made at a time.
 	slabExtents = 64
+	// maxSize bounds a Replica, so that its Extents can be counted; no Device is nearly as large.
+	maxSize = 1 << 50
 )
 
 type mapPage [pageExtents]uint32

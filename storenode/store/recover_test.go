@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"errors"
 	"testing"
 
+	"github.com/shale-storage/shale/storenode/journal"
 	"github.com/shale-storage/shale/storenode/layout"
 	"github.com/shale-storage/shale/storenode/store"
 )
@@ -52,5 +54,35 @@ func TestRecoveryReadsSlotsTogetherAndOfDataWhatIsInDoubt(t *testing.T) {
 	}
 	if want := (between + 1) * block; data.bytes != want {
 		t.Errorf("read %d bytes of data, want %d", data.bytes, want)
+	}
+}
+
+// forged reads a memory Device, and one unit of it as something else.
+type forged struct {
+	readerAt
+	at   int64
+	unit [block]byte
+}
+
+func (f *forged) ReadAt(b []byte, offset int64) (int, error) {
+	n, err := f.readerAt.ReadAt(b, offset)
+	if at := f.at - offset; at >= 0 && at < int64(len(b)) {
+		copy(b[at:], f.unit[:])
+	}
+	return n, err
+}
+
+// TestARecordOfNoExtentOfTheDeviceIsRefused, also where its Replica is unknown, so that nothing is told of it again.
+func TestARecordOfNoExtentOfTheDeviceIsRefused(t *testing.T) {
+	r := newRig(t, 64<<20)
+	super, v := r.recovered(t)
+	f := &forged{readerAt: readerAt{r.device}, at: super.JournalStart() + int64(v.NextFrame%super.Frames())*block}
+	record := journal.Append(nil, &journal.Record{
+		Type: journal.Write, Replica: 5, Extent: super.Extents, Blocks: 1, CRCs: make([]byte, 4),
+	})
+	used := copy(journal.Room(f.unit[:]), record)
+	journal.Seal(f.unit[:], super.Salt, v.NextFrame, journal.Marks{}, used)
+	if _, err := store.Recover(f, &super, 0); !errors.Is(err, store.ErrCorruptDevice) {
+		t.Errorf("recovery says %v", err)
 	}
 }
