@@ -339,7 +339,7 @@ func (s *Store) CreateReplica(key ident.ReplicaKey, size int64, done func(Handle
 	case size <= 0 || size%ident.BlockSize != 0:
 		refuse(ErrBounds)
 		return
-	case s.table.Reserved+size > promise:
+	case size > promise-s.table.Reserved:
 		refuse(fmt.Errorf("%d of %d bytes are promised: %w", s.table.Reserved, promise, ErrNoSpace))
 		return
 	}

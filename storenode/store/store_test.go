@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -175,10 +176,12 @@ func TestSpaceIsPromisedOnceAndGivenBack(t *testing.T) {
 	capacity := r.s.Usage().Capacity
 	r.create(t, 0, capacity-8<<20)
 	var err error
-	r.s.CreateReplica(key(1), 16<<20, func(_ store.Handle, e error) { err = e })
-	r.drive()
-	if !errors.Is(err, store.ErrNoSpace) {
-		t.Errorf("promised more than there is: %v", err)
+	for _, size := range []int64{16 << 20, math.MaxInt64 - block + 1} {
+		r.s.CreateReplica(key(1), size, func(_ store.Handle, e error) { err = e })
+		r.drive()
+		if !errors.Is(err, store.ErrNoSpace) {
+			t.Errorf("promised %d bytes, more than there is: %v", size, err)
+		}
 	}
 	r.s.DeleteReplica(key(0), func(e error) { err = e })
 	r.drive()
