@@ -3,7 +3,9 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/shale-storage/shale/storenode/engine"
@@ -238,6 +240,13 @@ func TestACheckpointThatCannotBeReadMayBeTheNewest(t *testing.T) {
 		at := super.CheckpointStart(area)
 		if v, err := store.Recover(damaged{r.device, at}, &super, 0); err != nil || !v.Fallback || v.Area == area {
 			t.Errorf("area %d cannot be read: %v", area, err)
+		}
+		var log bytes.Buffer
+		o := r.options()
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		bad := &unreadable{Device: r.device, from: at, to: at + block}
+		if _, err := store.Open(bad, o); err != nil || !strings.Contains(log.String(), "older checkpoint") {
+			t.Errorf("area %d cannot be read: %v, and the log says %s", area, err, &log)
 		}
 	}
 }

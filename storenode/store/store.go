@@ -136,6 +136,10 @@ func Open(device engine.Device, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	if r.Fallback {
+		o.Log.Warn("Opening from the older checkpoint: the other one is damaged, and may be newer", "path", path,
+			"area", r.Area, "generation", r.Checkpoint.Generation)
+	}
 	if bad >= 0 {
 		o.Log.Warn("Repairing a superblock copy from the other", "path", path, "copy", bad)
 		b := make([]byte, layout.Unit)
