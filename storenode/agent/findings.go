@@ -80,5 +80,6 @@ func (f *findings) emit(ctx context.Context, s *shard.Status, before shard.Findi
 
 // sick tells of a Device's condition, when it turns bad or has another message.
 func (f *findings) sick(d *v1alpha1.Device, c metav1.Condition) {
-	f.events.Eventf(d, nil, corev1.EventTypeWarning, c.Reason, "Watch", "%s", c.Message)
+	f.events.Eventf(d, nil, corev1.EventTypeWarning, c.Reason, "Watch", "%s",
+		v1alpha1.Brief(c.Message, v1alpha1.MaxNote))
 }

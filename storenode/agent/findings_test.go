@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -55,5 +56,18 @@ func TestDamageIsToldOnceByEventsOnItsShard(t *testing.T) {
 		if got := look(step.healed, step.lost); !slices.Equal(got, step.want) {
 			t.Errorf("look %d told %q, want %q", i, got, step.want)
 		}
+	}
+}
+
+// An API server takes no event with a longer note.
+func TestSickDeviceIsToldOfBriefly(t *testing.T) {
+	recorder := events.NewFakeRecorder(1)
+	f := &findings{events: recorder}
+	f.sick(&v1alpha1.Device{}, metav1.Condition{
+		Reason: v1alpha1.ReasonIOErrors, Message: strings.Repeat("ä", v1alpha1.MaxNote),
+	})
+	note, told := strings.CutPrefix(<-recorder.Events, "Warning IOErrors ")
+	if !told || len(note) > v1alpha1.MaxNote {
+		t.Errorf("got %d bytes: %s", len(note), note)
 	}
 }

@@ -50,7 +50,7 @@ func (r *Reconciler) giveUp(ctx context.Context, s *scope) error {
 	r.Metrics.GivenUp.Add(float64(len(given.Up)))
 	r.Log.Warn("Gave replicas up by a person's command", "shard", next.Name, "epoch", given.Next.Epoch,
 		"primary", given.Next.Primary, "inSync", given.Next.InSync, "cause", given.Message)
-	r.Events.Eventf(next, nil, corev1.EventTypeWarning, "ReplicasGivenUp", "GiveUp", "%s", given.Message)
+	r.note(next, "ReplicasGivenUp", given.Message)
 	return nil
 }
 
@@ -62,8 +62,13 @@ func (r *Reconciler) refuse(ctx context.Context, s *scope, next *v1alpha1.Shard,
 	}
 	s.consider()
 	r.Log.Info("Refused to give replicas up", "shard", next.Name, "asked", asked, "cause", why)
-	r.Events.Eventf(next, nil, corev1.EventTypeWarning, "GiveUpRefused", "GiveUp", "nothing was given up: %s", why)
+	r.note(next, "GiveUpRefused", "nothing was given up: "+why)
 	return nil
+}
+
+// note tells what became of a request. What a person wrote may be in it, of any length.
+func (r *Reconciler) note(shard *v1alpha1.Shard, reason, text string) {
+	r.Events.Eventf(shard, nil, corev1.EventTypeWarning, reason, "GiveUp", "%s", v1alpha1.Brief(text, v1alpha1.MaxNote))
 }
 
 // letGo takes a Replica off the list for ever; its storenode keeps what it has for people, until it is off GivenUp too.

@@ -1,10 +1,14 @@
 package shard
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/liveness"
@@ -47,5 +51,23 @@ func TestReplicasAreGivenUpOnlyOfNodesThatWereFoundSilent(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// An API server takes no event with a longer note.
+func TestRefusalOfALongRequestIsToldBriefly(t *testing.T) {
+	object := replicated(2, 1, 2)
+	object.Name = "v-0"
+	object.Annotations = map[string]string{v1alpha1.GiveUpAnnotation: strings.Repeat("ä", v1alpha1.MaxNote)}
+	told := events.NewFakeRecorder(1)
+	api := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(object).Build()
+	r := &Reconciler{API: api, Events: told, Log: slog.New(slog.DiscardHandler)}
+	if err := r.giveUp(t.Context(), &scope{shard: object}); err != nil {
+		t.Fatal(err)
+	}
+	event := <-told.Events
+	note, refused := strings.CutPrefix(event, "Warning GiveUpRefused ")
+	if !refused || !strings.HasPrefix(note, "nothing was given up") || len(note) > v1alpha1.MaxNote {
+		t.Errorf("got %d bytes: %s", len(note), event)
 	}
 }
