@@ -130,6 +130,16 @@ func (k *rack) look(name string) metav1.Condition {
 	return metav1.Condition{}
 }
 
+// ready is n1's condition Ready.
+func (k *rack) ready() metav1.Condition {
+	k.t.Helper()
+	var node v1alpha1.StoreNode
+	if err := k.api.Get(k.t.Context(), client.ObjectKey{Name: "n1"}, &node); err != nil {
+		k.t.Fatal(err)
+	}
+	return *meta.FindStatusCondition(node.Status.Conditions, v1alpha1.ConditionReady)
+}
+
 // tainted reports whether n1 is.
 func (k *rack) tainted() bool {
 	k.t.Helper()
@@ -212,6 +222,53 @@ func TestSignsOfLifeAreToldThoughNothingWouldBeDone(t *testing.T) {
 			}
 			k.renew(liveness.Kubelet("n1"))
 			k.want(v1alpha1.ReasonKubeletAlive)
+		})
+	}
+}
+
+// Its storenode ran under another namespace, or somebody removed the Lease. People may have to give up what it had.
+func TestNodeWhoseStorenodeWasNeverHeardOfIsAskedAndNotEvacuated(t *testing.T) {
+	k := newRack(t, interceptor.Funcs{}, "n1", "n2", "n3")
+	k.want("") // a new operator does not know yet
+	k.pass(6, k.all("n1")...)
+	k.want(v1alpha1.ReasonHostAnswers)
+	k.hosts["n1"] = silent
+	k.want(v1alpha1.ReasonSuspected)
+	k.want(v1alpha1.ReasonNoLease)
+	if k.tainted() {
+		t.Error("it was evacuated")
+	}
+	k.renew("n1")
+	k.pass(2, k.all()...)
+	k.want(v1alpha1.ReasonStorenodeAlive)
+}
+
+// Since when a node is dead, and that it is, is not to be forgotten with the process that found it.
+func TestNewOperatorLeavesWhatIsSaidUntilItKnows(t *testing.T) {
+	for story, c := range map[string]struct {
+		renews []string
+		want   string
+	}{
+		"it is dead yet": {[]string{"n2", "n3"}, v1alpha1.ReasonNodeDead},
+		"it is back":     {[]string{"n1", "n2", "n3"}, v1alpha1.ReasonStorenodeAlive},
+	} {
+		t.Run(story, func(t *testing.T) {
+			k := newRack(t, interceptor.Funcs{}, "n1", "n2", "n3")
+			k.hosts["n1"] = silent
+			k.pass(2, append(k.all(), liveness.Kubelet("n1"))...)
+			k.pass(6, k.all("n1")...)
+			k.want(v1alpha1.ReasonSuspected)
+			k.want(v1alpha1.ReasonNodeDead)
+			k.r.Alive = liveness.New(k.clock)
+			k.r.Nodes.Alive = k.r.Alive
+			k.pass(1, append(k.all(), liveness.Kubelet("n1"))...)
+			k.want(v1alpha1.ReasonNodeDead)
+			if c := k.ready(); c.Reason != v1alpha1.ReasonLeaseExpired {
+				t.Errorf("got %+v", c)
+			}
+			k.pass(4, c.renews...)
+			k.look("n1")
+			k.want(c.want)
 		})
 	}
 }

@@ -63,20 +63,27 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		}
 		return reconcile.Result{RequeueAfter: until(state)}, client.IgnoreNotFound(err)
 	}
-	r.Metrics.Down.Put(req.Name, !state.Alive)
+	// It counts as alive, and nobody has seen it renew: what a predecessor said is believed until that is known.
+	unsure := state.Alive && !state.Renewed
+	down := !state.Alive || unsure && meta.IsStatusConditionFalse(node.Status.Conditions, v1alpha1.ConditionReady)
+	r.Metrics.Down.Put(req.Name, down)
 	base := node.DeepCopy()
 	set := func(kind string, v reconcilers.Verdict) {
 		reconcilers.Set(&node.Status.Conditions, kind, v, node.Generation)
 	}
 	// ObservedGeneration is the storenode's own to write.
-	set(v1alpha1.ConditionReady, verdict(&node, state))
+	if !unsure {
+		set(v1alpha1.ConditionReady, verdict(&node, state))
+	}
 	set(v1alpha1.ConditionMaintenance, maintenance(&node))
 	again := until(state)
 	death, failed := r.Nodes.look(ctx, &node)
 	if death.Again > 0 && (again == 0 || death.Again < again) {
 		again = death.Again
 	}
-	tell(&node, death, set)
+	if !unsure {
+		tell(&node, death, set)
+	}
 	if err := reconcilers.Patch(ctx, r.API, base, &node); err != nil {
 		return reconcile.Result{}, errors.Join(failed, err)
 	}
