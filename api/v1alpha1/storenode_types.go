@@ -19,7 +19,8 @@ type StoreNodeSpec struct {
 // Conditions of StoreNodes beside ConditionReady, and their reasons.
 const (
 	// ConditionNodeAlive: the node is not known to be dead. While it is False, volumes of the node are detached, its pods
-	// that use them are ended, and the node has the taint TaintNodeDead.
+	// that use them are ended, and the node has the taint TaintNodeDead. An operator that is not to evacuate dead nodes
+	// only tells it.
 	ConditionNodeAlive = "NodeAlive"
 	// ReasonStorenodeAlive: its storenode renews its Lease.
 	ReasonStorenodeAlive = "StorenodeAlive"
@@ -29,9 +30,9 @@ const (
 	ReasonKubeletAlive = "KubeletAlive"
 	// ReasonSuspected: the storenode is silent, and it is found out whether the node is dead.
 	ReasonSuspected = "Suspected"
-	// ReasonInMaintenance: the storenode is silent, and spec.maintenance is set.
+	// ReasonInMaintenance: the node seems dead, and spec.maintenance is set, so nothing is detached.
 	ReasonInMaintenance = "Maintenance"
-	// ReasonTooManySilent: fewer than half of the storenodes live, so nothing is detached.
+	// ReasonTooManySilent: the node seems dead, and fewer than half of the storenodes live, so nothing is detached.
 	ReasonTooManySilent = "TooManySilent"
 	// ReasonNodeDead: the node is dead, the message says how that is known.
 	ReasonNodeDead = "NodeDead"

@@ -102,9 +102,13 @@ func Judge(e *Evidence) Verdict {
 			Message: "No lease of its storenode was ever seen, so nothing is done; " + why,
 		}
 	case e.Maintenance != "":
+		volumes := "its volumes stay attached"
+		if e.Evacuated {
+			volumes = "its volumes were detached when it was found dead before"
+		}
 		return Verdict{
 			Reason: v1alpha1.ReasonInMaintenance, Again: watch,
-			Message: "It is in maintenance (" + e.Maintenance + "): its volumes stay attached, its replicas in place",
+			Message: "It is in maintenance (" + e.Maintenance + "): " + volumes + ", its replicas stay in place",
 		}
 	case 2*e.Alive < e.All:
 		return Verdict{

@@ -2,6 +2,7 @@ package nodedeath
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +99,15 @@ func TestNodeIsDeadOnlyWhenAllAgree(t *testing.T) {
 				t.Errorf("got %+v, want %s", v, c.want)
 			}
 		})
+	}
+}
+
+func TestMaintenanceDoesNotSayThatVolumesStayWhichWereTakenOff(t *testing.T) {
+	for evacuated, want := range map[bool]string{false: "its volumes stay attached", true: "its volumes were detached"} {
+		v := Judge(evidence(func(e *Evidence) { e.Maintenance, e.Evacuated = "new fan", evacuated }))
+		if v.Reason != v1alpha1.ReasonInMaintenance || !strings.Contains(v.Message, want) {
+			t.Errorf("evacuated %v: got %+v, want %q", evacuated, v, want)
+		}
 	}
 }
 
