@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -129,7 +128,10 @@ func (e *Evacuator) release(ctx context.Context, node *corev1.Node) ([]string, e
 		return nil, fmt.Errorf("release volumes of node %s: %w", node.Name, err)
 	}
 	for _, name := range released {
-		volume := &v1alpha1.Volume{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		volume := &v1alpha1.Volume{}
+		if e.API.Get(ctx, client.ObjectKey{Name: name}, volume) != nil { // people look for events by the UID
+			volume.Name = name
+		}
 		e.Events.Eventf(volume, node, corev1.EventTypeWarning, v1alpha1.ReasonNodeDead, "Evacuate",
 			"Detached from node %s, which is dead; what it may still write is refused once the volume is open elsewhere",
 			node.Name)

@@ -1,11 +1,13 @@
 package evacuation
 
 import (
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -76,5 +78,27 @@ func TestPodIsEndedOnce(t *testing.T) {
 				t.Errorf("got %+v, %v, want %d pods ended", done, err, c.want)
 			}
 		})
+	}
+}
+
+// regards are the UIDs of what was told of.
+type regards struct{ uids []types.UID }
+
+func (r *regards) Eventf(regarding, _ runtime.Object, _, _, _, _ string, _ ...any) {
+	if o, ok := regarding.(client.Object); ok {
+		r.uids = append(r.uids, o.GetUID())
+	}
+}
+
+// kubectl describe shows no others.
+func TestDetachedVolumeIsToldOfByItsUID(t *testing.T) {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "node"}}
+	node.Status.VolumesInUse = []corev1.UniqueVolumeName{inUse + "v", inUse + "gone"}
+	e := evacuator(t, node, &v1alpha1.Volume{ObjectMeta: metav1.ObjectMeta{Name: "v", UID: "volume"}})
+	told := &regards{}
+	e.Events = told
+	done, err := e.Evacuate(t.Context(), "n1", "its host is silent")
+	if want := []types.UID{"node", "volume", ""}; err != nil || !slices.Equal(told.uids, want) || len(done.Released) != 2 {
+		t.Errorf("told of %q, released %q, %v, want %q", told.uids, done.Released, err, want)
 	}
 }
