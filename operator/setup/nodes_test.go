@@ -2,10 +2,13 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -279,5 +282,39 @@ func TestHostThatRefusesAnswersAndOneThatIsNotThereDoesNot(t *testing.T) {
 	}
 	if (dialer{}).Answer(t.Context(), nil) {
 		t.Error("nobody was heard")
+	}
+	start := time.Now()
+	if (dialer{}).Answer(t.Context(), []string{deaf(t), deaf(t)}) {
+		t.Error("a host that does not answer was heard")
+	}
+	if took := time.Since(start); took < answerWithin || took > 3*answerWithin {
+		t.Errorf("it took %s, want %s", took, answerWithin)
+	}
+}
+
+// deaf is an address at which nothing is accepted or refused: the queue of a listener that is full.
+func deaf(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	loopback := [4]byte{127, 0, 0, 1}
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: loopback}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	at, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound, _ := at.(*syscall.SockaddrInet4)
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(bound.Port))
+	for { // until nobody is let in any more
+		c, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { _ = c.Close() })
 	}
 }
