@@ -149,6 +149,8 @@ func (s *Store) readDone(p *piece, err error) {
 	io := p.io
 	if err == nil {
 		err = verify(s.table.Blocks(p.extent), p.request.Buf, p.first, io.Buf.SumsRoom()[p.block:])
+	} else if s.readAround(p) {
+		err = nil
 	}
 	if err != nil && io.state.err == nil {
 		io.state.err = err
@@ -156,6 +158,32 @@ func (s *Store) readDone(p *piece, err error) {
 	s.table.Unuse(p.extent)
 	s.putPiece(p)
 	s.ioPartDone(io)
+}
+
+// readAround reads the written Blocks of a piece once more, without those between them that are not: a loss of power
+// may leave the place of one that cannot be read, and nobody needs it. False if all are written.
+func (s *Store) readAround(p *piece) bool {
+	blocks, end := s.table.Blocks(p.extent), p.first+len(p.request.Buf)/block
+	whole := true
+	for i := p.first; i < end; i++ {
+		whole = whole && blocks.Has(i)
+	}
+	if whole {
+		return false
+	}
+	for from := p.first; from < end; {
+		to := from + 1
+		for to < end && blocks.Has(to) == blocks.Has(from) {
+			to++
+		}
+		if b := p.block + from - p.first; blocks.Has(from) {
+			s.readWritten(p.io, p.extent, from, b, to-from)
+		} else {
+			readZeros(p.io, b, to-from)
+		}
+		from = to
+	}
+	return true
 }
 
 // verify checks Blocks of an Extent, from its first-th on, and puts their checksums into sums.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -187,6 +188,32 @@ func TestADeviceIsOpenedThoughSomeOfItCannotBeRead(t *testing.T) {
 				t.Errorf("the block written anew: %v", err)
 			}
 		})
+	}
+}
+
+// TestBlocksAreReadThoughOneBetweenThemThatWasNeverWrittenCannotBe: a loss of power leaves its place so, if its record
+// was lost.
+func TestBlocksAreReadThoughOneBetweenThemThatWasNeverWrittenCannotBe(t *testing.T) {
+	r := newRig(t, 64<<20)
+	h := r.create(t, 0, 4<<20)
+	r.mustWrite(t, h, 0, fill(2*block, 1))
+	r.mustWrite(t, h, 3*block, fill(block, 4))
+	r.checkpoint(t)
+	super, v := r.recovered(t)
+	bad := &unreadable{Device: r.device}
+	var err error
+	if r.s, err = store.Open(bad, r.options()); err != nil {
+		t.Fatal(err)
+	}
+	extent := super.ExtentStart(v.Table.Find(0, 0))
+	bad.from, bad.to = extent+2*block, extent+3*block
+	want := slices.Concat(fill(2*block, 1), make([]byte, block), fill(block, 4))
+	if got, err := r.read(r.handle(t), 0, 4*block); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("with a block that was never written: %v", err)
+	}
+	bad.from, bad.to = extent+block, extent+2*block
+	if _, err := r.read(r.handle(t), 0, 4*block); err == nil {
+		t.Error("a block that was written cannot be read, and the read ends well")
 	}
 }
 

@@ -102,6 +102,7 @@ func (r *rig) do(request *store.IO) error {
 	request.Done = t
 	r.s.Submit(request)
 	r.drive()
+	r.drive() // what failed may only be told by the first
 	if t.count != 1 {
 		return fmt.Errorf("completed %d times", t.count)
 	}
