@@ -2,7 +2,8 @@
 //
 // An engine does not know what the bytes mean, keeps no order between requests in flight and retries nothing. Its
 // implementations: uring (block devices and files by io_uring), mem (a memory device whose crash keeps only what was
-// flushed) and fault (errors and delays by predicate around another). All pass the conformance suite in enginetest.
+// flushed, and which does by chance what is allowed here and rarely seen) and fault (errors and delays by predicate
+// around another). All pass the conformance suite in enginetest.
 //
 // # Concurrency
 //
@@ -17,7 +18,13 @@
 // Each submitted Request is completed exactly once, with Err set when it failed; a short transfer is an error. After
 // Close, requests in flight are still completed, new ones complete with ErrClosed. A write that failed or was in flight
 // at a crash may be on the Device wholly, partly (in units of 512 bytes) or not at all; a completed write survives the
-// end of the process, and power loss once a later Flush has completed.
+// end of the process, and power loss once a Flush submitted after its completion has completed. Until then a loss of
+// power may also leave any of its blocks (Info.BlockSize) such that reads of them fail, until they are written again.
+//
+// # Time
+//
+// A request has its effect at any moment between its submission and its completion, each of its bytes at another:
+// reads may see a write that has not completed, and a discard may hit what was written after it was submitted.
 package engine
 
 import "errors"
@@ -31,10 +38,12 @@ const (
 	OpRead Op = iota + 1
 	// OpWrite puts Buf at Offset.
 	OpWrite
-	// OpFlush makes every write completed before its submission survive power loss.
+	// OpFlush makes every write completed before its submission survive power loss. What was in flight then, or was
+	// submitted later, may survive or not.
 	OpFlush
-	// OpDiscard tells the Device that Length bytes at Offset are not needed; what they read as is undefined. Nothing of
-	// it happens after its completion. It fails with errors.ErrUnsupported where the medium knows no discards.
+	// OpDiscard tells the Device that Length bytes at Offset are not needed. What they read as is undefined, and may be
+	// another thing each time, also after power loss, until they are written again; but what is written after its
+	// completion it leaves alone. It fails with errors.ErrUnsupported where the medium knows no discards.
 	OpDiscard
 )
 

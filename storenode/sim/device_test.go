@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/shale-storage/shale/storenode/engine"
@@ -43,6 +44,14 @@ func (i *ill) fails(w *world, r *engine.Request) bool {
 		return i.reads > 0 && w.chance(i.reads)
 	}
 	return i.writes > 0 && w.chance(i.writes)
+}
+
+// whims are what the Devices of a run do besides what they must, each in half of the runs.
+func whims(seed uint64) mem.Whims {
+	chance := rand.New(rand.NewPCG(seed, 8))
+	return mem.Whims{
+		Chance: chance, Early: chance.IntN(2) == 0, Discards: chance.IntN(2) == 0, Unreadable: chance.IntN(2) == 0,
+	}
 }
 
 // newDevice is what a process sees of a node's Device.

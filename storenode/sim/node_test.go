@@ -105,6 +105,7 @@ func (n *node) start() {
 			return
 		}
 		n.device = &device{Device: images[n.index].Kill(nil, nil)}
+		n.device.SetWhims(n.w.whims)
 	}
 	n.device = newDevice(n, n.device.Device, monitor)
 	n.heap = &heap{m: n.w.memory}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/engine/mem"
 	"github.com/shale-storage/shale/storenode/replication"
 )
 
@@ -45,6 +46,8 @@ type world struct {
 	generation uint64
 	// rotten is the one node whose Blocks rot, nil before: so that another has a good copy.
 	rotten *node
+	// whims of all Devices.
+	whims mem.Whims
 	// cut[a][b]: what a sends to b is lost.
 	cut [nodes][nodes]bool
 	// faulty: damage is done.
@@ -117,6 +120,7 @@ func (e *events) pop() event {
 
 func newWorld(seed uint64, m *memory) *world {
 	w := &world{memory: m, pool: m.pool, r: rand.New(rand.NewPCG(seed, 2)), faulty: true, session: 1, generation: 1}
+	w.whims = whims(seed)
 	w.inUse, _ = w.pool.Use()
 	w.register = newRegister(w)
 	for i := range nodes {

@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"bytes"
-	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -143,7 +142,11 @@ func (m *model) pick(chance *rand.Rand, pending int) int {
 func submitRandom(r *rig, h store.Handle, m *model, chance *rand.Rand, seq *ident.Seq, open *int) {
 	first := chance.Int64N(m.span)
 	n := min(1+chance.Int64N(m.most), m.span-first)
-	whole := r.scribbles && chance.IntN(5) == 0
+	rare := 20
+	if r.scribbles {
+		rare = 5
+	}
+	whole := chance.IntN(rare) == 0
 	if whole { // a whole Extent, so that it is freed
 		first -= first % layout.ExtentBlocks
 		n = min(layout.ExtentBlocks, m.span-first)
@@ -177,6 +180,7 @@ func submitRandom(r *rig, h store.Handle, m *model, chance *rand.Rand, seq *iden
 // check reads every Block and says whether it may hold what it holds.
 func (m *model) check(t *testing.T, r *rig, h store.Handle, powerLost bool) {
 	t.Helper()
+	failed := map[int64]bool{}
 	for i := range int64(modelBlocks) {
 		got, err := r.read(h, i*block, block)
 		allowed := append([]uint64{m.blocks[i]}, m.pending[i]...)
@@ -190,7 +194,8 @@ func (m *model) check(t *testing.T, r *rig, h store.Handle, powerLost bool) {
 			since = append(append(since[:len(since):len(since)], m.volatile[i][1:]...), m.blocks[i])
 		}
 		torn := powerLost && slices.ContainsFunc(since, func(value uint64) bool { return value != 0 })
-		if errors.Is(err, store.ErrCorruption) && torn {
+		if isTorn(err) && torn {
+			failed[i] = true
 			continue
 		}
 		if err != nil {
@@ -206,6 +211,22 @@ func (m *model) check(t *testing.T, r *rig, h store.Handle, powerLost bool) {
 		}
 		if !ok {
 			t.Fatalf("block %d holds %x, allowed %x", i, got[:8], allowed)
+		}
+	}
+	m.checkTogether(t, r, h, failed)
+}
+
+// checkTogether reads several Blocks at a time: that works if it did one by one.
+func (m *model) checkTogether(t *testing.T, r *rig, h store.Handle, failed map[int64]bool) {
+	t.Helper()
+	const together = 8
+	for first := int64(0); first+together <= modelBlocks; first += together {
+		mayFail := false
+		for i := first; i < first+together; i++ {
+			mayFail = mayFail || failed[i]
+		}
+		if _, err := r.read(h, first*block, together*block); err != nil && !mayFail {
+			t.Errorf("blocks from %d on can be read one by one, but not together: %v", first, err)
 		}
 	}
 }
@@ -252,6 +273,7 @@ func crashOnce(t *testing.T, seed uint64, scribbles bool) {
 	if r.scribbles = scribbles; r.open() != nil {
 		t.Fatal("cannot open again")
 	}
+	r.device.SetWhims(whims(seed))
 	h := r.create(t, 0, modelBlocks*block)
 	m := newModel()
 	if seed%2 == 1 {

@@ -26,6 +26,7 @@ func TestAReplicaNeverHoldsWhatAnotherOneHeld(t *testing.T) {
 	for seed := range uint64(400) {
 		chance := rand.New(rand.NewPCG(seed, 23))
 		r := newRig(t, 64<<20)
+		r.device.SetWhims(whims(seed))
 		h := r.create(t, 0, 8<<20)
 		r.mustWrite(t, h, 0, fill(4*block, old))
 		for range chance.IntN(3) { // the Journal carries it

@@ -39,6 +39,7 @@ func TestFramesBehindAGapAreNeverReplayed(t *testing.T) {
 	for seed := range uint64(20) {
 		chance := rand.New(rand.NewPCG(seed, 17))
 		r := newRig(t, 256<<20)
+		r.device.SetWhims(whims(seed))
 		h := r.create(t, 0, 240*mib)
 		if err := r.do(&store.IO{Op: store.OpFlush, Replica: h}); err != nil {
 			t.Fatal(err)

@@ -42,6 +42,7 @@ func TestEveryStepOfTheDeviceMayBeTheLast(t *testing.T) {
 func matrixOnce(t *testing.T, step int, power bool, steps *int) (ended bool) {
 	t.Helper()
 	r := newRig(t, 64<<20)
+	r.device.SetWhims(whims(uint64(step)))
 	h := r.create(t, 0, modelBlocks*block)
 	m := newModel()
 	if err := r.do(&store.IO{Op: store.OpFlush, Replica: h}); err != nil {

@@ -60,6 +60,7 @@ func TestASmallOverwriteIsOldOrNewAfterLossOfPower(t *testing.T) {
 	for seed := range uint64(60) {
 		chance := rand.New(rand.NewPCG(seed, 1))
 		r := newRig(t, 64<<20)
+		r.device.SetWhims(whims(seed))
 		h := r.create(t, 0, blocks*block)
 		r.mustWrite(t, h, 0, fill(blocks*block, 1000))
 		if err := r.do(&store.IO{Op: store.OpFlush, Replica: h}); err != nil {

@@ -107,6 +107,7 @@ func TestADeletedReplicaDoesNotReturnAfterALossOfPower(t *testing.T) {
 	for seed := range uint64(50) {
 		chance := rand.New(rand.NewPCG(seed, 47))
 		r := newRig(t, 64<<20)
+		r.device.SetWhims(whims(seed))
 		r.create(t, 0, 1<<20)
 		for again := range 2 { // the second time it is unknown, and as gone
 			deleted := false
@@ -137,6 +138,7 @@ func TestWhatIsWrittenWhereSomethingWasClearedIsOldOrNewAfterALossOfPower(t *tes
 	for seed := range uint64(200) {
 		chance := rand.New(rand.NewPCG(seed, 31))
 		r := newRig(t, 64<<20)
+		r.device.SetWhims(whims(seed))
 		h := r.create(t, 0, 4<<20)
 		r.mustWrite(t, h, 0, fill(8*block, 1))
 		if err := r.do(&store.IO{Op: store.OpFlush, Replica: h}); err != nil {

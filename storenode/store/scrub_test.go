@@ -76,6 +76,7 @@ func TestASpoiledBlockStaysOneWhereverItCrashes(t *testing.T) {
 	for seed := range uint64(200) {
 		chance := rand.New(rand.NewPCG(seed, 7))
 		r := newRig(t, 64<<20)
+		r.device.SetWhims(whims(seed))
 		h := r.create(t, 0, 4<<20)
 		overwritten := chance.IntN(3)
 		for n := range uint64(overwritten) {
