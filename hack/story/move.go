@@ -22,6 +22,9 @@ func (s *Story) move(ctx context.Context) error {
 		if _, err := s.Kubectl(ctx, nil, "delete", "pod", p.Name, "--timeout=60s"); err != nil {
 			return err
 		}
+		if err := s.endedInOrder(name); err != nil {
+			return err
+		}
 		pods = append(pods, podValues{
 			Name: "check-" + name, Claim: name, Raw: name == "raw", NotOn: p.Spec.NodeName,
 			Args: args("check", "--path", pathOf(name), "--log", "/log/"+name+".log"),

@@ -29,6 +29,8 @@ type tally struct {
 	RecentMillis       int64     `json:"recentMillis"`
 	Blocks             int       `json:"blocks"`
 	Lost               int       `json:"lost"`
+	Error              string    `json:"error"`
+	Ended              bool      `json:"ended"`
 }
 
 const (
@@ -103,12 +105,14 @@ func (s *Story) startWriters(ctx context.Context) error {
 	}
 	var pods []podValues
 	for _, name := range claims {
-		if err := os.RemoveAll(filepath.Join(s.LogDir, name+".log")); err != nil {
-			return fmt.Errorf("remove old log: %w", err)
+		for _, old := range []string{name + ".log", reportOf(name)} {
+			if err := os.RemoveAll(filepath.Join(s.LogDir, old)); err != nil {
+				return fmt.Errorf("remove old log: %w", err)
+			}
 		}
 		pods = append(pods, podValues{
 			Name: "write-" + name, Claim: name, Raw: name == "raw",
-			Args: args("write", "--path", pathOf(name), "--log", "/log/"+name+".log",
+			Args: args("write", "--path", pathOf(name), "--log", "/log/"+name+".log", "--report", "/log/"+reportOf(name),
 				"--size", fmt.Sprint(160<<20), "--depth", "8", "--pace", "2ms"),
 		})
 	}
@@ -122,6 +126,28 @@ func (s *Story) startWriters(ctx context.Context) error {
 	}
 	s.Facts.Writing = time.Since(began)
 	s.Say("   both pods write, %s after they were applied", s.Facts.Writing.Round(10*time.Millisecond))
+	return nil
+}
+
+func reportOf(claim string) string { return claim + ".report" }
+
+// endedInOrder is nil if a writer whose pod is gone found nothing wrong to its end: its log does not tell of that.
+func (s *Story) endedInOrder(claim string) error {
+	content, err := os.ReadFile(filepath.Join(s.LogDir, reportOf(claim)))
+	if err != nil {
+		return fmt.Errorf("read report of the writer of claim %s: %w", claim, err)
+	}
+	last := ""
+	for text := range strings.Lines(string(content)) {
+		last = text
+	}
+	var t tally
+	if err := json.Unmarshal([]byte(last), &t); err != nil {
+		return fmt.Errorf("read report of the writer of claim %s: %w", claim, err)
+	}
+	if t.Error != "" || !t.Ended {
+		return fmt.Errorf("the writer of claim %s did not end in order, its last line is %s", claim, last)
+	}
 	return nil
 }
 
