@@ -23,6 +23,7 @@ import (
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/storenode/client"
+	"github.com/shale-storage/shale/storenode/setup/process"
 	"github.com/shale-storage/shale/test/apiserver"
 )
 
@@ -101,6 +102,7 @@ func TestRunServesWhatTheClusterAsksFor(t *testing.T) {
 	f := &flags{
 		node: "n1", namespace: namespace, address: "127.0.0.1", port: freePort(t), memory: 32,
 		metrics: net.JoinHostPort("127.0.0.1", strconv.Itoa(int(freePort(t)))), stateDir: filepath.Dir(path),
+		bootID: process.BootIDFile,
 	}
 	create(t, c,
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}},

@@ -388,13 +388,8 @@ func (c *client) answered(from int, f *transport.Frame) {
 				c.send(q)
 			}
 		})
-	case wire.StatusCorruption:
-		if !c.w.torn && !c.w.unread || q.header.Opcode != wire.OpRead {
-			c.w.failf("client: %s was answered with status %d", show(&q.header), h.Status)
-		}
-		c.pending = slices.Delete(c.pending, i, i+1)
-	case wire.StatusNoSpace, wire.StatusIO:
-		if h.Status == wire.StatusIO && !c.w.sick {
+	case wire.StatusCorruption, wire.StatusNoSpace, wire.StatusIO:
+		if !c.mayFail(q, h.Status) {
 			c.w.failf("client: %s was answered with status %d", show(&q.header), h.Status)
 		}
 		c.pending = slices.Delete(c.pending, i, i+1)
@@ -404,6 +399,15 @@ func (c *client) answered(from int, f *transport.Frame) {
 	default:
 		c.w.failf("client: %s was answered with status %d", show(&q.header), h.Status)
 	}
+}
+
+// mayFail reports whether a request may fail so. Some Devices do not give back at all what power has torn.
+func (c *client) mayFail(q *request, s wire.Status) bool {
+	lost := s == wire.StatusCorruption || s == wire.StatusIO && c.w.whims.Unreadable
+	if lost && q.header.Opcode == wire.OpRead && (c.w.torn || c.w.unread) {
+		return true
+	}
+	return s == wire.StatusNoSpace || s == wire.StatusIO && c.w.sick
 }
 
 // refused ends a request that failed: a change may have happened or not.
