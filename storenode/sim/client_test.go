@@ -404,10 +404,21 @@ func (c *client) answered(from int, f *transport.Frame) {
 // mayFail reports whether a request may fail so. Some Devices do not give back at all what power has torn.
 func (c *client) mayFail(q *request, s wire.Status) bool {
 	lost := s == wire.StatusCorruption || s == wire.StatusIO && c.w.whims.Unreadable
-	if lost && q.header.Opcode == wire.OpRead && (c.w.torn || c.w.unread) {
+	if lost && q.header.Opcode == wire.OpRead && (c.w.unread || c.w.torn && (c.w.rotten != nil || c.isTorn(q))) {
 		return true
 	}
 	return s == wire.StatusNoSpace || s == wire.StatusIO && c.w.sick
+}
+
+// isTorn reports whether power has left any of the Blocks without a good copy: what was flushed and not touched since
+// is there.
+func (c *client) isTorn(q *request) bool {
+	for i := range q.floors {
+		if c.oracle.Block(q.first() + int64(i)).Torn {
+			return true
+		}
+	}
+	return false
 }
 
 // refused ends a request that failed: a change may have happened or not.

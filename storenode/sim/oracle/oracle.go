@@ -29,6 +29,9 @@ type History struct {
 	settled, durable int
 	// Busy: a change is in flight.
 	Busy bool
+	// Torn: something newer than what was durable had begun when power was lost everywhere, and nothing was acknowledged
+	// since, so there may be no good copy.
+	Torn bool
 }
 
 // New is the history of a Shard full of zeros.
@@ -59,6 +62,7 @@ func (o *Oracle) Unique() uint64 {
 func (o *Oracle) LosePower() {
 	for _, h := range o.blocks {
 		h.settled = h.durable
+		h.Torn = h.Torn || len(h.begun)-1 > h.durable
 	}
 }
 
@@ -74,7 +78,7 @@ func (h *History) Begin(value uint64) int {
 
 // End notes that the change was acknowledged.
 func (h *History) End(version int) {
-	h.Busy = false
+	h.Busy, h.Torn = false, false
 	h.settled = max(h.settled, version)
 }
 

@@ -43,3 +43,21 @@ func TestLossOfPowerTakesWhatWasNotFlushed(t *testing.T) {
 		t.Error("zeros were accepted after a flush")
 	}
 }
+
+func TestLossOfPowerTearsNoBlockThatWasFlushedAndNotTouchedSince(t *testing.T) {
+	o := oracle.New()
+	flushed, touched := o.Block(0), o.Block(1)
+	for _, h := range []*oracle.History{flushed, touched} {
+		h.End(h.Begin(1))
+		h.Flushed(h.Settled())
+	}
+	touched.Begin(2)
+	o.LosePower()
+	if flushed.Torn || !touched.Torn {
+		t.Errorf("torn: the flushed one %v, the touched one %v", flushed.Torn, touched.Torn)
+	}
+	touched.End(touched.Begin(3))
+	if touched.Torn {
+		t.Error("torn after it was written anew")
+	}
+}
