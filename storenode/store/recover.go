@@ -120,9 +120,6 @@ func Recover(r io.ReaderAt, s *layout.Superblock, boot uint64) (*Recovered, erro
 	if err := v.replay(r, s, &doubts); err != nil {
 		return nil, err
 	}
-	if !doubts.powerLost { // what a Device has once taken is there
-		doubts.flushed = max(doubts.flushed, doubts.settled)
-	}
 	doubts.settle(r, s, v)
 	v.markLossy(boot, doubts.powerLost)
 	v.Table.Ready()
@@ -263,21 +260,24 @@ func (j *ring) data(f *journal.Frame) (data []carried, lost bool, err error) {
 	return data, lost, nil
 }
 
-// wasThere reports whether a frame behind the number, and before the end, says that the Device had made that one
-// durable, with its data; or had taken it, if this is still the run of the machine in which it did. No end of a process
-// and no loss of power takes such a frame away.
-func (j *ring) wasThere(number, end, boot uint64) bool {
-	for later := number + 1; later < end; later++ {
-		b, err := j.unit(later)
+// survey reads the marks of all frames that there are before end, also behind a hole. They say up to which frame the
+// Device had made all durable; or had taken it, which counts if this is still the run of the machine in which it did. No
+// end of a process and no loss of power takes that away.
+func (d *doubts) survey(j *ring, first, end uint64) {
+	settled := uint64(0)
+	for number := first; number < end; number++ {
+		b, err := j.unit(number)
 		if err != nil {
 			continue
 		}
-		f, err := journal.Open(b, j.s.Salt, later)
-		if err == nil && (f.Flushed >= number || f.Boot == boot && f.Settled >= number) {
-			return true
+		if f, err := journal.Open(b, j.s.Salt, number); err == nil {
+			d.sure, settled = max(d.sure, f.Flushed), max(settled, f.Settled)
+			d.powerLost = d.powerLost || f.Boot != d.boot
 		}
 	}
-	return false
+	if !d.powerLost {
+		d.sure = max(d.sure, settled)
+	}
 }
 
 // replay applies every frame from the Checkpoint's on, up to the end of the Journal: the first that is not there, nor
@@ -285,7 +285,12 @@ func (j *ring) wasThere(number, end, boot uint64) bool {
 func (v *Recovered) replay(r io.ReaderAt, s *layout.Superblock, d *doubts) error {
 	j := &ring{r: r, s: s, chunk: make([]byte, replayChunk)}
 	b, end := make([]byte, journal.FrameSize), v.Checkpoint.Frame+s.Frames()
-	for v.NextFrame = v.Checkpoint.Frame; v.NextFrame < end; {
+	v.NextFrame = v.Checkpoint.Frame
+	if _, err := j.frame(v.NextFrame, b); err != nil && v.Checkpoint.Clean {
+		return nil // the Store was closed then
+	}
+	d.survey(j, v.NextFrame, end)
+	for v.NextFrame < end {
 		f, missing := j.frame(v.NextFrame, b)
 		var data []carried
 		lost := missing != nil
@@ -296,9 +301,7 @@ func (v *Recovered) replay(r io.ReaderAt, s *layout.Superblock, d *doubts) error
 			}
 		}
 		switch {
-		case missing != nil && v.Checkpoint.Clean && v.NextFrame == v.Checkpoint.Frame:
-			return nil // the Store was closed then
-		case lost && !j.wasThere(v.NextFrame, end, d.boot):
+		case lost && v.NextFrame > d.sure:
 			return nil
 		case missing != nil:
 			return fmt.Errorf("%w: frame %d of the journal was there, as later ones say, and is damaged: %w",
@@ -313,15 +316,13 @@ func (v *Recovered) replay(r io.ReaderAt, s *layout.Superblock, d *doubts) error
 }
 
 func (v *Recovered) applyFrame(f journal.Frame, data []carried, d *doubts) error {
-	d.flushed, d.settled = max(d.flushed, f.Flushed), max(d.settled, f.Settled)
-	d.powerLost = d.powerLost || f.Boot != d.boot
 	for rest := f.Records; len(rest) > 0; {
 		var r journal.Record
 		var err error
 		if rest, err = journal.Next(rest, &r); err != nil {
 			return err
 		}
-		d.before(&r)
+		d.before(&r, f.Number)
 		if err := v.Table.Apply(&r); err != nil {
 			return err
 		}
@@ -340,8 +341,9 @@ func (v *Recovered) applyFrame(f journal.Frame, data []carried, d *doubts) error
 type doubts struct {
 	table   *extent.Table
 	extents map[uint32]*doubtful
-	// flushed is the highest frame known to be durable with its data, settled that whose data the Device had taken.
-	flushed, settled uint64
+	// sure is the highest frame known to be there with its data. Of what is written by itself up to there nothing is
+	// noted, so that memory is for what is in doubt.
+	sure uint64
 	// boot is this run of the machine's; powerLost is set when a frame is from another.
 	boot      uint64
 	powerLost bool
@@ -364,10 +366,15 @@ type history struct {
 	whole []uint64
 }
 
-// before notes what Blocks held before a record changes them.
-func (d *doubts) before(r *journal.Record) {
+// before notes what Blocks held before a record of the frame changes them.
+func (d *doubts) before(r *journal.Record, frame uint64) {
 	switch r.Type {
-	case journal.Write, journal.WriteData:
+	case journal.Write:
+		if frame <= d.sure { // whatever was in doubt before is over
+			d.drop(r)
+			return
+		}
+	case journal.WriteData:
 	case journal.Create, journal.Delete:
 		d.forget(r)
 		return
@@ -398,6 +405,17 @@ func (d *doubts) before(r *journal.Record) {
 	}
 }
 
+// drop drops what was noted of the Blocks of a record.
+func (d *doubts) drop(r *journal.Record) {
+	x := d.extents[r.Extent]
+	if x == nil || x.replica != r.Replica || x.logical != r.Logical {
+		return
+	}
+	for i := r.First; i < r.First+r.Blocks; i++ {
+		delete(x.blocks, i)
+	}
+}
+
 // forget drops what was noted of a Replica that ends: the next one with its handle is another.
 func (d *doubts) forget(r *journal.Record) {
 	old := d.table.Replica(r.Replica)
@@ -412,6 +430,9 @@ func (d *doubts) after(r *journal.Record, frame uint64, data []carried) {
 	x := d.extents[r.Extent]
 	switch r.Type {
 	case journal.Write, journal.WriteData:
+		if r.Type == journal.Write && frame <= d.sure {
+			return
+		}
 		for i := range r.Blocks {
 			var unit carried
 			if data != nil {
@@ -423,12 +444,7 @@ func (d *doubts) after(r *journal.Record, frame uint64, data []carried) {
 			}
 		}
 	case journal.Clear:
-		if x == nil || x.replica != r.Replica || x.logical != r.Logical {
-			return
-		}
-		for i := r.First; i < r.First+r.Blocks; i++ {
-			delete(x.blocks, i)
-		}
+		d.drop(r)
 	case journal.Create, journal.Delete, journal.SetRecord, journal.SetGeneration, journal.Note, journal.Sound:
 	}
 }
@@ -448,7 +464,7 @@ func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) {
 		_, err := r.ReadAt(data[first*block:end*block], s.ExtentStart(number)+int64(first)*block)
 		blocks := d.table.Blocks(number)
 		for i, h := range x.blocks {
-			if !h.isDoubtful(d.flushed) {
+			if !h.isDoubtful(d.sure) {
 				continue
 			}
 			v.Verified++
@@ -468,7 +484,7 @@ func (d *doubts) settle(r io.ReaderAt, s *layout.Superblock, v *Recovered) {
 func (d *doubts) doubtfulRange(x *doubtful) (first, end int) {
 	for i, h := range x.blocks {
 		switch {
-		case !h.isDoubtful(d.flushed):
+		case !h.isDoubtful(d.sure):
 		case first == end:
 			first, end = i, i+1
 		default:
@@ -550,7 +566,7 @@ func (d *doubts) holds(h *history, whole uint64) int {
 		if h.matches(n, whole) {
 			return max(n, carried)
 		}
-		if h.data[n] <= 0 && h.frames[n] <= d.flushed && (n > 0 || !h.written) {
+		if h.data[n] <= 0 && h.frames[n] <= d.sure && (n > 0 || !h.written) {
 			break // this one was durable: nothing older may be here
 		}
 	}

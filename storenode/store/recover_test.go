@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 
 	"github.com/shale-storage/shale/storenode/journal"
@@ -84,5 +85,34 @@ func TestARecordOfNoExtentOfTheDeviceIsRefused(t *testing.T) {
 	journal.Seal(f.unit[:], super.Salt, v.NextFrame, journal.Marks{}, used)
 	if _, err := store.Recover(f, &super, 0); !errors.Is(err, store.ErrCorruptDevice) {
 		t.Errorf("recovery says %v", err)
+	}
+}
+
+// What is known to have arrived needs no note, or the memory of a recovery would be gigabytes.
+func TestRecoveryTakesMemoryForWhatIsInDoubtOnly(t *testing.T) {
+	const most = 40 // bytes a Block
+	recovery := func(mib int64) uint64 {
+		r := newRig(t, 256<<20)
+		h := r.create(t, 0, 64<<20)
+		for i := range mib {
+			r.mustWrite(t, h, i<<20, fill(1<<20, uint64(i)<<32|1))
+		}
+		r.flush(t, h)
+		r.mustWrite(t, h, mib<<20, fill(block, 1)) // says that all before was flushed
+		super, _, err := store.ReadSuperblock(readerAt{r.device}, 256<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, err := store.Recover(readerAt{r.device}, &super, 1); err != nil { // power was lost
+			t.Fatal(err)
+		}
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	less, more := recovery(4), recovery(40)
+	if blocks := uint64(36) << 20 / block; more-less > most*blocks {
+		t.Errorf("%d bytes more for %d blocks more", more-less, blocks)
 	}
 }
