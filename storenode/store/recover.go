@@ -261,8 +261,8 @@ func (j *ring) data(f *journal.Frame) (data []carried, lost bool, err error) {
 }
 
 // survey reads the marks of all frames that there are before end, also behind a hole. They say up to which frame the
-// Device had made all durable; or had taken it, which counts if this is still the run of the machine in which it did. No
-// end of a process and no loss of power takes that away.
+// Device had made all durable; or had taken it, which counts if this is still the run of the machine in which it did.
+// No end of a process and no loss of power takes that away.
 func (d *doubts) survey(j *ring, first, end uint64) {
 	settled := uint64(0)
 	for number := first; number < end; number++ {
