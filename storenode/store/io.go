@@ -362,15 +362,15 @@ func (s *Store) note(io *IO) bool {
 
 // Rest is called now and then. When nothing has changed since the last call, it has the Journal say that all data has
 // arrived, unless that is said already: a Block that rots later is then known to have been whole, even if this process
-// ends before the next write. After longRest calls without a change it writes a Checkpoint, so that nothing is in the
-// Journal alone for long: the Journal has no second copy. And it has the Device told of some of what was free when it
-// was opened.
+// ends before the next write. And it has the Device told of some of what was free when it was opened. After longRest
+// calls without a change it writes a Checkpoint, so that nothing is in the Journal alone for long: the Journal has no
+// second copy.
 func (s *Store) Rest() {
-	s.sweep()
 	if !s.journal.rest() {
 		s.rests = 0
 		return
 	}
+	s.sweep()
 	s.rests++
 	if s.rests == longRest && s.journal.last >= s.checkpoint.frame {
 		s.Checkpoint(func(error) {}) // who fails is told of by Health

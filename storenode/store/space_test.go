@@ -285,6 +285,14 @@ func TestWhatAnEarlierProcessHasLeftIsDiscardedInTheEnd(t *testing.T) {
 	if device.discards != 0 {
 		t.Errorf("%d discards with Open", device.discards)
 	}
+	h = after.handle(t)
+	for range 3 {
+		after.mustWrite(t, h, 50*layout.ExtentSize, fill(block, 2))
+		after.s.Rest()
+		if after.drive(); device.discards != 0 {
+			t.Errorf("%d discards between writes", device.discards)
+		}
+	}
 	for last := -1; last != device.discards; {
 		last, device.most = device.discards, 0
 		after.s.Rest()
