@@ -126,7 +126,8 @@ func (s *Store) noteDiscard(err error) {
 }
 
 // sweep tells the Device of some more of what is free since Open. It is spread over hours, and done while nothing else
-// changes: discards are slow on some SSDs, and in the way of everything else. What made them free is durable since Open.
+// changes: discards are slow on some SSDs, and in the way of everything else. What made them free is durable since
+// Open.
 func (s *Store) sweep() {
 	if s.failed == nil && !s.closing && s.discards+len(s.flush.toDiscard) == 0 && s.discardable {
 		s.flush.toDiscard = s.table.Stale(s.flush.toDiscard, maxSwept)
