@@ -1,5 +1,5 @@
 // Package v1alpha1 holds the objects by which people and Shale's parts agree on what should be: Pools of Devices,
-// Volumes and their Shards.
+// Volumes, their Shards and Snapshots.
 //
 // Desired state is in spec, observation in status as conditions; nothing imperative anywhere. One exception is on
 // purpose: the membership of a Shard is in its spec, because it must survive whatever drops status (backup tools), and

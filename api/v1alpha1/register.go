@@ -12,7 +12,7 @@ var GroupVersion = schema.GroupVersion{Group: "shale.dev", Version: "v1alpha1"}
 var schemeBuilder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&Pool{}, &PoolList{}, &StoreNode{}, &StoreNodeList{}, &Device{}, &DeviceList{},
-		&Volume{}, &VolumeList{}, &Shard{}, &ShardList{},
+		&Volume{}, &VolumeList{}, &Shard{}, &ShardList{}, &Snapshot{}, &SnapshotList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

@@ -194,3 +194,16 @@ func TestAStoreNodeIsReachedByKnownTransports(t *testing.T) {
 		},
 	})
 }
+
+func TestASnapshotIsOfOneMomentForEver(t *testing.T) {
+	fresh := func(name string) *v1alpha1.Snapshot {
+		return &v1alpha1.Snapshot{ObjectMeta: meta(name), Spec: v1alpha1.SnapshotSpec{VolumeName: "v", Sequence: 1}}
+	}
+	checkAll(t, fresh, []change[*v1alpha1.Snapshot]{
+		{name: "a usual one is accepted"},
+		{name: "no Volume", refusal: "spec.volumeName", from: func(s *v1alpha1.Snapshot) { s.Spec.VolumeName = "" }},
+		{name: "no sequence", refusal: "spec.sequence", from: func(s *v1alpha1.Snapshot) { s.Spec.Sequence = 0 }},
+		{name: "another Volume", refusal: "spec.volumeName", to: func(s *v1alpha1.Snapshot) { s.Spec.VolumeName = "w" }},
+		{name: "another moment", refusal: "spec.sequence", to: func(s *v1alpha1.Snapshot) { s.Spec.Sequence = 2 }},
+	})
+}
