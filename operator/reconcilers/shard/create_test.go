@@ -46,6 +46,19 @@ func TestReplicaThatWasRefusedIsNotInSyncFromTheBeginning(t *testing.T) {
 		Clock: clock, Inventory: inventory.New(nil, liveness.New(clock), clock),
 		Log: slog.New(slog.DiscardHandler), Events: events.NewFakeRecorder(1),
 	}
+	s := creating(t, r)
+	m := s.shard.Spec.Membership
+	if m.Epoch != 1 || m.Primary != 2 || !slices.Equal(m.InSync, []int64{2, 3}) || len(s.shard.Spec.Replicas) != 2 {
+		t.Errorf("got %+v, want replicas 2 and 3 alone", s.shard.Spec)
+	}
+	if past := displaced(s.shard); len(past) != 1 || past[0].ID != 1 {
+		t.Errorf("got %+v, want replica 1 to be displaced", past)
+	}
+}
+
+// creating is the Shard v-0 after a step of its creation.
+func creating(t *testing.T, r *Reconciler) *scope {
+	t.Helper()
 	var shard v1alpha1.Shard
 	if err := r.API.Get(t.Context(), client.ObjectKey{Name: "v-0"}, &shard); err != nil {
 		t.Fatal(err)
@@ -57,13 +70,7 @@ func TestReplicaThatWasRefusedIsNotInSyncFromTheBeginning(t *testing.T) {
 	if err := r.create(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	m := s.shard.Spec.Membership
-	if m.Epoch != 1 || m.Primary != 2 || !slices.Equal(m.InSync, []int64{2, 3}) || len(s.shard.Spec.Replicas) != 2 {
-		t.Errorf("got %+v, want replicas 2 and 3 alone", s.shard.Spec)
-	}
-	if past := displaced(s.shard); len(past) != 1 || past[0].ID != 1 {
-		t.Errorf("got %+v, want replica 1 to be displaced", past)
-	}
+	return s
 }
 
 // indexer gives a fake client the indexes of the cache.
@@ -117,17 +124,7 @@ func TestReplicaDoesNotWanderBetweenDevicesThatDoNotMakeIt(t *testing.T) {
 		{story: "the first device may be well again", later: lateMemory, id: 5, device: "dev-3"},
 	} {
 		clock.SetTime(clock.Now().Add(c.later))
-		var shard v1alpha1.Shard
-		if err := r.API.Get(t.Context(), client.ObjectKey{Name: "v-0"}, &shard); err != nil {
-			t.Fatal(err)
-		}
-		s, err := r.gather(t.Context(), &shard)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := r.create(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
+		s := creating(t, r)
 		last := s.shard.Spec.Replicas[2]
 		if last.ID != c.id || last.DeviceName != c.device || !strings.Contains(s.noRoom, c.noRoom) {
 			t.Errorf("%s: replica %d is on %s (%s), want %d on %s",
