@@ -10,6 +10,9 @@
 //	    ▲                                                               │
 //	    └───────────────────────────────────────────────────────────────┘
 //
+// A loop that has waited briefly of late looks for events a little while before it sleeps, as sleeping and waking cost
+// more than the wait (docs/adr/2026-11-26-looking-before-sleeping.md); one at rest just sleeps.
+//
 // # Concurrency
 //
 // There is one loop for each loopShare processors; a descriptor stays with the loop it joined, and Ready is called by

@@ -26,6 +26,7 @@ type loop struct {
 	again  []*Source
 	events [roundSize]unix.EpollEvent
 	round  [roundSize]*Source
+	waits  waits
 	// ended: the last descriptor has left, and nobody can join any more.
 	ended bool
 }
@@ -125,8 +126,41 @@ func (l *loop) repeat() {
 	}
 }
 
-// wait sleeps until a descriptor is ready, or the pause of those that asked for one is over.
+// wait waits until a descriptor is ready, or the pause of those that asked for one is over.
 func (l *loop) wait() int {
+	began := now()
+	n := 0
+	if l.waits.beginWithLooking() {
+		n = l.look(began)
+	}
+	if n == 0 {
+		n = l.sleep()
+	}
+	l.waits.add(now().Sub(began))
+	return n
+}
+
+// now is by the real clock, which is the descriptors'.
+func now() time.Time { return time.Now() } //nolint:forbidigo // see above
+
+// look asks for what is ready again and again, and lets other threads run in between.
+func (l *loop) look(began time.Time) int {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.fd), uintptr(unsafe.Pointer(&l.events[0])),
+			roundSize, 0, 0, 0)
+		switch {
+		case errno != 0:
+			return 0 // sleep tells why
+		case n > 0:
+			return int(n)
+		case now().Sub(began) > brief:
+			return 0
+		}
+		_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
+}
+
+func (l *loop) sleep() int {
 	timeout := uintptr(1<<64 - 1)
 	if len(l.again) > 0 {
 		timeout = uintptr(pause / time.Millisecond)
