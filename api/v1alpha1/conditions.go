@@ -102,6 +102,12 @@ const (
 	ReasonNoLease = "NoLease"
 )
 
+// Reasons of Snapshots.
+const (
+	// ReasonNotSupported: this version knows the kind of object and does not do what it asks for.
+	ReasonNotSupported = "NotSupported"
+)
+
 // States of a Replica in a Shard's status.
 const (
 	// ReplicaCreated: its space is reserved, the Shard is not served yet.

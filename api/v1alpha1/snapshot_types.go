@@ -36,8 +36,8 @@ type SnapshotStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// Snapshot is a Volume as it was at a moment. This version knows the kind and does not serve it: nobody takes one, and
-// its status stays empty.
+// Snapshot is a Volume as it was at a moment. This version knows the kind and takes none: a Snapshot is told that it
+// is not supported.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,shortName=snap,categories=shale

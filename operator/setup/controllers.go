@@ -32,6 +32,7 @@ import (
 	"github.com/shale-storage/shale/operator/metrics"
 	"github.com/shale-storage/shale/operator/reconcilers/pool"
 	"github.com/shale-storage/shale/operator/reconcilers/shard"
+	"github.com/shale-storage/shale/operator/reconcilers/snapshot"
 	"github.com/shale-storage/shale/operator/reconcilers/storenode"
 	"github.com/shale-storage/shale/operator/reconcilers/volume"
 )
@@ -61,7 +62,7 @@ type parts struct {
 
 func (p *parts) controllers() error {
 	changed := make(chan event.GenericEvent, maxChanges)
-	return errors.Join(p.storenodes(changed), p.shards(changed), p.volumes(), p.pools())
+	return errors.Join(p.storenodes(changed), p.shards(changed), p.volumes(), p.pools(), p.snapshots())
 }
 
 func (p *parts) storenodes(changed chan<- event.GenericEvent) error {
@@ -195,6 +196,12 @@ func (p *parts) pools() error {
 		For(&v1alpha1.Pool{}, specs()).
 		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(poolOfDevice)).
 		Complete(&pool.Reconciler{API: p.api, Inventory: p.inventory})
+}
+
+func (p *parts) snapshots() error {
+	return ctrl.NewControllerManagedBy(p.manager).Named("snapshot").
+		For(&v1alpha1.Snapshot{}, specs()).
+		Complete(&snapshot.Reconciler{API: p.api})
 }
 
 // specs lets pass what changes desired state.

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,21 @@ func TestVolumeThatIsAttachedKeepsItsDataUntilItIsNot(t *testing.T) {
 	}
 	attach(`{"attachments":null}`)
 	w.gone()
+}
+
+// Nobody waits for what does not come.
+func TestSnapshotIsToldThatThereAreNone(t *testing.T) {
+	w := newWorld(t, nil, "n1")
+	s := &v1alpha1.Snapshot{ObjectMeta: metav1.ObjectMeta{Name: "s"}}
+	s.Spec = v1alpha1.SnapshotSpec{VolumeName: "v", Sequence: 1}
+	w.must(w.api.Create(t.Context(), s))
+	w.until("the snapshot to be answered", func() (bool, string) {
+		w.must(w.api.Get(t.Context(), client.ObjectKeyFromObject(s), s))
+		c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReady)
+		told := c != nil && c.Reason == v1alpha1.ReasonNotSupported && strings.Contains(c.Message, "Volume v ")
+		return told, fmt.Sprintf("%+v", s.Status)
+	})
+	w.must(w.api.Delete(t.Context(), s))
 }
 
 // What a Shard has goes with its Volume, not with a slip of the hand.
