@@ -35,7 +35,7 @@ type Options struct {
 	Incarnation uint64
 	Authority   Authority
 	Dialer      Dialer
-	// Pool is the memory for payloads. Clients get half of it, so that replicated writes always find some.
+	// Pool is the memory for payloads. Clients get half of it at most, so that replicated writes always find some.
 	Pool   *buffer.Pool
 	Timing replication.Timing
 	// ScrubPass is how long the Primaries here take to look through all of their Shards; 0 for none.
@@ -57,6 +57,8 @@ type Host struct {
 	rebuilds  atomic.Int32
 	pace      pace
 	closing   atomic.Bool
+	// stuck is the part of the Pool that Devices hold which finish nothing, in bytes; see admits.
+	stuck atomic.Int64
 	// leaving: this storenode is about to end.
 	leaving atomic.Bool
 
@@ -199,6 +201,7 @@ func (h *Host) RemoveDeviceAsync(device ident.UUID, done func()) {
 	defer m.Leave()
 	// All inside the monitor: what is made or deleted at the same time is so before or after the whole.
 	here := h.strike(m)
+	m.setStuck(true)
 	left := len(here) + 1
 	one := func() {
 		if left--; left == 0 {
@@ -331,12 +334,6 @@ func (h *Host) encode(encoded []byte) *buffer.Buffer {
 	return b
 }
 
-// isFull reports whether clients have their share of the memory.
-func (h *Host) isFull() bool {
-	inUse, limit := h.o.Pool.Use()
-	return inUse > limit/2
-}
-
 // Tick lets time pass, and says when it wants to be called again.
 func (h *Host) Tick() (next time.Duration) {
 	now := h.o.Clock()
@@ -348,6 +345,7 @@ func (h *Host) Tick() (next time.Duration) {
 	for _, m := range monitors {
 		m.Enter()
 		m.sick.look(now, m.inFlight)
+		m.setStuck(m.sick.health.Stalled >= stuckHeartbeats*h.o.Timing.Heartbeat)
 		if m.store != nil {
 			m.store.Rest()
 		}

@@ -227,7 +227,7 @@ func (l *link) pass(f *transport.Frame) error {
 		}
 	case !r.valid(f):
 		status = wire.StatusInvalid
-	case l.peer == nil && l.host.isFull():
+	case (l.peer == nil || bringsData(f.Opcode)) && !l.host.admits(r.monitor, l.peer == nil):
 		status = wire.StatusBusy
 	case l.peer != nil:
 		r.came(f.From, l)

@@ -13,6 +13,8 @@ type operation struct {
 	io store.IO
 	op *replication.Op
 	r  *replica
+	// holds is the memory it takes while it is with the Store, in bytes.
+	holds int
 }
 
 // submit begins an Op on the local Replica.
@@ -37,14 +39,17 @@ func (r *replica) submit(op *replication.Op) {
 			r.monitor.ended = append(r.monitor.ended, o)
 			return
 		}
+		r.monitor.hold(o, o.io.Buf)
 	case replication.Write:
 		o.io.Buf = bufferOf(op.Payload)
+		r.monitor.hold(o, o.io.Buf)
 	case replication.Spoil:
 		if o.io.Buf = r.host.o.Pool.Get(op.Length); o.io.Buf == nil {
 			op.Err = replication.ErrBusy
 			r.monitor.ended = append(r.monitor.ended, o)
 			return
 		}
+		r.monitor.hold(o, o.io.Buf)
 		r.monitor.store.Spoil(&o.io, op.Sum, o.spoiled)
 		return
 	case replication.Discard, replication.WriteZeroes, replication.Flush:
@@ -82,6 +87,7 @@ func (o *operation) stored() {
 	o.r, o.op = nil, nil
 	r.inFlight--
 	r.monitor.inFlight--
+	r.monitor.letGo(o)
 	r.monitor.sick.ended++
 	r.machine.Stored(r.host.o.Clock(), op)
 	r.touch()
