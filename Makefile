@@ -5,9 +5,13 @@ FUZZ  ?= 200000
 export CGO_ENABLED := 0
 export GOFLAGS     := -buildvcs=false
 
+# A recipe puts the path in a variable first: `a=$$(…) && …` ends if the tool cannot be built, `A=$$(…) test` goes on.
 TOOL     := $(GO) run ./hack/toolbox/build
 # What the tests call besides Go: a C compiler for the race detector, programs that make and mount filesystems, and fio.
 PACKAGES := gcc libc6-dev fio e2fsprogs xfsprogs util-linux mount iproute2
+
+# The parts of `test` share caches, the lab's machine and two processors: one at a time, whatever -j says.
+.NOTPARALLEL:
 
 .PHONY: help
 help: ## show this list
@@ -25,17 +29,19 @@ packages: ## install the Debian packages that tests need and this machine lacks
 
 verify: ## generated files and formatting are up to date
 	$(GO) run ./hack/generate -check
-	$$($(TOOL) golangci-lint) fmt --diff
+	lint=$$($(TOOL) golangci-lint) && $$lint fmt --diff
 
 lint: ## linters and the project's own rules
-	$$($(TOOL) golangci-lint) run ./...
+	lint=$$($(TOOL) golangci-lint) && $$lint run ./...
 	$(GO) test ./hack/tidy
 
 unit: ## unit, script, envtest, csi-sanity and chart tests
-	KUBEBUILDER_ASSETS=$$($(TOOL) -dir envtest) HELM=$$($(TOOL) helm) $(GO) test -timeout 15m ./...
+	assets=$$($(TOOL) -dir envtest) && helm=$$($(TOOL) helm) && \
+	KUBEBUILDER_ASSETS=$$assets HELM=$$helm $(GO) test -timeout 15m ./...
 
 race: ## the concurrent packages under the race detector
-	KUBEBUILDER_ASSETS=$$($(TOOL) -dir envtest) CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./storenode/... ./csi/...
+	assets=$$($(TOOL) -dir envtest) && \
+	KUBEBUILDER_ASSETS=$$assets CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./storenode/... ./csi/...
 
 fuzz: ## a short run of every fuzz target (FUZZ=90000000 inputs for longer)
 	$(GO) run ./hack/fuzz -inputs $(FUZZ)
@@ -76,7 +82,7 @@ generate: ## CRDs and deep copies from the types
 	$(GO) run ./hack/generate
 
 fmt: ## format the code
-	$$($(TOOL) golangci-lint) fmt
+	lint=$$($(TOOL) golangci-lint) && $$lint fmt
 
 bench: ## Shale and the disk below it in turns; ends with lines NAME SHALE RAW RATIO
 	$(GO) run ./hack/bench
