@@ -13,5 +13,5 @@
 //
 // # Concurrency
 //
-// A lock file lets one process build at a time.
+// A lock file lets one process build at a time; another says so and waits.
 package images

@@ -15,10 +15,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/shale-storage/shale/hack/debian"
 	"github.com/shale-storage/shale/hack/toolbox"
+	"github.com/shale-storage/shale/hack/turn"
 )
 
 // Image is one that was built.
@@ -99,11 +98,11 @@ func Build(ctx context.Context, names ...string) ([]Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := lock(filepath.Join(b.dir, "lock"))
+	mine, err := turn.Take(ctx, filepath.Join(b.dir, "lock"))
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer mine.Give()
 	if err := b.compile(ctx, wanted); err != nil {
 		return nil, err
 	}
@@ -254,16 +253,4 @@ func (b *builder) key(r recipe, ref string) (string, error) {
 		}
 	}
 	return hex.EncodeToString(hash.Sum(nil))[:16], nil
-}
-
-// lock takes an exclusive lock on a file, waiting for it; the returned function gives it back.
-func lock(path string) (func(), error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
-	}
-	return func() { _ = f.Close() }, nil
 }

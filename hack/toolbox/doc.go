@@ -13,5 +13,5 @@
 //
 // # Concurrency
 //
-// A lock file per KEY keeps two processes from doing the same work; the second waits and finds it done.
+// A lock file per binary keeps two processes from doing the same work; the second says so, waits and finds it done.
 package toolbox

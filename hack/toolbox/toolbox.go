@@ -11,9 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/shale-storage/shale/hack/debian"
+	"github.com/shale-storage/shale/hack/turn"
 )
 
 // Box is where built tools are found.
@@ -125,11 +124,11 @@ func (j job) ensure(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(j.out), 0o755); err != nil {
 		return fmt.Errorf("make cache: %w", err)
 	}
-	unlock, err := lock(j.out + ".lock")
+	mine, err := turn.Take(ctx, j.out+".lock")
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer mine.Give()
 	if _, err := os.Stat(j.out); err == nil {
 		return nil
 	}
@@ -137,17 +136,4 @@ func (j job) ensure(ctx context.Context) error {
 		return err
 	}
 	return j.build(ctx)
-}
-
-// lock takes an exclusive lock on a file, waiting for it; the returned function gives it back.
-func lock(path string) (func(), error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
-	}
-	// Closing gives the lock back; there is nobody to tell of an error.
-	return func() { _ = f.Close() }, nil
 }
