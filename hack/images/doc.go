@@ -9,7 +9,8 @@
 //
 // Everything is kept in images/ of the toolbox's cache. The base is named by a hash of its recipe, an archive by a
 // hash of its Dockerfile, base and binaries, so a second build costs what `go build` takes to see that nothing
-// changed. Archives appear by rename and replace those of older builds.
+// changed. Archives appear by rename. One that is not the newest of its image stays for a day after its last use:
+// another checkout, or a lab that comes up, may be about to import it.
 //
 // # Concurrency
 //

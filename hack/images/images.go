@@ -103,6 +103,9 @@ func Build(ctx context.Context, names ...string) ([]Image, error) {
 		return nil, err
 	}
 	defer mine.Give()
+	if err := b.removeHalfMade(); err != nil {
+		return nil, err
+	}
 	if err := b.compile(ctx, wanted); err != nil {
 		return nil, err
 	}
@@ -206,8 +209,8 @@ func (b *builder) build(ctx context.Context, r recipe) (Image, error) {
 		return image, err
 	}
 	image.Archive = filepath.Join(b.dir, r.name+"-"+key+".tar")
-	if _, err := os.Stat(image.Archive); err == nil {
-		return image, nil
+	if now := time.Now(); os.Chtimes(image.Archive, now, now) == nil {
+		return image, nil // and it was used just now
 	}
 	began := time.Now()
 	if err := debian.Need(ctx, "buildah", "mmdebstrap"); err != nil {
@@ -221,15 +224,11 @@ func (b *builder) build(ctx context.Context, r recipe) (Image, error) {
 	if err := b.bake(ctx, r, image.Ref, part); err != nil {
 		return image, err
 	}
-	old, err := filepath.Glob(filepath.Join(b.dir, r.name+"-*.tar"))
-	if err != nil {
-		return image, err
-	}
-	for _, path := range old {
-		_ = os.Remove(path)
-	}
 	if err := os.Rename(part, image.Archive); err != nil {
 		return image, fmt.Errorf("keep archive: %w", err)
+	}
+	if err := b.removeUnused(r.name, time.Now().Add(-keptUnused)); err != nil {
+		return image, err
 	}
 	slog.Info("Built image", "image", image.Ref, "seconds", int(time.Since(began).Seconds()))
 	return image, nil
