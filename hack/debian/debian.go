@@ -2,6 +2,9 @@
 //
 // It asks dpkg first, so on a machine that has everything it costs milliseconds and touches nothing. Only programs
 // under hack/ and test/ use it; Shale itself installs nothing.
+//
+// A fresh machine often upgrades itself at that moment: an installation waits for another. One that is interrupted ends
+// after the step of dpkg that runs.
 package debian
 
 import (
@@ -11,7 +14,12 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+
+	"github.com/shale-storage/shale/hack/child"
 )
+
+// lockTimeout is for how many seconds apt-get waits for another.
+const lockTimeout = "300"
 
 // Need makes sure that the packages are installed. It wants root only if one is missing.
 func Need(ctx context.Context, packages ...string) error {
@@ -21,8 +29,8 @@ func Need(ctx context.Context, packages ...string) error {
 	}
 	slog.Info("Installing Debian packages", "packages", strings.Join(missing, " "))
 	install := append([]string{"install", "-y", "-qq", "--no-install-recommends"}, missing...)
-	if aptGet(ctx, install...) == nil {
-		return nil
+	if err := aptGet(ctx, install...); err == nil || ctx.Err() != nil {
+		return err
 	}
 	// A fresh machine has no package lists yet, or old ones.
 	if err := aptGet(ctx, "update", "-qq"); err != nil {
@@ -44,7 +52,7 @@ func lacking(ctx context.Context, packages []string) []string {
 }
 
 func aptGet(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, "apt-get", args...)
+	cmd := child.Shielded(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=" + lockTimeout}, args...)...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("run apt-get %s: %w\n%s", args[0], err, tail(out))

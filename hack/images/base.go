@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/shale-storage/shale/hack/child"
 )
 
 // suite is the Debian release, basePackages what is in the base besides Debian's essential packages: what the node
@@ -62,7 +64,7 @@ func (b base) ensure(ctx context.Context) error {
 	slog.Info("Making base image from Debian packages", "suite", suite, "packages", strings.Join(basePackages, " "))
 	part := b.tar + ".part"
 	argv := mmdebstrap(part)
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd := child.Command(ctx, argv[0], argv[1:]...)
 	if err := cmdWithProgress(cmd); err != nil {
 		return fmt.Errorf("make base image: %w", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/shale-storage/shale/hack/child"
 )
 
 // Images that exist only in buildah's storage: what a Dockerfile elsewhere would pull.
@@ -85,7 +87,7 @@ func (b *builder) buildah(ctx context.Context, args ...string) error {
 		"--storage-driver", "overlay", "--root", filepath.Join(b.dir, "storage"),
 		"--runroot", filepath.Join(b.dir, "run"),
 	}, args...)
-	out, err := exec.CommandContext(ctx, "buildah", argv...).CombinedOutput()
+	out, err := child.Command(ctx, "buildah", argv...).CombinedOutput()
 	if err == nil {
 		return nil
 	}

@@ -9,12 +9,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/shale-storage/shale/hack/child"
 	"github.com/shale-storage/shale/hack/debian"
 	"github.com/shale-storage/shale/hack/toolbox"
 	"github.com/shale-storage/shale/hack/turn"
@@ -164,7 +164,7 @@ func (b *builder) compile(ctx context.Context, wanted []recipe) error {
 		path, own := packages[r.binary]
 		target := filepath.Join(b.out(), r.binary)
 		if own {
-			cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", target, path)
+			cmd := child.Command(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", target, path)
 			cmd.Dir = b.root
 			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 			if out, err := cmd.CombinedOutput(); err != nil {

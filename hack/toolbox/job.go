@@ -7,10 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/shale-storage/shale/hack/child"
 )
 
 // progressEvery is how often a long build says how far it is.
@@ -34,7 +35,7 @@ func (j job) build(ctx context.Context) error {
 	started := time.Now()
 	slog.Info("Building tool", "tool", j.name, "nth", fmt.Sprintf("%d/%d", j.nth, j.of))
 	part := j.out + ".part"
-	cmd := exec.CommandContext(ctx, "nice", "-n", "5", "go", "build", "-v", "-trimpath",
+	cmd := child.Command(ctx, "nice", "-n", "5", "go", "build", "-v", "-trimpath",
 		"-ldflags", linkFlags(), "-tags", j.tool.tags, "-o", part, j.tool.path)
 	cmd.Dir = j.module
 	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local", "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0")

@@ -5,12 +5,17 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/shale-storage/shale/hack/debian"
 )
 
 func main() {
-	if err := debian.Need(context.Background(), os.Args[1:]...); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := debian.Need(ctx, os.Args[1:]...)
+	stop()
+	if err != nil {
 		slog.Error("Installing packages failed", "error", err)
 		os.Exit(1)
 	}
