@@ -22,8 +22,9 @@ func TestAnInstallationWaitsForAnother(t *testing.T) {
 	if err := Need(t.Context(), "fio"); err != nil {
 		t.Fatal(err)
 	}
-	line, err := os.ReadFile(said)
-	if err != nil || !strings.Contains(string(line), "-o DPkg::Lock::Timeout=") || !strings.Contains(string(line), " fio") {
+	text, err := os.ReadFile(said)
+	line := string(text)
+	if err != nil || !strings.Contains(line, "-o DPkg::Lock::Timeout=") || !strings.HasSuffix(line, " fio\n") {
 		t.Errorf("apt-get was told %q, %v", line, err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/shale-storage/shale/hack/lab/cgroup"
 	"github.com/shale-storage/shale/hack/lab/loops"
 	"github.com/shale-storage/shale/hack/toolbox"
+	"github.com/shale-storage/shale/hack/turn"
 )
 
 // Cluster is a lab that is up, or was.
@@ -29,9 +30,12 @@ type Cluster struct {
 	group  cgroup.Group
 	nodes  []*Node
 	client *http.Client
+	// turn is that of the directory, while the command that made the lab uses it.
+	turn *turn.Turn
 }
 
-// Up makes a lab and waits until its nodes are ready. A lab that is already there, whole or not, is ended first.
+// Up makes a lab and waits until its nodes are ready. A lab that is already there, whole or not, is ended first, once
+// the command that made it has ended.
 func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -51,8 +55,34 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	o.Images = append(images.Archives(pause), o.Images...)
+	mine, err := take(ctx, o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	c, err := up(ctx, o, box)
+	if err != nil {
+		mine.Give()
+		return nil, err
+	}
+	c.turn = mine
+	return c, nil
+}
+
+// take waits until no other command uses the directory.
+func take(ctx context.Context, dir string) (*turn.Turn, error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, fmt.Errorf("make directory for lab: %w", err)
+	}
+	return turn.Take(ctx, dir+".lock")
+}
+
+// up is Up when it is our turn and all programs are there.
+func up(ctx context.Context, o Options, box toolbox.Box) (*Cluster, error) {
 	began := time.Now()
-	if err := Down(ctx, o.Dir, o.Log); err != nil {
+	if _, err := loadState(o.Dir); !errors.Is(err, os.ErrNotExist) {
+		slog.Warn("Ending the lab that an earlier command left", "dir", o.Dir) // whatever o.Log is: somebody may miss it
+	}
+	if err := down(ctx, o.Dir, o.Log); err != nil {
 		return nil, fmt.Errorf("end what was left of an earlier lab: %w", err)
 	}
 	c, err := create(o, box)
@@ -187,11 +217,32 @@ func (c *Cluster) logDir(machine string) string { return filepath.Join(c.Dir, "l
 
 func loopKey(d loops.Device) string { return d.Path() + " " + d.Backing }
 
-// Down ends the lab and removes every trace of it.
-func (c *Cluster) Down(ctx context.Context) error { return Down(ctx, c.Dir, c.log) }
+// Down ends the lab that Up made, and removes every trace of it.
+func (c *Cluster) Down(ctx context.Context) error {
+	defer c.turn.Give()
+	return down(ctx, c.Dir, c.log)
+}
 
-// Down ends the lab in dir, whatever state it is in, and removes every trace. Without a lab it does nothing.
+// Down ends the lab in dir, whatever state it is in, and removes every trace. Without a lab it does nothing. While the
+// command that made the lab uses it, Down waits.
 func Down(ctx context.Context, dir string, log *slog.Logger) error {
+	o := Options{Dir: dir, Log: log}
+	if err := o.complete(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(o.Dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	mine, err := take(ctx, o.Dir)
+	if err != nil {
+		return err
+	}
+	defer mine.Give()
+	return down(ctx, o.Dir, o.Log)
+}
+
+// down is Down when it is our turn.
+func down(ctx context.Context, dir string, log *slog.Logger) error {
 	c, err := Open(dir, log)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -36,6 +36,9 @@
 //
 // # Concurrency
 //
+// One command at a time makes or ends the lab of a directory: it has a lock beside it while it runs, and another waits
+// and says for whom. Commands that play with a lab, such as `lab exec`, need no turn.
+//
 // A Cluster may be used by several goroutines. Different nodes may be switched at a time, one node not.
 //
 // # Failure

@@ -1,6 +1,8 @@
 package lab
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +23,7 @@ func TestThreeNodesComeUpAndGoDownWithoutTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := Down(withoutCancel(t.Context()), dir, nil); err != nil {
+		if err := c.Down(withoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 		for line := range strings.Lines(traces(t, dir)) {
@@ -114,6 +116,20 @@ func TestDirectoryOfSomebodyElseIsNotClaimed(t *testing.T) {
 	}
 	if err := claim(dir); err == nil {
 		t.Error("a directory with a file of somebody else became a lab's")
+	}
+}
+
+func TestALabInUseIsNotEnded(t *testing.T) {
+	dir := t.TempDir()
+	user, err := take(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer user.Give()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	if err := Down(ctx, dir, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("another command ended it: %v", err)
 	}
 }
 

@@ -21,7 +21,10 @@ import (
 const poll = 100 * time.Millisecond
 
 // Turn is one that was taken.
-type Turn struct{ file *os.File }
+type Turn struct {
+	// file is nil when the turn was given back.
+	file *os.File
+}
 
 // Take waits for the turn of a path, and says for whom it waits. Its directory must exist.
 func Take(ctx context.Context, path string) (*Turn, error) {
@@ -44,14 +47,15 @@ func Take(ctx context.Context, path string) (*Turn, error) {
 	}
 }
 
-// Give ends the turn; it may be called on none.
+// Give ends the turn; a second time, or on none, it does nothing.
 func (t *Turn) Give() {
-	if t == nil {
+	if t == nil || t.file == nil {
 		return
 	}
 	// The lock goes with the descriptor. There is nobody to tell of an error.
 	_ = os.Remove(t.file.Name())
 	_ = t.file.Close()
+	t.file = nil
 }
 
 // try takes the turn if nobody has it.
@@ -80,7 +84,7 @@ func try(path string) (*Turn, error) {
 	if err := errors.Join(f.Truncate(0), write(f, who)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &Turn{f}, nil
+	return &Turn{file: f}, nil
 }
 
 // isStill is false if whoever had the turn has removed the file between our opening and locking it: then our lock keeps

@@ -30,6 +30,10 @@ func TestOneWhoWaitsCanBeInterruptedAndIsToldWhoHasTheTurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mine.Give() // takes nothing from the other
+	if next, err := try(path); next != nil || err != nil {
+		t.Errorf("a third has it too: %v, %v", next, err)
+	}
 	again.Give()
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the file is left: %v", err)

@@ -64,6 +64,7 @@ func TestShaleOnARealKubernetes(t *testing.T) {
 // begin starts a cluster for the length of the test; it tells what it saw when the test has failed.
 func begin(t *testing.T, dir string) *story.Story {
 	t.Helper()
+	guard(t, dir)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	place, err := story.Start(t.Context(), story.Options{Dir: dir, Say: t.Logf, Log: log})
 	if err != nil {
