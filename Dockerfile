@@ -5,7 +5,7 @@
 # Both bases are arguments. hack/images builds these same targets without a registry: its GO is an image that has the
 # binaries at /out already, its BASE is made from Debian packages on the spot.
 ARG BASE=debian:bookworm-slim
-ARG GO=golang:1.26-bookworm
+ARG GO=golang:1.26.6-bookworm
 
 FROM ${GO} AS binaries
 ARG VERSION=dev
