@@ -7,9 +7,10 @@
 // # Cache
 //
 // Binaries are kept in CACHE/bin/KEY, where CACHE is $SHALE_CACHE or the user's cache directory + /shale, and KEY
-// names the module and hashes everything that a build depends on: go.mod, go.sum, the Go version and the flags. So a
-// change of a pin builds anew, two checkouts share one set, and only a new machine pays (about ten minutes for all on
-// two idle cores). A binary appears in the cache by rename, whole or not at all.
+// names the module and hashes what the builds of all its tools depend on: go.mod, go.sum, the Go version and the link
+// flags. Tags and cgo are the tool's own; a binary says with which it was built. So a change builds anew, two checkouts
+// share one set, and only a new machine pays (about ten minutes for all on two idle cores). A binary appears in the
+// cache by rename; one that a power cut has left empty says nothing and is built again.
 //
 // # Concurrency
 //

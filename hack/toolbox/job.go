@@ -3,6 +3,7 @@ package toolbox
 import (
 	"bufio"
 	"context"
+	"debug/buildinfo"
 	"fmt"
 	"io"
 	"log/slog"
@@ -30,6 +31,19 @@ type job struct {
 	nth, of int
 }
 
+// isBuilt says whether the binary is there and was built with the tool's tags, and with C or without.
+func (j job) isBuilt() bool {
+	info, err := buildinfo.ReadFile(j.out)
+	if err != nil {
+		return false
+	}
+	settings := map[string]string{}
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	return settings["-tags"] == j.tool.tags && settings["CGO_ENABLED"] == j.tool.cgoEnabled()
+}
+
 // build runs the compiler at low priority, so that the machine stays usable, and prints progress.
 func (j job) build(ctx context.Context) error {
 	started := time.Now()
@@ -38,10 +52,7 @@ func (j job) build(ctx context.Context) error {
 	cmd := child.Command(ctx, "nice", "-n", "5", "go", "build", "-v", "-trimpath",
 		"-ldflags", linkFlags(), "-tags", j.tool.tags, "-o", part, j.tool.path)
 	cmd.Dir = j.module
-	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local", "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0")
-	if j.tool.cgo {
-		cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
-	}
+	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local", "GOFLAGS=-buildvcs=false", "CGO_ENABLED="+j.tool.cgoEnabled())
 	out := &compilerOutput{}
 	cmd.Stderr, cmd.Stdout = out.writer()
 	stop := j.report(out, started)

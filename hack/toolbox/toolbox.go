@@ -118,7 +118,7 @@ func binDir(dir, module string) (string, error) {
 
 // ensure builds the tool unless the cache has it.
 func (j job) ensure(ctx context.Context) error {
-	if _, err := os.Stat(j.out); err == nil {
+	if j.isBuilt() {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(j.out), 0o755); err != nil {
@@ -129,7 +129,7 @@ func (j job) ensure(ctx context.Context) error {
 		return err
 	}
 	defer mine.Give()
-	if _, err := os.Stat(j.out); err == nil {
+	if j.isBuilt() {
 		return nil
 	}
 	if err := debian.Need(ctx, j.tool.debian...); err != nil {

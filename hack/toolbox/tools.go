@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// kubernetesVersion is what the Kubernetes binaries report; it is the version pinned in hack/tools/go.mod.
+// kubernetesVersion is what the Kubernetes binaries report; it is the version pinned in hack/tools/go.mod, which a
+// test compares.
 const kubernetesVersion = "v1.37.2"
 
 // tool is one pinned program.
@@ -20,6 +21,14 @@ type tool struct {
 	debian []string
 	// tags are build tags.
 	tags string
+}
+
+// cgoEnabled is the variable's value for Go.
+func (t tool) cgoEnabled() string {
+	if t.cgo {
+		return "1"
+	}
+	return "0"
 }
 
 // tools are all programs by name.
