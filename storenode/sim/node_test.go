@@ -94,7 +94,7 @@ func (n *node) start() {
 	n.host = shard.New(shard.Options{
 		Name: name, Address: n.address(), Incarnation: uint64(n.life),
 		Authority: authority{n, n.life}, Dialer: dialer{n, n.life},
-		Pool: n.w.pool, Timing: timing(), ScrubPass: scrubPass, Clock: n.now, Log: n.w.logger(name),
+		Pool: n.w.nodePool, Timing: timing(), ScrubPass: scrubPass, Clock: n.now, Log: n.w.logger(name),
 	})
 	monitor := n.host.Monitor()
 	fresh := n.device == nil

@@ -19,6 +19,10 @@ const (
 	shards   = 2
 	// poolSize bounds the payloads of all nodes of a run together.
 	poolSize = 256 << 20
+	// scarceSize bounds, in a run in scarceRuns, what all nodes together read and tell, and what of the clients' writes
+	// they take at a time.
+	scarceSize = 1 << 20
+	scarceRuns = 4
 )
 
 // tracing keeps what happens, to be shown with a failure.
@@ -27,7 +31,8 @@ var tracing = os.Getenv("SIM_TRACE") != ""
 // world is one run.
 type world struct {
 	memory *memory
-	pool   *buffer.Pool
+	// pool is the clients' memory for payloads, nodePool the nodes'.
+	pool, nodePool *buffer.Pool
 	// t is the time, in nanoseconds since the run began.
 	t     int64
 	r     *rand.Rand
@@ -121,7 +126,10 @@ func (e *events) pop() event {
 func newWorld(seed uint64, m *memory) *world {
 	w := &world{memory: m, pool: m.pool, r: rand.New(rand.NewPCG(seed, 2)), faulty: true, session: 1, generation: 1}
 	w.whims = whims(seed)
-	w.inUse, _ = w.pool.Use()
+	if w.nodePool = m.pool; seed%scarceRuns == 0 {
+		w.nodePool = m.scarce
+	}
+	w.inUse = m.inUse()
 	w.register = newRegister(w)
 	for i := range nodes {
 		w.nodes = append(w.nodes, newNode(w, i))
@@ -262,10 +270,7 @@ func (w *world) inspect() {
 }
 
 // missing is the memory that this run has and an earlier one, that failed, has not.
-func (w *world) missing() int {
-	inUse, _ := w.pool.Use()
-	return inUse - w.inUse
-}
+func (w *world) missing() int { return w.memory.inUse() - w.inUse }
 
 func (w *world) heal() {
 	w.logf("heal all")
