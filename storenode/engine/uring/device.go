@@ -65,6 +65,9 @@ func Open(path string, owner engine.Owner) (*Device, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("open device %s: %w", path, err)
 	}
+	if block {
+		d.discards.begin(func(offset, length int64) error { return discardRange(fd, offset, length) })
+	}
 	return d, nil
 }
 
@@ -117,6 +120,7 @@ func (d *Device) Close() error {
 	d.Kick()
 	d.owner.Leave()
 	<-d.stopped
+	d.discards.end()
 	d.ring.close()
 	_ = unix.Flock(d.fd, unix.LOCK_UN) // the kernel may keep the file for a moment longer, and its lock with it
 	return unix.Close(d.fd)

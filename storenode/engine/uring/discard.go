@@ -3,6 +3,7 @@ package uring
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,11 +12,39 @@ import (
 )
 
 // discards are those of a block device. A hole punched into one is zeros to be written, not a discard, and the ioctl
-// that is one waits for the Device: so it is called on a goroutine, which is there as long as there are any, and calls
-// for one at a time. All is guarded by the monitor.
+// that is one waits for the Device, so that no signal and no completion gets through to its thread meanwhile. Hence two
+// goroutines: one has the ioctl called for one Request at a time and completes it, and is there as long as there are
+// any; the other has a thread of its own, from Open to Close, which does nothing but call. What else the first one, or
+// anybody, hands to the ring then never waits for a discard.
 type discards struct {
+	// These are guarded by the monitor.
 	first, last *engine.Request
 	running     bool
+
+	// ranges go to the thread, outcomes come back.
+	ranges   chan [2]int64
+	outcomes chan error
+}
+
+// begin starts the thread.
+func (d *discards) begin(discard func(offset, length int64) error) {
+	d.ranges, d.outcomes = make(chan [2]int64), make(chan error)
+	go func() {
+		// From the beginning, as the thread may have submitted something before; and given back at the end, as the
+		// kernel cancels what a thread that ends has submitted.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		for r := range d.ranges {
+			d.outcomes <- discard(r[0], r[1])
+		}
+	}()
+}
+
+// end ends the thread; nothing is being discarded.
+func (d *discards) end() {
+	if d.ranges != nil {
+		close(d.ranges)
+	}
 }
 
 func (d *Device) discard(r *engine.Request) {
@@ -39,7 +68,8 @@ func (d *Device) discardAll() {
 			d.discards.last = nil
 		}
 		d.owner.Leave()
-		err := discardRange(d.fd, r.Offset, r.Length)
+		d.discards.ranges <- [2]int64{r.Offset, r.Length}
+		err := <-d.discards.outcomes
 		d.owner.Enter()
 		r.Err = err
 		r.Done.Complete(r)

@@ -8,12 +8,15 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/engine/enginetest"
+	"github.com/shale-storage/shale/storenode/engine/uring"
 )
 
 // loopDevice makes a block device of a file.
@@ -142,6 +145,74 @@ func TestCloseWaitsForDiscards(t *testing.T) {
 	if ended != 100 {
 		t.Errorf("%d of 100 ended", ended)
 	}
+}
+
+// threads is an Owner that notes on which threads the Device was kicked.
+type threads struct {
+	enginetest.Monitor
+	mu     sync.Mutex
+	kicked map[int]bool
+}
+
+func (m *threads) Leave() {
+	m.mu.Lock()
+	m.kicked[unix.Gettid()] = true
+	m.mu.Unlock()
+	m.Monitor.Leave()
+}
+
+// forget what was noted.
+func (m *threads) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.kicked)
+}
+
+// TestADiscardHasAThreadThatNeverKicks: what a thread has submitted completes on that thread, which is deaf while it
+// discards.
+func TestADiscardHasAThreadThatNeverKicks(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	m := &threads{kicked: map[int]bool{}}
+	d, err := uring.Open(sparseFile(t, 1<<20), m)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		t.Skipf("this kernel does not allow io_uring: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Device = d
+	discarding := map[int]bool{}
+	uring.DiscardBy(d, func(int64, int64) error {
+		discarding[unix.Gettid()] = true
+		return nil
+	})
+	w := make(chan struct{})
+	for round := range 100 {
+		m.Enter()
+		for range 3 {
+			read := &engine.Request{Op: engine.OpRead, Buf: enginetest.Aligned(4096), Done: completer(func(*engine.Request) {})}
+			d.Submit(&engine.Request{Op: engine.OpDiscard, Length: 4096, Done: completer(func(*engine.Request) {
+				d.Submit(read)
+				go func() { w <- struct{}{} }()
+			})})
+		}
+		m.Leave()
+		for range 3 {
+			<-w
+		}
+		if round == 0 { // from now on the thread is its own
+			m.forget()
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	for thread := range discarding {
+		if m.kicked[thread] {
+			t.Errorf("thread %d discards and kicks", thread)
+		}
+	}
+	goleak.VerifyNone(t, before)
 }
 
 type completer func(*engine.Request)
