@@ -27,7 +27,7 @@ const (
 	maxSpan = store.MaxSpan
 )
 
-// Options of a Host. All are required but ScrubPass and Calendar.
+// Options of a Host. All are required but ScrubPass, Calendar and MaxClients.
 type Options struct {
 	// Name of the node, for logs; Address is host:port at which this storenode is reached.
 	Name, Address string
@@ -45,6 +45,8 @@ type Options struct {
 	Clock    func() replication.Instant
 	Calendar time.Duration
 	Log      *slog.Logger
+	// MaxClients bounds the connections of clients, so that other storenodes find a place beside them; 0 for no bound.
+	MaxClients int
 }
 
 // Host serves the Shards of one storenode. It implements Manager.
@@ -73,6 +75,7 @@ type Host struct {
 	peers    map[string]*peer
 	peerList []*peer
 	inbound  []*link
+	clients  clients
 	volumes  map[ident.UUID]*volume
 	// retired are the Volumes that were, in that order.
 	retired []ident.UUID
@@ -117,7 +120,44 @@ func (h *Host) gone(l *link) {
 	}
 	h.mu.Lock()
 	h.inbound = slices.DeleteFunc(h.inbound, func(other *link) bool { return other == l })
+	if l.client {
+		h.clients.open--
+	}
 	h.mu.Unlock()
+}
+
+// logRefused is how long nothing is logged after a client was refused, as it comes again and again.
+const logRefused = time.Second
+
+// clients are the connections of clients; under Host.mu.
+type clients struct {
+	open int
+	// refused counts those that found no place; told is when that was logged last.
+	refused uint64
+	told    replication.Instant
+}
+
+// admit gives a connection one of the places of clients, until it is gone.
+func (h *Host) admit(l *link) error {
+	h.mu.Lock()
+	if h.o.MaxClients == 0 || h.clients.open < h.o.MaxClients {
+		h.clients.open++
+		l.client = true
+		h.mu.Unlock()
+		return nil
+	}
+	h.clients.refused++
+	count, now := h.clients.refused, h.o.Clock()
+	tell := count == 1 || now >= h.clients.told.After(logRefused)
+	if tell {
+		h.clients.told = now
+	}
+	h.mu.Unlock()
+	if tell {
+		h.o.Log.Warn("Refused a client: clients have all the connections they may have; the rest is for storenodes",
+			"remote", l.conn.Remote(), "limit", h.o.MaxClients, "count", count)
+	}
+	return errClients
 }
 
 // called is the Hello of another storenode that connected to us.

@@ -3,6 +3,7 @@ package shard_test
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -11,13 +12,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/engine/fault"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
+	"github.com/shale-storage/shale/storenode/replication"
 	"github.com/shale-storage/shale/storenode/setup/process"
 	"github.com/shale-storage/shale/storenode/shard"
 	"github.com/shale-storage/shale/storenode/store"
+	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
@@ -483,4 +487,66 @@ func TestADuplicateIsAppliedOnce(t *testing.T) {
 		t.Errorf("a late duplicate: status %d", a.Status)
 	}
 	k.expect(shardID(0), 0, pattern(2, 1))
+}
+
+// caller is a connection that takes what it is sent.
+type caller struct{ closed error }
+
+func (*caller) Send(f *transport.Frame) error {
+	if f.Payload != nil {
+		f.Payload.Release()
+	}
+	return nil
+}
+func (*caller) Flush()            {}
+func (c *caller) Close(err error) { c.closed = err }
+func (*caller) Remote() string    { return "test" }
+
+func TestClientsLeaveConnectionsToStorenodes(t *testing.T) {
+	pool := buffer.New(8 << 20)
+	var log strings.Builder
+	h := shard.New(shard.Options{
+		Name: "n1", Address: "n1:7800", Incarnation: 1, Pool: pool, Timing: replication.DefaultTiming(),
+		Clock: process.Clock(), MaxClients: 2, Log: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	call := func(hello wire.Hello) (end func(), err error) {
+		t.Helper()
+		c := &caller{}
+		handler, err := h.Accept(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &transport.Frame{Header: wire.Header{Opcode: wire.OpHello}}
+		b := hello.Append(nil)
+		f.Payload = pool.Get(len(b))
+		copy(f.Payload.Bytes(), b)
+		err = handler.Frame(c, f)
+		handler.Idle(c)
+		return func() { handler.Closed(c, transport.ErrClosed) }, err
+	}
+	client := wire.Hello{Role: wire.RoleClient, Name: "c"}
+	first, err := call(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call(client); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		end, err := call(client)
+		if err == nil {
+			t.Error("a third client was let in")
+		}
+		end() // and gives no place back that it never had
+	}
+	if told := log.String(); strings.Count(told, "Refused a client") != 1 || !strings.Contains(told, "limit=2") {
+		t.Errorf("the log says %q", told)
+	}
+	if _, err := call(wire.Hello{Role: wire.RoleStoreNode, Name: "n2", Address: "n2:7800", Incarnation: 2}); err != nil {
+		t.Errorf("a storenode was refused: %v", err)
+	}
+	first()
+	if _, err := call(client); err != nil {
+		t.Errorf("the place of one that went is not free: %v", err)
+	}
 }

@@ -21,6 +21,7 @@ var (
 	errNoMemory   = errors.New("no memory for what must be told first")
 	errNoHello    = errors.New("first frame is no hello")
 	errRole       = errors.New("frame does not fit the role of its sender")
+	errClients    = errors.New("clients have all the connections they may have")
 )
 
 // link is one connection, with a client or another storenode. It implements transport.Handler: Frame and Idle are
@@ -38,6 +39,8 @@ type link struct {
 	until mark
 	// over: the connection has ended, or must not be listened to any more.
 	over atomic.Bool
+	// client: it has one of the places of clients; under Host.mu.
+	client bool
 	// dirty: something is queued and the link is in somebody's list to be flushed.
 	dirty atomic.Bool
 
@@ -170,6 +173,9 @@ func (l *link) greet(f *transport.Frame) error {
 		}
 		return l.peer.reached(l, &h)
 	case h.Role == wire.RoleClient:
+		if err := l.host.admit(l); err != nil {
+			return err
+		}
 		l.sendHello(wire.FlagReply)
 		l.pending = true
 		return nil

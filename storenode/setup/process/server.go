@@ -23,6 +23,8 @@ import (
 const (
 	// maxConnections bounds the connections that others make.
 	maxConnections = 1024
+	// maxClients bounds those of clients among them.
+	maxClients = maxConnections * 3 / 4
 	// stuckAfter is how long time may stand still before the process is taken for stuck.
 	stuckAfter = 10 * time.Second
 	// handOverLook is how often is looked whether the hand-over is done.
@@ -69,7 +71,7 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	s.Host = shard.New(shard.Options{
 		Name: c.Name, Address: s.listener.Address(), Incarnation: c.Incarnation, Authority: c.Authority,
 		Dialer: shard.Dialing{Context: dial, Dialer: tcp.Dialer{Options: options}, Go: s.dialing.Go},
-		Pool:   c.Pool, Timing: replication.DefaultTiming(), Clock: clock, Log: c.Log,
+		Pool:   c.Pool, Timing: replication.DefaultTiming(), Clock: clock, Log: c.Log, MaxClients: maxClients,
 		ScrubPass: c.ScrubPass, Calendar: time.Duration(time.Now().UnixNano()) - time.Duration(clock()),
 	})
 	return s, nil
