@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// maxQueue bounds what waits to be sent on one connection, in bytes.
-	maxQueue = 64 << 20
+	// minQueue may always wait to be sent on one connection, in bytes; more if the Pool allows it.
+	minQueue = 64 << 20
 	// stallTimeout is how long a peer may take nothing of what waits for it, or send nothing of a frame it has begun, or
 	// leave what was sent unacknowledged. The first two are found within twice that.
 	stallTimeout = 5 * time.Second
@@ -49,6 +49,8 @@ type conn struct {
 	source  *poll.Source
 	// reader belongs to the loop.
 	reader reader
+	// maxQueue bounds the queue, in bytes.
+	maxQueue int
 
 	// mu guards what follows.
 	mu     sync.Mutex
@@ -80,9 +82,17 @@ func newConn(o *Options, c *net.TCPConn) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up connection: %w", err)
 	}
-	n := &conn{options: o, fd: fd, remote: c.RemoteAddr().String(), users: 1}
+	n := &conn{options: o, fd: fd, remote: c.RemoteAddr().String(), maxQueue: maxQueue(o.Pool), users: 1}
 	n.reader = reader{c: n, buf: make([]byte, readBuffer), first: true}
 	return n, nil
+}
+
+// maxQueue lets all that a Pool gives wait on one connection, each of its smallest Buffers with a header: what waits
+// lies in the Pool, so its limit bounds the memory, and a connection that had to end for less would only begin again
+// with the same.
+func maxQueue(p *buffer.Pool) int {
+	_, limit := p.Use()
+	return max(minQueue, limit/buffer.Alignment*(buffer.Alignment+wire.HeaderSize))
 }
 
 // start has frames handed to h. Closed follows, unless start fails.
@@ -224,7 +234,7 @@ func (c *conn) appendLocked(f *transport.Frame) error {
 	if c.closed {
 		return transport.ErrClosed
 	}
-	if c.queue.bytes+wire.HeaderSize+int(f.PayloadLength) > maxQueue {
+	if c.queue.bytes+wire.HeaderSize+int(f.PayloadLength) > c.maxQueue {
 		return transport.ErrOverflow
 	}
 	c.queue.add(f)

@@ -19,8 +19,9 @@
 // # Limits
 //
 // While the Pool is exhausted a connection that needs memory is not read, which stops the peer by TCP's own window. The
-// send queue is bounded in bytes. A peer that takes nothing for stallTimeout, or stops within a frame, is closed. The
-// first frame must be small and come within helloTimeout; the number of connections is bounded.
+// send queue is bounded in bytes, by 64 MiB or what the Pool allows. A peer that takes nothing for stallTimeout, or
+// stops within a frame, is closed. The first frame must be small and come within helloTimeout; the number of
+// connections is bounded.
 //
 // # Failure
 //

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/checksum"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/transport/tcp"
@@ -251,6 +252,7 @@ func TestAPeerThatTakesNothingOverflowsItsQueueAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	other := echoed(t, o)
 	payload := o.Pool.Get(1 << 20)
 	for {
 		payload.Retain()
@@ -263,9 +265,69 @@ func TestAPeerThatTakesNothingOverflowsItsQueueAlone(t *testing.T) {
 	if !errors.Is(err, transport.ErrOverflow) {
 		t.Errorf("Send says %v", err)
 	}
+	other() // while the first ends
 	if cause := <-h.closed; !errors.Is(cause, transport.ErrOverflow) {
 		t.Errorf("closed with %v", cause)
 	}
+	other()
+}
+
+// echoed is a connection to a peer that answers: each call waits for one more answer, with its payload.
+func echoed(t *testing.T, o *tcp.Options) func() {
+	t.Helper()
+	l := serve(t, o, func() transport.Handler { return echo() })
+	answers := make(chan *buffer.Buffer, 1)
+	h := &handler{closed: make(chan error, 2), frame: func(_ transport.Conn, f *transport.Frame) error {
+		answers <- f.Payload
+		return nil
+	}}
+	c := dial(t, o, l.Address(), h)
+	return func() {
+		t.Helper()
+		if err := c.Send(&transport.Frame{Header: wire.Header{Opcode: wire.OpWrite}, Payload: o.Pool.Get(4096)}); err != nil {
+			t.Fatal(err)
+		}
+		c.Flush()
+		select {
+		case b := <-answers:
+			b.Release()
+		case err := <-h.closed:
+			h.closed <- err
+			t.Fatalf("another connection ended: %v", err)
+		}
+	}
+}
+
+// TestAllOfThePoolMayWaitOnOneConnection, with headers, and no more.
+func TestAllOfThePoolMayWaitOnOneConnection(t *testing.T) {
+	const limit = 128 << 20
+	pool := buffer.New(limit)
+	o := options(pool)
+	l := deaf(t)
+	h := &handler{closed: make(chan error, 1), frame: func(transport.Conn, *transport.Frame) error { return nil }}
+	c := dial(t, o, l.Addr().String(), h)
+	payload := pool.Get(wire.MaxPayload)
+	defer payload.Release()
+	checksum.Blocks(payload.Bytes(), payload.SumsRoom())
+	payload.SetSums()
+	send := func() error {
+		payload.Retain()
+		return c.Send(&transport.Frame{Header: wire.Header{Opcode: wire.OpWrite}, Payload: payload})
+	}
+	for n := range limit / wire.MaxPayload {
+		if err := send(); err != nil {
+			t.Fatalf("with %d bytes of %d waiting: %v", n*wire.MaxPayload, limit, err)
+		}
+	}
+	for range limit / wire.MaxPayload {
+		if err := send(); err != nil {
+			if !errors.Is(err, transport.ErrOverflow) {
+				t.Errorf("Send says %v", err)
+			}
+			return
+		}
+	}
+	t.Error("twice the pool waits")
 }
 
 // counting takes frames and counts them.
