@@ -45,24 +45,27 @@ func (b *batch) add(f *transport.Frame) {
 	b.bytes += wire.HeaderSize + int(f.PayloadLength)
 }
 
-// send sends what the socket takes. full says that it takes no more now.
-func (b *batch) send(fd int, sent *atomic.Int64, m *Metrics) (full bool, err error) {
-	for !b.empty() {
+// send sends what the socket takes, until that is most bytes or somewhat more. full says that it takes no more now.
+func (b *batch) send(fd, most int, sent *atomic.Int64, m *Metrics) (all int, full bool, err error) {
+	for !b.empty() && all < most {
 		n, errno := sendVectors(fd, b.fill())
 		switch errno {
 		case 0:
+			all += n
 			sent.Add(int64(n))
 			m.BytesOut.Add(int64(n))
 			m.FramesOut.Add(int64(b.advance(n)))
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return true, nil
+			return all, true, nil
 		default:
-			return false, errno
+			return all, false, errno
 		}
 	}
-	b.reset()
-	return false, nil
+	if b.empty() {
+		b.reset()
+	}
+	return all, false, nil
 }
 
 // fill points vectors at what is to be sent next.

@@ -6,7 +6,8 @@
 //
 // A sender's Flush writes everything queued with one system call on the sender's own goroutine; while one Flush is at
 // work others return at once, and what they queued goes with its next call. So batches grow with load and a single
-// frame is never delayed. What the network does not take at once is sent by the loop.
+// frame is never delayed. What the network does not take at once is sent by the loop, and so is what is more than one
+// turn's worth.
 //
 // Connections within one machine control congestion in the plainest way, whatever the host's default is: a client on
 // the node of its Primary meets no congestion, but would meet the timers by which BBR paces. Others keep the default.

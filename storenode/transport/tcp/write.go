@@ -8,6 +8,10 @@ import (
 	"github.com/shale-storage/shale/storenode/poll"
 )
 
+// turnOut is how much is sent in one turn, in bytes and up to one system call more: then the loop goes on, after others
+// had their turn. Else who flushes would send for as long as others queue, and a loop would do nothing else.
+const turnOut = 1 << 20
+
 // Flush implements transport.Conn. One at a time sends; what others queue meanwhile goes with the next system call.
 func (c *conn) Flush() {
 	if !c.begin() {
@@ -33,11 +37,12 @@ func (c *conn) begin() bool {
 	return true
 }
 
-// transmit sends until there is nothing any more, or reports that the network is full. After an error the turn stays
-// taken: nobody sends any more.
-func (c *conn) transmit() (full bool) {
-	for {
-		full, err := c.sending.send(c.fd, &c.sent, c.options.Metrics)
+// transmit sends until there is nothing any more, or reports that more is to be sent: the network is full, or turnOut
+// reached. After an error the turn stays taken: nobody sends any more.
+func (c *conn) transmit() (more bool) {
+	for left := turnOut; ; {
+		n, full, err := c.sending.send(c.fd, left, &c.sent, c.options.Metrics)
+		left -= n
 		switch {
 		case err != nil:
 			c.sending.drop()
@@ -45,8 +50,10 @@ func (c *conn) transmit() (full bool) {
 			return false
 		case full:
 			return true
-		case !c.again():
+		case c.sending.empty() && !c.again():
 			return false
+		case left <= 0:
+			return true
 		}
 	}
 }
@@ -81,7 +88,7 @@ func (c *conn) handOver() {
 	c.done()
 }
 
-// goOn sends, on the loop, what the network did not take.
+// goOn sends, on the loop, what is left of the turn before.
 func (c *conn) goOn() {
 	c.mu.Lock()
 	waits := c.waits
