@@ -65,8 +65,9 @@ type conn struct {
 	// watch looks whether what waits has come further than was seen; nil while nothing waits.
 	watch                  *time.Timer
 	seenSent, seenReceived int64
-	// hello ends a connection on which no frame comes.
-	hello *time.Timer
+	// hello ends a connection on which no frame comes; greeted: one came.
+	hello   *time.Timer
+	greeted bool
 
 	// sending belongs to whoever has the turn.
 	sending batch
@@ -105,8 +106,30 @@ func (c *conn) start(h transport.Handler) (err error) {
 		return err
 	}
 	c.options.Metrics.Connections.Add(1)
-	c.hello = after(helloTimeout, func() { c.Close(errNoFrame) })
+	c.hello = after(helloTimeout, c.noHello)
 	return nil
+}
+
+// noHello ends a connection on which no frame has come, unless that is for us to wait for.
+func (c *conn) noHello() {
+	c.mu.Lock()
+	ours := c.ownFaultLocked()
+	over := c.greeted || c.closed
+	if ours && !over {
+		c.hello.Reset(helloTimeout)
+	}
+	c.mu.Unlock()
+	if !ours && !over {
+		c.Close(errNoFrame)
+	}
+}
+
+// greet notes that the first frame has come.
+func (c *conn) greet() {
+	c.mu.Lock()
+	c.greeted = true
+	c.hello.Stop()
+	c.mu.Unlock()
 }
 
 // after is by the real clock, which is the sockets'.

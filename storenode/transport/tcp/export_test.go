@@ -4,6 +4,21 @@ import (
 	"github.com/shale-storage/shale/storenode/transport"
 )
 
+// NoHello says that the time for the first frame is over.
+func NoHello(c transport.Conn) { c.(*conn).noHello() }
+
+// Starved tells whether a connection is not read, for want of memory.
+func Starved(c transport.Conn) bool { return c.(*conn).reader.starved.Load() }
+
+// Waits makes a connection wait as after a turn by which the loop has sent nothing yet.
+func Waits(c transport.Conn) {
+	n := c.(*conn)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.waits = true
+	n.watchLocked()
+}
+
 // TurnOut bounds what is sent in one turn, in bytes, and MaxVectors the pieces of its last system call.
 const (
 	TurnOut    = turnOut

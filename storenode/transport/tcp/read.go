@@ -3,6 +3,7 @@ package tcp
 import (
 	"fmt"
 	"io"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -43,8 +44,8 @@ type reader struct {
 	bulk bool
 	// owed: the peer owes the rest of a frame.
 	owed bool
-	// starved: the Pool had no memory, so that nothing is read.
-	starved bool
+	// starved: the Pool had no memory, so that nothing is read. Others may look.
+	starved atomic.Bool
 	// busy: frames were handed on since the last idle.
 	busy  bool
 	first bool
@@ -85,10 +86,12 @@ func (r *reader) starve(hung bool) bool {
 	case wants && !hung:
 		r.c.source.Want(0, poll.Readable)
 		r.c.source.Again()
-	case r.starved && !wants:
+	case !wants && r.starved.Load():
 		r.c.source.Want(poll.Readable, 0)
 	}
-	r.starved = wants
+	if wants != r.starved.Load() {
+		r.starved.Store(wants)
+	}
 	return wants
 }
 
@@ -157,7 +160,7 @@ func (r *reader) deliver() error {
 	r.frame.Payload, r.payload, r.headed = r.payload, nil, false
 	if r.first {
 		r.first = false
-		r.c.hello.Stop()
+		r.c.greet()
 	}
 	r.busy = true
 	r.c.options.Metrics.FramesIn.Add(1)

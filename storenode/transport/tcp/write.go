@@ -106,12 +106,22 @@ func (c *conn) watchLocked() {
 	}
 }
 
-// hasMoreLocked says that it is the loop that has not read, not the peer that has not sent.
-func (c *conn) hasMoreLocked() bool {
+// ownFaultLocked says that it is not the peer that has not sent: the loop has not read, or has no memory for it.
+func (c *conn) ownFaultLocked() bool {
 	if c.closed {
 		return false
 	}
 	n, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ)
+	return err == nil && n > 0 || c.reader.starved.Load()
+}
+
+// takesMoreLocked says that it is not the peer that takes nothing: the loop has not sent.
+func (c *conn) takesMoreLocked() bool {
+	if c.closed {
+		return false
+	}
+	fds := [1]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(fds[:], 0)
 	return err == nil && n > 0
 }
 
@@ -119,8 +129,8 @@ func (c *conn) hasMoreLocked() bool {
 func (c *conn) look() {
 	c.mu.Lock()
 	partial := c.partial.Load()
-	stuck := c.waits && c.sent.Load() == c.seenSent ||
-		partial && c.received.Load() == c.seenReceived && !c.hasMoreLocked()
+	stuck := c.waits && c.sent.Load() == c.seenSent && !c.takesMoreLocked() ||
+		partial && c.received.Load() == c.seenReceived && !c.ownFaultLocked()
 	c.watch = nil
 	if !stuck && (c.waits || partial) {
 		c.watchLocked()
