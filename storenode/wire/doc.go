@@ -16,12 +16,14 @@
 //
 // # Versions
 //
-// 1: the first. A higher one is refused; Hello tells each side what the other speaks.
+// 1: the first. It is in each header, and another one is refused like bytes that are no frame: the connection ends.
+// Nothing negotiates: Hello has no version, and is refused with a byte more. So storenodes and clients that are to
+// understand each other speak the same version.
 //
 // # Payloads
 //
 // Besides data there are a few encoded structures, each bounded and refused as a whole when a byte is wrong, missing or
-// left over: Hello, membership.Record, MapPage, Tail and ExtentDigests. See payload.go.
+// left over: Hello, membership.Record, MapPage, TailRecords and ExtentDigests. See payload.go.
 //
 // Pure: no I/O, clock, goroutine or lock. Errors wrap ErrMalformed.
 package wire

@@ -15,7 +15,8 @@ type Header struct {
 	Flags  Flags
 	// Status of a reply; StatusOK in requests.
 	Status Status
-	// Credits granted to the receiver of this frame: how many more requests it may have in flight.
+	// Credits are carried and not used: 0. What bounds requests in flight is StatusBusy, and TCP's window while the
+	// receiver has no memory.
 	Credits uint16
 	// Length of the I/O in bytes (reads and discards carry no payload, so it is not the payload's).
 	Length uint32
@@ -27,7 +28,7 @@ type Header struct {
 	PayloadLength uint32
 	Epoch         ident.Epoch
 	Generation    ident.Generation
-	// Snapshot is the snapshot sequence the sender writes under.
+	// Snapshot is what the opcode says; the I/O of clients has 0.
 	Snapshot uint64
 	// Offset within the Shard, in bytes.
 	Offset uint64
@@ -38,7 +39,7 @@ type Header struct {
 	// From and To are the Replicas that talk; 0 for clients.
 	From ident.ReplicaID
 	To   ident.ReplicaID
-	// PayloadCRC is the CRC32C of the payload.
+	// PayloadCRC is the payload's checksum, 0 without one; see the package's comment.
 	PayloadCRC uint32
 }
 
@@ -47,9 +48,9 @@ type Opcode uint8
 
 // The opcodes. A number is never used again.
 const (
-	// OpHello opens a connection: versions, session, name of the peer. First frame each way.
+	// OpHello opens a connection: an encoded Hello says who speaks. First frame each way.
 	OpHello Opcode = iota + 1
-	// OpOpen asks for the map of a Volume: the reply's payload is an encoded VolumeMap.
+	// OpOpen asks for a part of a Volume's map, from the Shard it names on: the reply's payload is an encoded MapPage.
 	OpOpen
 	// OpRead to OpWriteZeroes are client I/O, sent to the Primary of the Shard.
 	OpRead
@@ -120,7 +121,8 @@ type Status uint16
 // The outcomes. A number is never used again.
 const (
 	StatusOK Status = iota
-	// StatusStaleEpoch: the sender's Epoch is not the current one; the reply's payload is an encoded ShardMap if known.
+	// StatusStaleEpoch: the sender's Epoch is not the current one; the reply's payload is the encoded membership.Record
+	// that is known here, or nothing.
 	StatusStaleEpoch
 	// StatusNotPrimary: ask the Primary; payload as above.
 	StatusNotPrimary

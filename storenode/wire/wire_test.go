@@ -87,6 +87,39 @@ func TestPayloadsComeBackAsTheyWere(t *testing.T) {
 	if diff := cmp.Diff(tail, gotTail); diff != "" || err != nil {
 		t.Error(err, diff)
 	}
+	gotDigests, err := DecodeDigests(AppendDigests(nil, sampleDigests()), nil)
+	if diff := cmp.Diff(sampleDigests(), gotDigests); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+}
+
+func sampleDigests() []ExtentDigest {
+	return []ExtentDigest{{}, {Index: 7, Epoch: 1 << 40, Digest: 1 << 63}, {Index: 1<<32 - 1, Epoch: 2, Digest: 3}}
+}
+
+// TestTheMostDigestsFitAFrame holds what MaxDigests promises, and that one more is refused.
+func TestTheMostDigestsFitAFrame(t *testing.T) {
+	var digests []ExtentDigest
+	for i := range uint32(MaxDigests) {
+		digests = append(digests, ExtentDigest{Index: i})
+	}
+	most := AppendDigests(nil, digests)
+	if _, err := DecodeDigests(most, nil); err != nil || len(most) > MaxPayload {
+		t.Errorf("%d bytes, at most %d: %v", len(most), MaxPayload, err)
+	}
+	more := AppendDigests(nil, append(digests, ExtentDigest{Index: MaxDigests}))
+	if _, err := DecodeDigests(more, nil); !errors.Is(err, ErrMalformed) {
+		t.Errorf("one more: %v", err)
+	}
+}
+
+func TestDigestsThatDoNotAscendAreRefused(t *testing.T) {
+	for _, second := range []uint32{4, 5} {
+		bad := AppendDigests(nil, []ExtentDigest{{Index: 5}, {Index: second}})
+		if _, err := DecodeDigests(bad, nil); !errors.Is(err, ErrMalformed) {
+			t.Errorf("extent %d behind 5: %v", second, err)
+		}
+	}
 }
 
 // TestTheLargestMapPageFitsAFrame holds what MaxPageShards promises.
@@ -116,6 +149,15 @@ func TestAPayloadCutShortOrTooLongIsRefused(t *testing.T) {
 	if err := new(MapPage).Decode(append(whole, 0)); !errors.Is(err, ErrMalformed) {
 		t.Errorf("a byte too many: %v", err)
 	}
+	digests := AppendDigests(nil, sampleDigests())
+	for n := range digests {
+		if _, err := DecodeDigests(digests[:n], nil); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%d of %d bytes of digests: %v", n, len(digests), err)
+		}
+	}
+	if _, err := DecodeDigests(append(digests, 0), nil); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a byte too many behind digests: %v", err)
+	}
 }
 
 func FuzzHeader(f *testing.F) {
@@ -143,6 +185,7 @@ func FuzzPayloads(f *testing.F) {
 	f.Add(page.Append(nil))
 	f.Add(hello.Append(nil))
 	f.Add(AppendTail(nil, []TailRecord{{Seq: 1}}))
+	f.Add(AppendDigests(nil, sampleDigests()))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		check := func(what string, err error, again []byte) {
 			if err == nil && string(again) != string(in) {
@@ -159,6 +202,8 @@ func FuzzPayloads(f *testing.F) {
 		check("record", err, AppendRecord(nil, record))
 		tail, err := DecodeTail(in, nil)
 		check("tail", err, AppendTail(nil, tail))
+		digests, err := DecodeDigests(in, nil)
+		check("digests", err, AppendDigests(nil, digests))
 	})
 }
 
