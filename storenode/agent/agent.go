@@ -65,6 +65,7 @@ type Agent struct {
 	lease     *lease
 	// registration keeps the StoreNode object.
 	registration *registration
+	startup      *startup
 }
 
 var _ shard.Authority = (*Agent)(nil)
@@ -91,6 +92,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{options: o, manager: m, reader: m.GetAPIReader()}
 	a.places = &places{api: m.GetClient(), node: o.Node, local: map[string]ident.UUID{}}
+	a.startup = &startup{api: m.GetClient(), node: o.Node, clock: o.Clock, looked: map[string]bool{}}
 	a.silence = &silence{
 		api: m.GetClient(), reader: a.reader, clock: o.Clock, node: o.Node, nodes: a.places.nodes, log: o.Log,
 		wake: make(chan struct{}, 1),
@@ -115,6 +117,10 @@ func (a *Agent) Propose(id ident.ShardID, next membership.Record) { a.proposals.
 
 // Unreachable implements shard.Authority.
 func (a *Agent) Unreachable(addresses []string) { a.silence.set(slices.Clone(addresses)) }
+
+// Ready is nil once the Devices of all Pools have been looked at, and while none is being opened, unless that hangs.
+// What is in service by then is in the Host.
+func (a *Agent) Ready(ctx context.Context) error { return a.startup.ready(ctx) }
 
 // Run ties the Host to Kubernetes until ctx ends.
 func (a *Agent) Run(ctx context.Context, host shard.Manager, opener Opener) error {
@@ -186,7 +192,7 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 		api: api, node: a.options.Node, opener: opener, places: a.places, report: rep, log: a.options.Log,
 		served: map[string]serving{}, inService: inService,
 		attempts: map[string]attempt{}, patience: openPatience, releases: map[ident.UUID]release{},
-		rivals: map[string]rival{}, namespace: a.options.Namespace,
+		rivals: map[string]rival{}, namespace: a.options.Namespace, startup: a.startup,
 	}
 	volume := &volumes{api: api, host: host, places: a.places, ids: map[string]ident.UUID{}}
 	moved := handler.EnqueueRequestsFromMapFunc(a.shardsTouchedBy)

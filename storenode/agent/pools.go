@@ -99,6 +99,8 @@ type pools struct {
 	releases map[ident.UUID]release
 	// rivals are the Leases of storenodes that were said to have in service what was found here, by node.
 	rivals map[string]rival
+	// startup hears of each pass.
+	startup *startup
 	// inService hears of each Device that comes into service.
 	inService chan<- event.GenericEvent
 }
@@ -148,6 +150,7 @@ func (r *pools) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 			refused = append(refused, c)
 		}
 	}
+	r.startup.passed(pool.Name, r.attempts)
 	errs = append(errs, r.tellRefused(ctx, pool, refused), r.tellMissing(ctx, pool.Name, refused))
 	if pool.UID == "" && len(spots) == 0 {
 		return reconcile.Result{}, errors.Join(errs...) // nothing is left of it here
@@ -340,6 +343,7 @@ type attempt struct {
 	serves bool
 	// id of the Device that is being opened, if it was found to be ours: no other of that UUID may be opened meanwhile.
 	id    ident.UUID
+	since time.Time
 	ended chan outcome
 }
 
@@ -359,7 +363,7 @@ var errOpening = errors.New("what the device holds is being read, and it is in s
 
 // begin runs f beside the others' turn.
 func (r *pools) begin(path string, a attempt, f func() outcome) {
-	a.ended = make(chan outcome, 1)
+	a.since, a.ended = r.report.clock.Now(), make(chan outcome, 1)
 	r.attempts[path] = a
 	go func() { a.ended <- f() }()
 }

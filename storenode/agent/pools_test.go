@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -119,6 +121,7 @@ func storenode(t *testing.T, s *shelf, objects ...client.Object) *pools {
 		api: api, node: "n1", opener: s, places: p, log: log, served: map[string]serving{},
 		attempts: map[string]attempt{}, patience: openPatience, releases: map[ident.UUID]release{},
 		rivals: map[string]rival{}, namespace: "shale",
+		startup:   &startup{api: api, node: "n1", clock: clock.RealClock{}, looked: map[string]bool{}},
 		inService: make(chan event.GenericEvent, maxDevices),
 		report: &report{
 			api: api, reader: api, host: &fakeHost{}, opener: s, places: p, clock: clock.RealClock{}, node: "n1",
@@ -339,6 +342,49 @@ func TestSSDThatDoesNotAnswerKeepsNoOtherAndIsMissing(t *testing.T) {
 	r.look(t, "fast")
 	if said := r.said(t, deviceName(uuid(1))); said != v1alpha1.ReasonServing {
 		t.Errorf("after its answer it says %q", said)
+	}
+}
+
+// Whoever renews all nodes goes on to the next when this one is ready.
+func TestReadinessWaitsForDevicesThatAreBeingOpenedAndForNoOther(t *testing.T) {
+	a, b, old := slot(t, "a"), slot(t, "b"), claimed(3, "/dev/gone")
+	old.Spec.PoolName = "old"
+	s := &shelf{
+		ssds: map[string]Found{
+			a: {Content: ContentOurs, UUID: uuid(1), Pool: "fast"}, b: {Content: ContentOurs, UUID: uuid(2), Pool: "fast"},
+		},
+		opens: map[string]chan struct{}{a: make(chan struct{})},
+		hangs: map[string]chan struct{}{b: make(chan struct{})},
+	}
+	defer close(s.hangs[b])
+	r := storenode(t, s, selecting("fast", a, b), claimed(1, a), claimed(2, b), old)
+	r.patience = 10 * time.Millisecond
+	ready := func() bool { return r.startup.ready(t.Context()) == nil }
+	if ready() {
+		t.Error("it is ready before anything was looked at")
+	}
+	for range 500 { // on a busy machine the look at a takes longer than that, too
+		if r.look(t, "fast"); r.said(t, deviceName(uuid(1))) == v1alpha1.ReasonOpening {
+			break
+		}
+	}
+	if err := r.startup.ready(t.Context()); !errors.Is(err, errNotLooked) {
+		t.Errorf("the pool that is gone was not looked at, and it says %v", err)
+	}
+	r.look(t, "old")
+	if ready() {
+		t.Error("it is ready while a device is being opened")
+	}
+	r.startup.clock = clocktesting.NewFakePassiveClock(time.Now().Add(openingTime))
+	if !ready() {
+		t.Error("it waits for a device that is being opened for ever")
+	}
+	r.startup.clock = clock.RealClock{}
+	close(s.opens[a])
+	r.attempts[a].ended <- <-r.attempts[a].ended // it is open
+	r.look(t, "fast")
+	if err := r.startup.ready(t.Context()); err != nil {
+		t.Errorf("all is open but what does not answer, and it says %v", err)
 	}
 }
 

@@ -16,7 +16,8 @@
 // At SIGTERM everything that is served here is handed over first: Primaries move to other nodes, Replicas leave InSync
 // (shard.Host.Leave), within --hand-over-timeout; what cannot be spared then is served until its end. Then connections
 // are closed, so that peers notice at once, and each Device gets a last Checkpoint. After the start /readyz fails until
-// all Replicas here are in sync again, so a rollout ends no second storenode before.
+// the Devices of all Pools have been looked at, those that can be opened are, and all Replicas here are in sync again,
+// so a rollout ends no second storenode before.
 // A second signal, or SIGKILL, costs a replay of the Journal at the next start, nothing else. If the agent ends, the
 // process ends, and is started anew by the kubelet.
 package setup

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/shale-storage/shale/storenode/agent"
 	"github.com/shale-storage/shale/storenode/setup/process"
 	"github.com/shale-storage/shale/storenode/shard"
 )
@@ -19,9 +20,9 @@ import (
 const headerTimeout = 5 * time.Second
 
 // answer tells a caller the outcome of a check.
-func answer(check func() error) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		if err := check(); err != nil {
+func answer(check func(context.Context) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := check(r.Context()); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
@@ -45,8 +46,18 @@ func onThisMachine(address string) error {
 	return fmt.Errorf("address %s is not on this machine any more: has the node another one now?", address)
 }
 
-// inSync reports Replicas here that are being brought in sync. A rollout ends the next storenode when this one is
-// ready, so until then the others are needed. Who is in no Record will never be in sync, and nobody waits for it.
+// ready says whether everything is in service that this node has, and in sync. A rollout ends the next storenode when
+// this one is ready, so until then the others are needed. Replicas are asked for after their Devices: those of one that
+// comes into service meanwhile are seen.
+func ready(ctx context.Context, opened func(context.Context) error, statuses func() []shard.Status) error {
+	if err := opened(ctx); err != nil {
+		return err
+	}
+	return inSync(statuses())
+}
+
+// inSync reports Replicas here that are being brought in sync. Who is in no Record will never be, and nobody waits for
+// it.
 func inSync(statuses []shard.Status) error {
 	behind := 0
 	for i := range statuses {
@@ -61,15 +72,19 @@ func inSync(statuses []shard.Status) error {
 	return nil
 }
 
-func serveHealth(ctx context.Context, f *flags, g prometheus.Gatherer, s *process.Server) error {
+func serveHealth(ctx context.Context, f *flags, g prometheus.Gatherer, s *process.Server, a *agent.Agent) error {
 	if f.metrics == "" {
 		<-ctx.Done()
 		return nil
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", answer(func() error { return errors.Join(s.Check(), onThisMachine(f.address)) }))
-	mux.HandleFunc("GET /readyz", answer(func() error { return errors.Join(s.Check(), inSync(s.Host.Statuses())) }))
+	mux.HandleFunc("GET /healthz", answer(func(context.Context) error {
+		return errors.Join(s.Check(), onThisMachine(f.address))
+	}))
+	mux.HandleFunc("GET /readyz", answer(func(ctx context.Context) error {
+		return errors.Join(s.Check(), ready(ctx, a.Ready, s.Host.Statuses))
+	}))
 	server := &http.Server{Addr: f.metrics, Handler: mux, ReadHeaderTimeout: headerTimeout}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()

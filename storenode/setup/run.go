@@ -58,7 +58,7 @@ func run(ctx context.Context, f *flags, version string, log *slog.Logger) error 
 	err = together(work,
 		func(ctx context.Context) error { return s.Serve(ctx) },
 		func(ctx context.Context) error { return a.Run(ctx, s.Host, devices) },
-		func(ctx context.Context) error { return serveHealth(ctx, f, metrics, s) },
+		func(ctx context.Context) error { return serveHealth(ctx, f, metrics, s, a) },
 	)
 	log.Info("Storenode stops", "cause", context.Cause(work))
 	s.Stop()

@@ -2,6 +2,7 @@ package setup
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -277,6 +278,28 @@ func TestReadinessWaitsForReplicasThatAreGoingToBeInSync(t *testing.T) {
 		if err := inSync([]shard.Status{c.status}); (err == nil) != c.ready {
 			t.Errorf("%s: %v", story, err)
 		}
+	}
+}
+
+// Until a Device is open nothing is known of its Replicas, and the moment it is they are behind.
+func TestReadinessWaitsForDevicesAndThenForTheirReplicas(t *testing.T) {
+	var known []shard.Status
+	statuses := func() []shard.Status { return known }
+	opening := func(context.Context) error { return os.ErrDeadlineExceeded }
+	opened := func(context.Context) error {
+		known = []shard.Status{{State: shard.StateStale, Listed: true}}
+		return nil
+	}
+	if ready(t.Context(), opening, statuses) == nil {
+		t.Error("it is ready while a device is being opened")
+	}
+	if ready(t.Context(), opened, statuses) == nil {
+		t.Error("it is ready though replicas of a device that has just been opened are behind")
+	}
+	known = nil
+	nothing := func(context.Context) error { return nil }
+	if err := ready(t.Context(), nothing, statuses); err != nil {
+		t.Errorf("everything is in sync, and it says %v", err)
 	}
 }
 
