@@ -12,7 +12,6 @@ import (
 	"github.com/shale-storage/shale/csi/attach/loop"
 	"github.com/shale-storage/shale/csi/attach/volume"
 	"github.com/shale-storage/shale/csi/initiator"
-	"github.com/shale-storage/shale/csi/initiator/api"
 	"github.com/shale-storage/shale/storenode/client"
 )
 
@@ -70,8 +69,6 @@ func (p *process) runInitiator(ctx context.Context, f initiatorFlags) error {
 		return fmt.Errorf("make volume client: %w", err)
 	}
 	registerVolumes(p.metrics, volumes.Metrics())
-	self := api.NewClient(f.socket)
-	registerDevices(p.metrics, self.Health) //nolint:contextcheck // metrics are asked for without one
 	i, err := initiator.New(initiator.Options{
 		Socket: f.socket, Node: f.node, Frontends: []attach.Frontend{frontend},
 		Open: volume.Opener(volumes), MaxVolumes: f.maxVolumes, Holder: f.holder,
@@ -80,6 +77,7 @@ func (p *process) runInitiator(ctx context.Context, f initiatorFlags) error {
 	if err != nil {
 		return fmt.Errorf("make initiator: %w", err)
 	}
+	registerDevices(p.metrics, i.Health)
 	// Not through the socket: calls that wait there must not make the kubelet end the devices.
 	alive := func(context.Context) error { return i.Ready() }
 	return together(ctx,

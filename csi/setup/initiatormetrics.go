@@ -1,34 +1,40 @@
 package setup
 
 import (
-	"context"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/shale-storage/shale/csi/initiator/api"
 	"github.com/shale-storage/shale/storenode/client"
 )
 
-// askTimeout bounds the question behind a metric.
-const askTimeout = time.Second
+// devices exports how many devices the initiator has and how many of them outlive it, both from one answer, and without
+// asking through its socket: people end an initiator when the two are equal, and so they are when nothing is known.
+type devices struct {
+	health         func() api.Health
+	attached, held *prometheus.Desc
+}
 
-// registerDevices exports what the initiator says of itself.
-func registerDevices(r prometheus.Registerer, health func(context.Context) (api.Health, error)) {
-	now := func(name, help string, value func(api.Health) int) {
-		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "shale_initiator_" + name, Help: help},
-			func() float64 {
-				ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
-				defer cancel()
-				h, err := health(ctx)
-				if err != nil {
-					return 0
-				}
-				return float64(value(h))
-			}))
+func registerDevices(r prometheus.Registerer, health func() api.Health) {
+	name := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("shale_initiator_"+name, help, nil, nil)
 	}
-	now("attached_volumes", "Devices now.", func(h api.Health) int { return h.Attached })
-	now("held_volumes", "Devices that outlive this process.", func(h api.Health) int { return h.Held })
+	r.MustRegister(&devices{
+		health: health, attached: name("attached_volumes", "Devices now."),
+		held: name("held_volumes", "Devices that outlive this process."),
+	})
+}
+
+// Describe implements prometheus.Collector.
+func (d *devices) Describe(all chan<- *prometheus.Desc) {
+	all <- d.attached
+	all <- d.held
+}
+
+// Collect implements prometheus.Collector.
+func (d *devices) Collect(all chan<- prometheus.Metric) {
+	h := d.health()
+	all <- prometheus.MustNewConstMetric(d.attached, prometheus.GaugeValue, float64(h.Attached))
+	all <- prometheus.MustNewConstMetric(d.held, prometheus.GaugeValue, float64(h.Held))
 }
 
 // registerVolumes exports what the volume client counts.

@@ -18,6 +18,7 @@ import (
 	registerv1 "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/shale-storage/shale/csi/driver"
+	"github.com/shale-storage/shale/csi/initiator/api"
 	"github.com/shale-storage/shale/storenode/client"
 )
 
@@ -166,5 +167,26 @@ func TestTheInitiatorExportsTheVolumeClientsMetrics(t *testing.T) {
 	}
 	if len(families) < 9 {
 		t.Errorf("%d metrics", len(families))
+	}
+}
+
+// People end an initiator whose devices are all held, by these two numbers.
+func TestTheInitiatorsDevicesAreCountedByOneAnswer(t *testing.T) {
+	metrics, asked := prometheus.NewPedanticRegistry(), 0
+	registerDevices(metrics, func() api.Health {
+		asked++
+		return api.Health{Attached: 4 - asked, Held: 1 + asked} // equal if it is asked for each of them
+	})
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		got[f.GetName()] = f.GetMetric()[0].GetGauge().GetValue()
+	}
+	if attached, held := got["shale_initiator_attached_volumes"], got["shale_initiator_held_volumes"]; attached != 3 ||
+		held != 2 {
+		t.Errorf("%v, want 3 attached and 2 held", got)
 	}
 }
