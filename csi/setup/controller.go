@@ -25,7 +25,7 @@ const (
 )
 
 func newController(p *process, o Options) *cobra.Command {
-	var endpoint, namespace string
+	var endpoint string
 	c := &cobra.Command{
 		Use: "controller", Short: "Serve CSI Identity and Controller", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -37,8 +37,6 @@ func newController(p *process, o Options) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&endpoint, "endpoint", "unix:///csi/csi.sock", "socket to serve CSI at")
-	c.Flags().StringVar(&namespace, "namespace", "",
-		"namespace of Shale's own objects; all the controller uses is cluster-wide")
 	return c
 }
 
