@@ -1,6 +1,6 @@
 # Shale's images: operator, storenode and csi, one target each.
 #
-#   docker build --target csi -t shale/csi:0.1.0 .
+#   docker build --target csi --build-arg VERSION=0.1.0 -t shale/csi:0.1.0 .
 #
 # Both bases are arguments. hack/images builds these same targets without a registry: its GO is an image that has the
 # binaries at /out already, its BASE is made from Debian packages on the spot.
