@@ -7,7 +7,7 @@ type StoreNodeSpec struct {
 	// Addresses by transport: "tcp" → host:port.
 	//
 	// +kubebuilder:validation:MaxProperties=4
-	// +kubebuilder:validation:XValidation:rule="self.all(transport, transport in ['tcp', 'rdma'])",message="addresses has the keys tcp and rdma"
+	// +kubebuilder:validation:XValidation:rule="self.all(transport, transport == 'tcp')",message="addresses has no key but tcp"
 	Addresses map[string]string `json:"addresses,omitempty"`
 	// Maintenance, if not empty, says why somebody works on the node. While it is set, no Replica of the node is replaced
 	// elsewhere, and its volumes are not detached, however long it is away. Failover goes on. Written by people.

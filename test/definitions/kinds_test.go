@@ -189,6 +189,10 @@ func TestAStoreNodeIsReachedByKnownTransports(t *testing.T) {
 	checkAll(t, fresh, []change[*v1alpha1.StoreNode]{
 		{name: "tcp", from: func(n *v1alpha1.StoreNode) { n.Spec.Addresses = map[string]string{"tcp": "10.0.0.1:7800"} }},
 		{
+			name: "what nobody dials yet", refusal: "spec.addresses",
+			from: func(n *v1alpha1.StoreNode) { n.Spec.Addresses = map[string]string{"rdma": "10.0.0.1:7800"} },
+		},
+		{
 			name: "a pigeon", refusal: "spec.addresses",
 			from: func(n *v1alpha1.StoreNode) { n.Spec.Addresses = map[string]string{"pigeon": "roof"} },
 		},
