@@ -15,6 +15,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -67,6 +68,8 @@ type object struct {
 		Strategy appsv1.DeploymentStrategy `json:"strategy"`
 
 		UpdateStrategy appsv1.DaemonSetUpdateStrategy `json:"updateStrategy"`
+
+		UnhealthyPodEvictionPolicy policyv1.UnhealthyPodEvictionPolicyType `json:"unhealthyPodEvictionPolicy"`
 	} `json:"spec"`
 }
 
@@ -254,6 +257,9 @@ func TestBudgetsAreForPodsThatAreCounted(t *testing.T) {
 			if o.isWorkload() && contains(o.Spec.Template.Labels, selector) && o.Kind != "Deployment" {
 				t.Errorf("budget %s is for %s %s", budget.Name, o.Kind, o.Name)
 			}
+		}
+		if budget.Spec.UnhealthyPodEvictionPolicy != policyv1.AlwaysAllow {
+			t.Errorf("budget %s keeps nodes of pods that do not run from being drained", budget.Name)
 		}
 	}
 	find(t, all, "PodDisruptionBudget", "shale-operator")
