@@ -62,7 +62,10 @@ type object struct {
 	metav1.ObjectMeta `json:"metadata"`
 
 	Rules []rbacv1.PolicyRule `json:"rules"`
-	Spec  struct {
+
+	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets"`
+
+	Spec struct {
 		Selector *metav1.LabelSelector     `json:"selector"`
 		Template corev1.PodTemplateSpec    `json:"template"`
 		Strategy appsv1.DeploymentStrategy `json:"strategy"`
@@ -128,6 +131,10 @@ func TestTheSchemaRefusesWhatWouldBeIgnoredOrCannotWork(t *testing.T) {
 		"kubeletDir=var":                 "kubeletDir",
 		"imageRegistry=reg/":             "imageRegistry",
 		"sidecars.retryIntervalMax=soon": "retryIntervalMax",
+		"operator.replicas=0":            "replicas",
+		"controller.replicas=0":          "replicas",
+		"holder.logLevel=loud":           "logLevel",
+		"imagePullSecrets[0]=registry":   "imagePullSecrets",
 		"storageClasses[0].name=a,storageClasses[0].volumeBindingMode=Never,storageClasses[0].parameters.pool=p": "Mode",
 		"storageClasses[0].name=a,storageClasses[0].parameters.pool=p,storageClasses[0].parameters.stripe=4":     "stripe",
 		"storageClasses[0].name=a,storageClasses[0].parameters.replicas=3":                                       "pool",
@@ -329,6 +336,37 @@ func TestImagesComeFromTheRegistryGiven(t *testing.T) {
 			ours := strings.HasPrefix(c.Image, "reg.example/shale/") && strings.HasSuffix(c.Image, ":t1")
 			if !ours && !strings.HasPrefix(c.Image, "reg.example/sig-storage/") {
 				t.Errorf("%s: image %s", o.Name, c.Image)
+			}
+		}
+	}
+}
+
+func TestImagesOfAPrivateRegistryCanBePulledByAllPods(t *testing.T) {
+	all := render(t, "imagePullSecrets[0].name=mine")
+	for _, o := range all {
+		if !o.isWorkload() {
+			continue
+		}
+		account := find(t, all, "ServiceAccount", o.Spec.Template.Spec.ServiceAccountName)
+		if s := account.ImagePullSecrets; len(s) != 1 || s[0].Name != "mine" {
+			t.Errorf("%s pulls with the secrets %v", o.Name, s)
+		}
+	}
+}
+
+func TestEachProcessLogsWhatItIsAskedFor(t *testing.T) {
+	var set []string
+	for _, process := range []string{"operator", "controller", "node", "initiator", "holder", "storenode"} {
+		set = append(set, process+".logLevel=debug")
+	}
+	for _, o := range render(t, set...) {
+		if !o.isWorkload() {
+			continue
+		}
+		for _, c := range o.Spec.Template.Spec.Containers {
+			sidecar := strings.Contains(c.Image, "/sig-storage/") // these know no such flag
+			if got := slices.Contains(c.Args, "--log-level=debug"); got == sidecar {
+				t.Errorf("%s/%s has the flag: %v", o.Name, c.Name, got)
 			}
 		}
 	}
