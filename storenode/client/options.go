@@ -79,8 +79,10 @@ const (
 	tooFewPause = 25
 	// greetTicks is how long a storenode may take to say hello.
 	greetTicks = 100
-	// dialTicks bounds the pause between failed dials; it grows up to that.
-	dialTicks = 50
+	// dialTicks bounds the pause between failed dials; it grows up to that. A connection that lived for less than
+	// shortTicks and took something with it counts as failed: whatever ended it may do so again.
+	dialTicks  = 50
+	shortTicks = 10
 	// lostTicks is how long a part may wait on a living connection before it is sent again: a net under whatever may
 	// have dropped it. lostBatch of them a Shard and tick.
 	lostTicks = 500

@@ -22,7 +22,7 @@ type peer struct {
 	address string
 	// link is the connection, or the try to make one; nil between tries.
 	link *link
-	// failures in a row of making one; dial is the tick before which no other try is made.
+	// failures in a row of making one that lasts; dial is the tick before which no other try is made.
 	failures, dial int64
 	// cause of the last failure.
 	cause error
@@ -179,7 +179,7 @@ func (l *link) greet(f *transport.Frame) error {
 	}
 	v, p := l.volume, l.peer
 	l.greeted = true
-	p.failures, p.dial, p.cause = 0, 0, nil
+	p.cause = nil
 	v.o.Metrics.Connections.Add(1)
 	for _, s := range v.active {
 		if s.primary == p {
@@ -197,15 +197,21 @@ func (l *link) Closed(_ transport.Conn, cause error) {
 	v, p := l.volume, l.peer
 	v.mu.Lock()
 	l.over = true
-	if l.greeted {
+	took := 0
+	for _, s := range v.active {
+		took += s.lost(l)
+	}
+	greeted := l.greeted
+	if greeted {
 		l.greeted = false
 		v.o.Metrics.Connections.Add(-1)
-		p.link, p.cause = nil, cause // and dialed at once
-	} else {
+	}
+	if !greeted || took > 0 && v.now-l.since < shortTicks {
 		p.failed(cause)
+	} else {
+		p.link, p.failures, p.dial, p.cause = nil, 0, 0, cause // and dialed at once
 	}
 	for _, s := range v.active {
-		s.lost(l)
 		if s.primary == p && s.outstanding > 0 {
 			p.want()
 		}

@@ -164,13 +164,16 @@ func (s *shard) resume() {
 	s.pump()
 }
 
-// lost makes everything that was sent by l unsent.
-func (s *shard) lost(l *link) {
+// lost makes everything that was sent by l unsent, and counts it.
+func (s *shard) lost(l *link) int {
+	n := 0
 	for id := s.lowest; id < s.next; id++ {
 		if p := s.find(id); p != nil && p.link == l {
 			p.link = nil
+			n++
 		}
 	}
+	return n
 }
 
 // later makes p wait after it was refused for now.
