@@ -145,7 +145,8 @@ func (s *shard) link() *link {
 	return nil
 }
 
-// resume sends what is to be sent and due, in the order of the numbers.
+// resume sends what is to be sent and due, in the order of the numbers. A part that has no memory stays behind alone: who
+// holds the memory may be parts of a Shard that is away.
 func (s *shard) resume() {
 	now, again := s.volume.now, lostBatch
 	for id := s.lowest; id < s.next; id++ {
@@ -157,7 +158,7 @@ func (s *shard) resume() {
 			again--
 			p.link = nil
 		}
-		if p.link == nil && p.retry <= now && !s.send(p) {
+		if p.link == nil && p.retry <= now && !s.send(p) && s.link() == nil {
 			return
 		}
 	}

@@ -219,6 +219,49 @@ func TestMoreThanTheWindowWaitsInTheClient(t *testing.T) {
 	}
 }
 
+// Copies for a Shard that is away may be all that there can be.
+func TestAPartWithoutMemoryHoldsUpNoOther(t *testing.T) {
+	x := newCluster(t, 2, 4, testShard)
+	v := x.open(t)
+	for i := range int64(4) {
+		do(t, v, OpWrite, i*testShard, 4096, nil)
+	}
+	x.nodes[1].set(func(n *node) { n.silent = true })
+	v.mu.Lock()
+	v.copyLimit = 1                     // one copy at a time
+	v.shards[1].primary.heard = 1 << 40 // so that nobody takes over
+	v.mu.Unlock()
+	want := pattern(8192, 1)
+	crossing := []*call{begin(v, OpWrite, testShard-4096, 8192, want)}
+	until(func() bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return v.shards[0].outstanding == 0 && v.shards[1].find(2).copied != nil
+	})
+	crossing = append(crossing, begin(v, OpWrite, 3*testShard-4096, 8192, want))
+	x.nodes[0].set(func(n *node) { n.answer = wire.StatusBusy })
+	c := begin(v, OpWrite, 2*testShard, 4096, pattern(4096, 2))
+	until(func() bool { return v.o.Metrics.Busy.Load() > 0 })
+	x.nodes[0].set(func(n *node) { n.answer = 0 })
+	if _, err := c.end(); err != nil { // as soon as it is sent again
+		t.Fatal(err)
+	}
+	if crossing[1].isOver() {
+		t.Error("there was memory for all")
+	}
+	x.nodes[1].kill()
+	x.nodes[1].set(func(n *node) { n.silent = false })
+	x.nodes[1].start()
+	for i, c := range crossing {
+		if _, err := c.end(); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(x.read(int64(2*i+1)*testShard-4096, 8192), want) {
+			t.Errorf("write %d is not there", i)
+		}
+	}
+}
+
 func TestCloseEndsWhatIsInFlight(t *testing.T) {
 	x := newCluster(t, 1, 1, testShard)
 	o := x.options(1)
