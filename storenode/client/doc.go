@@ -23,7 +23,8 @@
 //
 // Each answer that redirects carries the Record that is in force. While nobody redirects (connection refused, no
 // answer, no Primary) the client asks the other storenodes of the Shard, and the addresses it was opened with, in turn
-// for the map. Only a higher Epoch replaces a Record; the same Epoch may change addresses.
+// for the map. Only a higher Epoch replaces a Record; the same Epoch may change addresses. A Primary that says nothing
+// is asked too, and if it still says nothing, all other Replicas of the Shard are told: one of them may take over.
 //
 // # Invariants
 //

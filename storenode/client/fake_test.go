@@ -213,7 +213,11 @@ func (s *served) hello(c transport.Conn, f *transport.Frame) error {
 func (n *node) open(c transport.Conn, f *transport.Frame) error {
 	n.asked++
 	x := n.cluster
-	if r := &x.records[f.Shard.Index]; f.Flags&wire.FlagUnreached != 0 && f.Epoch == r.Epoch {
+	r := &x.records[f.Shard.Index]
+	if _, has := r.Find(ident.ReplicaID(n.index + 1)); !has && f.Flags&wire.FlagUnreached != 0 {
+		x.t.Errorf("node %d is told of a Primary of shard %d, which it does not have", n.index, f.Shard.Index)
+	}
+	if f.Flags&wire.FlagUnreached != 0 && f.Epoch == r.Epoch {
 		r.Epoch, r.Primary = r.Epoch+1, ident.ReplicaID(n.index+1) // as if the Primary had yielded
 		x.yielded++
 	}

@@ -65,7 +65,7 @@ const (
 	openTicks = 25
 	// quietTicks is how long a Shard may make no progress before others are asked who its Primary is.
 	quietTicks = 50
-	// pleadTicks is how long a Primary may not be heard before others are asked to take over.
+	// pleadTicks is how long a Primary may not be heard before others are asked to take over; those of one Shard a tick.
 	pleadTicks = 100
 	// stallTicks is the same for the log and the metrics.
 	stallTicks = 50

@@ -26,8 +26,8 @@ type peer struct {
 	failures, dial int64
 	// cause of the last failure.
 	cause error
-	// heard is the tick of the last frame from there.
-	heard int64
+	// heard is the tick of the last frame from there, probed that of the last question whether it is.
+	heard, probed int64
 }
 
 // peerAt is the storenode at address.

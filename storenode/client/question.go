@@ -8,11 +8,12 @@ import (
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
-// question is the one question for the map that may be on its way. Under Volume.mu.
+// question is the one question for the map that may be on its way, besides probes and pleas. Under Volume.mu.
 type question struct {
 	// link it was sent by; nil if none is on its way.
 	link *link
-	id   ident.RequestID
+	// id of it; last is that of the last OPEN, whatever it was for.
+	id, last ident.RequestID
 	// when it was sent, in ticks.
 	when int64
 	// turn counts the storenodes that were asked or could not be.
@@ -40,23 +41,62 @@ func (v *Volume) ask(s *shard) {
 			p.want()
 			continue
 		}
-		q.id++
-		f := transport.Frame{Header: wire.Header{
-			Opcode: wire.OpOpen, Request: q.id, Session: v.session, Generation: v.o.Generation,
-			Shard: ident.ShardID{Volume: v.o.Volume, Index: s.index},
-		}}
-		if s.unreached() {
-			f.Flags, f.Epoch = wire.FlagUnreached, s.record.Epoch
-			v.o.Metrics.Unreached.Add(1)
-		}
-		if p.link.conn.Send(&f) != nil {
+		if !v.sendOpen(p.link, s, 0) {
 			continue
 		}
-		v.touch(p.link)
-		q.link, q.when = p.link, v.now
+		q.link, q.id, q.when = p.link, q.last, v.now
 		s.asked = v.now
-		v.o.Metrics.Asked.Add(1)
 		return
+	}
+}
+
+// sendOpen asks for the map from s on.
+func (v *Volume) sendOpen(l *link, s *shard, flags wire.Flags) bool {
+	v.question.last++
+	f := transport.Frame{Header: wire.Header{
+		Opcode: wire.OpOpen, Flags: flags, Request: v.question.last, Session: v.session, Generation: v.o.Generation,
+		Shard: ident.ShardID{Volume: v.o.Volume, Index: s.index},
+	}}
+	if flags&wire.FlagUnreached != 0 {
+		f.Epoch = s.record.Epoch
+	}
+	if l.conn.Send(&f) != nil {
+		return false
+	}
+	v.touch(l)
+	v.o.Metrics.Asked.Add(1)
+	return true
+}
+
+// probe asks a Primary that says nothing whether it is there: it may be about one long operation.
+func (v *Volume) probe(s *shard) {
+	p := s.primary
+	if p == nil || !p.ready() || v.now-s.progress <= quietTicks || v.now-max(p.heard, p.probed) <= quietTicks {
+		return
+	}
+	if v.sendOpen(p.link, s, 0) {
+		p.probed = v.now
+	}
+}
+
+// plead tells all other Replicas of s that its Primary cannot be reached from here: one of them may take over. Who is
+// not connected yet is told soon.
+func (v *Volume) plead(s *shard) {
+	if s == nil {
+		return
+	}
+	s.plea = v.now + openTicks
+	for _, r := range s.record.Replicas {
+		if r.ID == s.record.Primary || r.Address == "" {
+			continue
+		}
+		p := v.peerAt(r.Address)
+		if !p.ready() {
+			p.want()
+			s.plea = v.now + askTicks
+		} else if v.sendOpen(p.link, s, wire.FlagUnreached) {
+			v.o.Metrics.Unreached.Add(1)
+		}
 	}
 }
 

@@ -31,8 +31,9 @@ type shard struct {
 	// unflushed: in Volume.unflushed. active: in Volume.active.
 	unflushed, active bool
 
-	// progress is the tick of the last outcome, or of the first part after idleness. asked: of the last question.
-	progress, asked int64
+	// progress is the tick of the last outcome, or of the first part after idleness. asked: of the last question. plea is
+	// the tick before which the other Replicas are not told again that the Primary cannot be reached.
+	progress, asked, plea int64
 	// short: the last change that was answered was refused because too few Replicas are in sync.
 	short bool
 	// reason why parts wait, for the log.
@@ -145,8 +146,8 @@ func (s *shard) link() *link {
 	return nil
 }
 
-// resume sends what is to be sent and due, in the order of the numbers. A part that has no memory stays behind alone: who
-// holds the memory may be parts of a Shard that is away.
+// resume sends what is to be sent and due, in the order of the numbers. A part that has no memory stays behind alone:
+// parts of a Shard that is away may have all there is.
 func (s *shard) resume() {
 	now, again := s.volume.now, lostBatch
 	for id := s.lowest; id < s.next; id++ {
@@ -243,10 +244,11 @@ func (s *shard) troubled() bool {
 }
 
 // unreached says that the Primary is known and cannot be reached from here. Others may reach it, so that nobody
-// replaces it unless they are told.
+// replaces it unless they are told; it is time to.
 func (s *shard) unreached() bool {
-	return s.outstanding > 0 && s.primary != nil && s.volume.now-s.progress > pleadTicks &&
-		s.volume.now-s.primary.heard > pleadTicks
+	now := s.volume.now
+	return s.outstanding > 0 && s.primary != nil && now-s.progress > pleadTicks && now-s.primary.heard > pleadTicks &&
+		now >= s.plea
 }
 
 // stalled says that the Shard makes no progress.

@@ -19,7 +19,7 @@ func (v *Volume) tick() {
 	}
 	clear(v.active[len(kept):])
 	v.active = kept
-	var stalled, troubled *shard
+	var stalled, troubled, unreached *shard
 	for _, s := range v.active {
 		s.resume()
 		if s.stalled() {
@@ -28,9 +28,14 @@ func (v *Volume) tick() {
 		if s.troubled() && (troubled == nil || s.asked < troubled.asked) {
 			troubled = s
 		}
+		if s.unreached() && (unreached == nil || s.plea < unreached.plea) {
+			unreached = s
+		}
+		v.probe(s)
 	}
 	v.watch(stalled)
 	v.ask(troubled)
+	v.plead(unreached)
 	late := v.lateHello()
 	v.armed = v.requests > 0 || v.submitted != v.seen
 	v.seen = v.submitted
