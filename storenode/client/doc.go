@@ -45,7 +45,7 @@
 // All state of a Volume is under Volume.mu. Order: Volume.mu, then what a connection's Send and a Pool lock. Outside of
 // it happen: RequestDone, Flush of connections, dialing. There is no goroutine, channel or allocation per I/O: Submit
 // sends on the caller's goroutine, connections' readers complete in batches. Time is counted in ticks of one timer,
-// which runs only while Requests are submitted or wait.
+// which runs only while Requests are submitted or wait, or connections are open that will not be needed for long.
 //
 // # Failure
 //

@@ -83,6 +83,8 @@ const (
 	// shortTicks and took something with it counts as failed: whatever ended it may do so again.
 	dialTicks  = 50
 	shortTicks = 10
+	// unusedTicks is how long a connection to who is no Shard's Primary stays after its last question or answer.
+	unusedTicks = 500
 	// lostTicks is how long a part may wait on a living connection before it is sent again: a net under whatever may
 	// have dropped it. lostBatch of them a Shard and tick.
 	lostTicks = 500

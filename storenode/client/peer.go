@@ -26,8 +26,10 @@ type peer struct {
 	failures, dial int64
 	// cause of the last failure.
 	cause error
-	// heard is the tick of the last frame from there, probed that of the last question whether it is.
-	heard, probed int64
+	// heard is the tick of the last frame from there, asked that of the last question for the map to there.
+	heard, asked int64
+	// primaries counts the Shards whose Primary is there.
+	primaries int
 }
 
 // peerAt is the storenode at address.
@@ -45,13 +47,9 @@ func (v *Volume) peerAt(address string) *peer {
 
 // forgetPeers drops the storenodes that are no Shard's Primary and have no connection that is being made.
 func (v *Volume) forgetPeers() {
-	used := map[*peer]bool{}
-	for i := range v.shards {
-		used[v.shards[i].primary] = true
-	}
 	for address, p := range v.peers {
 		switch {
-		case used[p]:
+		case p.primaries > 0:
 		case p.link == nil:
 			delete(v.peers, address)
 		case p.link.conn != nil:

@@ -64,6 +64,7 @@ func (v *Volume) sendOpen(l *link, s *shard, flags wire.Flags) bool {
 		return false
 	}
 	v.touch(l)
+	l.peer.asked = v.now
 	v.o.Metrics.Asked.Add(1)
 	return true
 }
@@ -71,12 +72,10 @@ func (v *Volume) sendOpen(l *link, s *shard, flags wire.Flags) bool {
 // probe asks a Primary that says nothing whether it is there: it may be about one long operation.
 func (v *Volume) probe(s *shard) {
 	p := s.primary
-	if p == nil || !p.ready() || v.now-s.progress <= quietTicks || v.now-max(p.heard, p.probed) <= quietTicks {
+	if p == nil || !p.ready() || v.now-s.progress <= quietTicks || v.now-max(p.heard, p.asked) <= quietTicks {
 		return
 	}
-	if v.sendOpen(p.link, s, 0) {
-		p.probed = v.now
-	}
+	v.sendOpen(p.link, s, 0)
 }
 
 // plead tells all other Replicas of s that its Primary cannot be reached from here: one of them may take over. Who is
@@ -147,6 +146,22 @@ func (v *Volume) told(l *link, f *transport.Frame) error {
 func (v *Volume) fenced() {
 	v.o.Log.Warn("The volume ends", "volume", v.o.Volume, "generation", v.o.Generation, "cause", ErrFenced)
 	v.end(ErrFenced)
+}
+
+// surplus is a connection that was made to ask and is not used any more, or that a former Primary has left, and whether
+// there are any that may become so. Nothing waits for an answer by it: adopt has made unsent what a former Primary had.
+func (v *Volume) surplus() (unused transport.Conn, more bool) {
+	for _, p := range v.peers {
+		l := p.link
+		if l == nil || p.primaries > 0 {
+			continue
+		}
+		more = true
+		if l.greeted && v.now-max(p.heard, p.asked) > unusedTicks {
+			unused = l.conn
+		}
+	}
+	return unused, more
 }
 
 // lateHello is a connection whose storenode does not say hello.

@@ -72,6 +72,37 @@ func TestAConnectionThatHasLastedIsMadeAgainAtOnce(t *testing.T) {
 	}
 }
 
+// A storenode has room for so many connections, and each Volume asks the same ones when something is wrong.
+func TestAConnectionThatNoShardNeedsIsClosedAfterAWhile(t *testing.T) {
+	x := newCluster(t, 3, 1, testShard)
+	v := x.openStill(t)
+	v.connected(x.nodes)
+	want := pattern(4096, 1)
+	do(t, v, OpWrite, 0, 4096, want)
+	x.promote(1, all)
+	do(t, v, OpRead, 0, 4096, nil)
+	v.tick()
+	v.tick()
+	v.mu.Lock()
+	armed := v.armed
+	v.mu.Unlock()
+	if n := v.o.Metrics.Connections.Load(); !armed || n != 3 {
+		t.Fatalf("%d connections, the clock goes on: %v", n, armed)
+	}
+	v.later(unusedTicks)
+	until(func() bool { v.tick(); return v.o.Metrics.Connections.Load() == 1 })
+	v.tick()
+	v.mu.Lock()
+	if v.armed || !v.shards[0].primary.ready() {
+		t.Errorf("the clock goes on: %v, the Primary is connected: %v", v.armed, v.shards[0].primary.ready())
+	}
+	v.mu.Unlock()
+	x.promote(0, all)
+	if got := do(t, v, OpRead, 0, 4096, nil); !bytes.Equal(got, want) {
+		t.Error("other bytes")
+	}
+}
+
 func (v *Volume) ticks() int64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()

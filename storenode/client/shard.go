@@ -231,9 +231,13 @@ func (s *shard) adopt(r membership.Record, tellsMaps bool) bool {
 
 // resolve finds the place of the Primary.
 func (s *shard) resolve() {
-	s.primary = nil
+	if s.primary != nil {
+		s.primary.primaries--
+		s.primary = nil
+	}
 	if c, ok := s.record.Find(s.record.Primary); ok && c.Address != "" {
 		s.primary = s.volume.peerAt(c.Address)
+		s.primary.primaries++
 	}
 }
 

@@ -37,7 +37,8 @@ func (v *Volume) tick() {
 	v.ask(troubled)
 	v.plead(unreached)
 	late := v.lateHello()
-	v.armed = v.requests > 0 || v.submitted != v.seen
+	unused, more := v.surplus()
+	v.armed = v.requests > 0 || v.submitted != v.seen || more
 	v.seen = v.submitted
 	if v.armed {
 		v.timer.Reset(tick)
@@ -45,6 +46,9 @@ func (v *Volume) tick() {
 	v.mu.Unlock()
 	if late != nil {
 		late.Close(errNoHello)
+	}
+	if unused != nil {
+		unused.Close(errUnused)
 	}
 	v.leave()
 }

@@ -96,7 +96,7 @@ func TestAPrimaryIsAskedBeforeOthersAreToldOfIt(t *testing.T) {
 			v.mu.Lock()
 			defer v.mu.Unlock()
 			p := v.shards[0].primary
-			return v.question.link == nil && p.heard >= p.probed
+			return v.question.link == nil && p.heard >= p.asked
 		})
 	}
 	x.nodes[0].set(func(*node) { x.faults.swallow = 0 })
