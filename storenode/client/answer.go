@@ -85,7 +85,10 @@ func (v *Volume) succeeded(p *part, f *transport.Frame) error {
 }
 
 // tooFew has a change wait for which too few Replicas are in sync, and fails it after tooFewTicks. Its last try ended
-// with this answer, so whatever it was sent by before has been judged, or will be told that it is too late.
+// with this answer. But a storenode forgets what it turned away, so a copy that it has yet to read from a connection
+// that was lost would be carried out as a new change, maybe after a later one of the same Block. Time alone prevents
+// that: tooFewTicks begin anew when a connection with a copy is lost, and long before they are over, keep-alive has
+// ended that connection at the storenode too. Copies for an earlier Epoch are refused.
 func (v *Volume) tooFew(l *link, p *part, f *transport.Frame) {
 	s := p.shard
 	v.o.Metrics.TooFew.Add(1)

@@ -72,7 +72,8 @@ const (
 	// busyTicks bounds the pause after a busy answer; it grows up to that.
 	busyTicks = 5
 	// tooFewTicks is how long a change waits for Replicas to be in sync before it fails, two minutes: longer than a
-	// storenode takes to return, and no longer than applications bear to know nothing. It is sent again after a pause that
+	// storenode takes to return, and no longer than applications bear to know nothing. It must be far above the time after
+	// which connections that are dead at one end are ended at the other: see tooFew. It is sent again after a pause that
 	// grows by tooFewStep up to tooFewPause: what is sent has its data with it, and nothing changes within less.
 	tooFewTicks = 6000
 	tooFewStep  = 5

@@ -71,7 +71,7 @@ type part struct {
 	// sent is the tick of that, 0 before the first; retry the tick before which it is not sent again.
 	sent, retry int64
 	// pause was the last one after a refusal, in ticks; it grows. refused is the tick of the first answer that too few
-	// Replicas are in sync, 0 before.
+	// Replicas are in sync, 0 before and after the loss of a copy.
 	pause, refused int64
 	// mark is Shard.written when a flush began.
 	mark uint64

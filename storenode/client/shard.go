@@ -157,7 +157,7 @@ func (s *shard) resume() {
 		}
 		if p.link != nil && now-p.sent > lostTicks && again > 0 {
 			again--
-			p.link = nil
+			p.link, p.refused = nil, 0
 		}
 		if p.link == nil && p.retry <= now && !s.send(p) && s.link() == nil {
 			return
@@ -166,12 +166,12 @@ func (s *shard) resume() {
 	s.pump()
 }
 
-// lost makes everything that was sent by l unsent, and counts it.
+// lost makes everything that was sent by l unsent, and counts it. Whether l still delivers it is not known: see tooFew.
 func (s *shard) lost(l *link) int {
 	n := 0
 	for id := s.lowest; id < s.next; id++ {
 		if p := s.find(id); p != nil && p.link == l {
-			p.link = nil
+			p.link, p.refused = nil, 0
 			n++
 		}
 	}

@@ -7,11 +7,17 @@ import (
 	"testing"
 )
 
-// ages lets the Volume's clock jump to behind the patience for changes.
+// ages lets the Volume's clock jump to behind the patience for changes. What is on its way was sent just before.
 func ages(v *Volume) {
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	v.now += tooFewTicks
-	v.mu.Unlock()
+	s := v.active[0]
+	for id := s.lowest; id < s.next; id++ {
+		if p := s.find(id); p != nil && p.link != nil {
+			p.sent = v.now
+		}
+	}
 }
 
 func TestChangesWaitForReplicasInSyncWhileReadsAndFlushesGoOn(t *testing.T) {
@@ -95,6 +101,32 @@ func TestAChangeWithoutAPrimaryWaitsForLongerThanOneWithTooFewReplicas(t *testin
 	}
 	if v.isShort(0) {
 		t.Error("still short after a change went through")
+	}
+}
+
+// A copy may still be on its way there, and would be taken for a new change once enough Replicas are in sync.
+func TestAChangeWhoseConnectionWasLostDoesNotFailSoonAfter(t *testing.T) {
+	x := newCluster(t, 1, 1, testShard)
+	v := x.open(t)
+	x.nodes[0].set(func(n *node) { n.short = true })
+	c := begin(v, OpWrite, 0, 4096, pattern(4096, 1))
+	until(func() bool { return v.isShort(0) })
+	x.nodes[0].set(func(n *node) { n.silent = true })
+	since := v.ticks()
+	until(func() bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return c.first.link != nil && c.first.sent > since // which is not answered
+	})
+	ages(v)
+	x.nodes[0].kill()
+	x.nodes[0].set(func(n *node) { n.silent = false })
+	refused := v.o.Metrics.TooFew.Load()
+	x.nodes[0].start()
+	until(func() bool { return v.o.Metrics.TooFew.Load() > refused+1 || v.o.Metrics.Failed.Load() > 0 })
+	x.nodes[0].set(func(n *node) { n.short = false })
+	if _, err := c.end(); err != nil {
+		t.Fatal(err)
 	}
 }
 
