@@ -229,8 +229,9 @@ func (s *shard) adopt(r membership.Record, tellsMaps bool) bool {
 	return true
 }
 
-// resolve finds the place of the Primary.
+// resolve finds the place of the Primary. A new one has as long to be reached as the last.
 func (s *shard) resolve() {
+	old := s.primary
 	if s.primary != nil {
 		s.primary.primaries--
 		s.primary = nil
@@ -238,6 +239,9 @@ func (s *shard) resolve() {
 	if c, ok := s.record.Find(s.record.Primary); ok && c.Address != "" {
 		s.primary = s.volume.peerAt(c.Address)
 		s.primary.primaries++
+	}
+	if s.primary != old {
+		s.plea = s.volume.now + pleadTicks
 	}
 }
 

@@ -108,3 +108,31 @@ func TestAPrimaryIsAskedBeforeOthersAreToldOfIt(t *testing.T) {
 	}
 	c.Buffer.Release()
 }
+
+// A client that was away for long and hears of a new Primary has not tried to reach it yet.
+func TestANewPrimaryHasTimeToBeReachedBeforeOthersAreToldOfIt(t *testing.T) {
+	x := newCluster(t, 3, 1, testShard)
+	v := x.openStill(t)
+	v.connected(x.nodes[2:])
+	for _, n := range x.nodes[:2] {
+		n.set(func(n *node) { n.deaf = true })
+	}
+	begin(v, OpWrite, 0, 4096, pattern(4096, 1))
+	v.later(2 * pleadTicks)
+	v.mu.Lock()
+	s := &v.shards[0]
+	r := s.record
+	r.Epoch, r.Primary = r.Epoch+1, 2
+	s.adopt(r, true)
+	v.mu.Unlock()
+	for range pleadTicks - 1 {
+		v.tick()
+	}
+	if n := v.o.Metrics.Unreached.Load(); n != 0 {
+		t.Errorf("a Replica was told %d times already", n)
+	}
+	v.tick()
+	if v.o.Metrics.Unreached.Load() == 0 {
+		t.Error("no Replica is told")
+	}
+}
