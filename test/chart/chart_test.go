@@ -328,14 +328,17 @@ func TestAnUpgradeEndsNoDevice(t *testing.T) {
 }
 
 func TestImagesComeFromTheRegistryGiven(t *testing.T) {
-	for _, o := range render(t, "imageRegistry=reg.example", "image.tag=t1") {
-		if !o.isWorkload() {
-			continue
-		}
-		for _, c := range o.Spec.Template.Spec.Containers {
-			ours := strings.HasPrefix(c.Image, "reg.example/shale/") && strings.HasSuffix(c.Image, ":t1")
-			if !ours && !strings.HasPrefix(c.Image, "reg.example/sig-storage/") {
-				t.Errorf("%s: image %s", o.Name, c.Image)
+	for sidecars, from := range map[string]string{"": "reg.example", "sidecars.registry=other.example": "other.example"} {
+		values := append(strings.Fields(sidecars), "imageRegistry=reg.example", "image.tag=t1")
+		for _, o := range render(t, values...) {
+			if !o.isWorkload() {
+				continue
+			}
+			for _, c := range o.Spec.Template.Spec.Containers {
+				ours := strings.HasPrefix(c.Image, "reg.example/shale/") && strings.HasSuffix(c.Image, ":t1")
+				if !ours && !strings.HasPrefix(c.Image, from+"/sig-storage/") {
+					t.Errorf("with %q %s has image %s", sidecars, o.Name, c.Image)
+				}
 			}
 		}
 	}
@@ -364,7 +367,7 @@ func TestEachProcessLogsWhatItIsAskedFor(t *testing.T) {
 			continue
 		}
 		for _, c := range o.Spec.Template.Spec.Containers {
-			sidecar := strings.Contains(c.Image, "/sig-storage/") // these know no such flag
+			sidecar := strings.Contains(c.Image, "sig-storage/") // these know no such flag
 			if got := slices.Contains(c.Args, "--log-level=debug"); got == sidecar {
 				t.Errorf("%s/%s has the flag: %v", o.Name, c.Name, got)
 			}

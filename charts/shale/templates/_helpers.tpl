@@ -6,7 +6,7 @@
 
 {{/* The reference of a sidecar: (dict "root" $ "name" "sig-storage/x:tag") */}}
 {{- define "shale.sidecar" -}}
-{{- with .root.Values.imageRegistry }}{{ . }}/{{ end }}{{ .name }}
+{{- with .root.Values.sidecars.registry | default .root.Values.imageRegistry }}{{ . }}/{{ end }}{{ .name }}
 {{- end }}
 
 {{- define "shale.labels" -}}
