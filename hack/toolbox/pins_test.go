@@ -46,7 +46,7 @@ func TestWhoCanBuildShaleCanBuildItsTools(t *testing.T) {
 		}
 	}
 	for file, pattern := range map[string]string{
-		"README.md": `with Go (\S+) or newer`, "Dockerfile": `^ARG GO=golang:([0-9.]+)-`,
+		"README.md": `Go (\S+) or newer`, "Dockerfile": `^ARG GO=golang:([0-9.]+)-`,
 	} {
 		if said := find(t, file, pattern); said != ours {
 			t.Errorf("%s says Go %s, go.mod %s", file, said, ours)
