@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -46,6 +47,9 @@ const (
 	// storenodeWorkers bound the suspects asked at once. Each may sleep a second in a dial, in which others that die wait
 	// to be told of; so there are as many as a rack has.
 	storenodeWorkers = 64
+	// firstRetry and lastRetry bound the pause before what failed is tried again.
+	firstRetry = 5 * time.Millisecond
+	lastRetry  = 10 * time.Second
 	// maxChanges bounds the storenodes that die before the Shards' reconciler hears of the first.
 	maxChanges = 256
 )
@@ -69,7 +73,7 @@ func (p *parts) storenodes(changed chan<- event.GenericEvent) error {
 	return ctrl.NewControllerManagedBy(p.manager).Named("storenode").
 		For(&v1alpha1.StoreNode{}).
 		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(p.renewal)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: storenodeWorkers}).
+		WithOptions(workers(storenodeWorkers)).
 		Complete(&storenode.Reconciler{
 			API: p.api, Alive: p.alive, Metrics: p.metrics, Log: p.options.Log, Changed: changed, Nodes: p.nodes(),
 		})
@@ -170,7 +174,7 @@ func (p *parts) shards(changed <-chan event.GenericEvent) error {
 		Watches(&v1alpha1.StoreNode{}, nodes, specs()). // maintenance
 		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfDevice), moves()).
 		Watches(&v1alpha1.Volume{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfVolume), specs()).
-		WithOptions(controller.Options{MaxConcurrentReconciles: shardWorkers}).
+		WithOptions(workers(shardWorkers)).
 		Complete(&shard.Reconciler{
 			API: p.api, Live: p.manager.GetAPIReader(), Inventory: p.inventory,
 			Events: p.manager.GetEventRecorder("shale-operator"), Metrics: p.metrics,
@@ -184,7 +188,7 @@ func (p *parts) volumes() error {
 		Watches(&v1alpha1.Shard{}, handler.EnqueueRequestsFromMapFunc(volumeOfShard)).
 		Watches(&v1alpha1.Pool{}, handler.EnqueueRequestsFromMapFunc(p.volumesOfPool), specs()).
 		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(p.volumesOfDevice)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: volumeWorkers}).
+		WithOptions(workers(volumeWorkers)).
 		Complete(&volume.Reconciler{
 			API: p.api, Live: p.manager.GetAPIReader(), Inventory: p.inventory,
 			Events: p.manager.GetEventRecorder("shale-operator"), Metrics: p.metrics,
@@ -195,13 +199,22 @@ func (p *parts) pools() error {
 	return ctrl.NewControllerManagedBy(p.manager).Named("pool").
 		For(&v1alpha1.Pool{}, specs()).
 		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(poolOfDevice)).
+		WithOptions(workers(1)).
 		Complete(&pool.Reconciler{API: p.api, Inventory: p.inventory})
 }
 
 func (p *parts) snapshots() error {
 	return ctrl.NewControllerManagedBy(p.manager).Named("snapshot").
 		For(&v1alpha1.Snapshot{}, specs()).
+		WithOptions(workers(1)).
 		Complete(&snapshot.Reconciler{API: p.api})
+}
+
+// workers are n, and how soon they try again what failed: at once, then within seconds of the return of an API server
+// that was away for long. Each object is counted by itself, as all of a dead node's may fail together.
+func workers(n int) controller.Options {
+	retries := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)
+	return controller.Options{MaxConcurrentReconciles: n, RateLimiter: retries}
 }
 
 // specs lets pass what changes desired state.

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -37,8 +39,13 @@ const (
 	shardsByDevice = "spec.replicas.deviceName"
 )
 
-// shardWorkers bound the Shards that are brought in line at once.
-const shardWorkers = 4
+const (
+	// shardWorkers bound the Shards that are brought in line at once.
+	shardWorkers = 4
+	// firstRetry and lastRetry bound the pause before what failed is tried again.
+	firstRetry = 5 * time.Millisecond
+	lastRetry  = 10 * time.Second
+)
 
 // Options say who this storenode is. All fields must be given.
 type Options struct {
@@ -200,6 +207,7 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 		ctrl.NewControllerManagedBy(a.manager).Named("pool").
 			For(&v1alpha1.Pool{}, specChanges()).
 			Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(a.poolOfDevice), existence()).
+			WithOptions(workers(1)).
 			Complete(pool),
 		ctrl.NewControllerManagedBy(a.manager).Named("shard").
 			For(&v1alpha1.Shard{}, specChanges()).
@@ -207,18 +215,27 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 			Watches(&v1alpha1.Device{}, moved, specChanges()).
 			Watches(&v1alpha1.StoreNode{}, moved, specChanges()).
 			WatchesRawSource(source.Channel(inService, moved)).
-			WithOptions(controller.Options{MaxConcurrentReconciles: shardWorkers}).
+			WithOptions(workers(shardWorkers)).
 			Complete(sh),
 		ctrl.NewControllerManagedBy(a.manager).Named("volume").
 			For(&v1alpha1.Volume{}, specChanges()).
 			Watches(&v1alpha1.Shard{}, handler.EnqueueRequestsFromMapFunc(volumeOfShard), specChanges()).
 			Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(a.volumesTouchedBy), specChanges()).
 			Watches(&v1alpha1.StoreNode{}, handler.EnqueueRequestsFromMapFunc(a.volumesTouchedBy), specChanges()).
+			WithOptions(workers(1)).
 			Complete(volume),
 		ctrl.NewControllerManagedBy(a.manager).Named("storenode").
 			For(&v1alpha1.StoreNode{}, specChanges()).
+			WithOptions(workers(1)).
 			Complete(a.registration),
 	)
+}
+
+// workers are n, and how soon they try again what failed: at once, then within seconds of the return of an API server
+// that was away for long.
+func workers(n int) controller.Options {
+	retries := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)
+	return controller.Options{MaxConcurrentReconciles: n, RateLimiter: retries}
 }
 
 // poolOfDevice is the Pool of a Device that was last here: it is looked for though the Pool may be gone, and its object
