@@ -99,7 +99,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{options: o, manager: m, reader: m.GetAPIReader()}
 	a.places = &places{api: m.GetClient(), node: o.Node, local: map[string]ident.UUID{}}
-	a.startup = &startup{api: m.GetClient(), node: o.Node, clock: o.Clock, looked: map[string]bool{}}
+	a.startup = newStartup(m.GetClient(), o.Node, o.Clock)
 	a.silence = &silence{
 		api: m.GetClient(), reader: a.reader, clock: o.Clock, node: o.Node, nodes: a.places.nodes, log: o.Log,
 		wake: make(chan struct{}, 1),

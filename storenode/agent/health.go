@@ -72,8 +72,14 @@ type startup struct {
 	// looked are the Pools whose Devices have been looked at; it is complete when those of all have, for good.
 	looked   map[string]bool
 	complete bool
-	// openings are since when Devices have been opened that are not open yet.
+	// openings are since when Devices are tried to be opened that are not open yet; first is when that began at a path,
+	// so that one whose opening fails again and again is not waited for anew each time.
 	openings []time.Time
+	first    map[string]time.Time
+}
+
+func newStartup(api client.Client, node string, c clock.PassiveClock) *startup {
+	return &startup{api: api, node: node, clock: c, looked: map[string]bool{}, first: map[string]time.Time{}}
 }
 
 // passed notes the end of a pass over the Devices of a Pool, and the attempts that it left under way.
@@ -84,16 +90,21 @@ func (s *startup) passed(pool string, attempts map[string]attempt) {
 		s.looked[pool] = true
 	}
 	s.openings = s.openings[:0]
-	for _, a := range attempts {
-		if a.serves {
-			s.openings = append(s.openings, a.since)
+	for path, a := range attempts {
+		if !a.serves {
+			continue
 		}
+		first, ok := s.first[path]
+		if !ok {
+			first, s.first[path] = a.since, a.since
+		}
+		s.openings = append(s.openings, first)
 	}
 }
 
 // ready says why Devices may still come into service by themselves. One that is missing, or cannot be opened, does not.
 func (s *startup) ready(ctx context.Context) error {
-	if err := s.first(ctx); err != nil {
+	if err := s.lookedAtAll(ctx); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -113,8 +124,8 @@ func (s *startup) ready(ctx context.Context) error {
 // errNotLooked says that not all Devices have been looked at since the start.
 var errNotLooked = errors.New("the devices of this node are being looked for")
 
-// first says whether the first pass over all Pools has ended, those included that are gone and have Devices here.
-func (s *startup) first(ctx context.Context) error {
+// lookedAtAll says whether the first pass over all Pools has ended, those included that are gone and have Devices here.
+func (s *startup) lookedAtAll(ctx context.Context) error {
 	s.mu.Lock()
 	complete := s.complete
 	s.mu.Unlock()
@@ -128,6 +139,9 @@ func (s *startup) first(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.complete { // by another who asked meanwhile
+		return nil
+	}
 	for i := range pools.Items {
 		if !s.looked[pools.Items[i].Name] {
 			return fmt.Errorf("%w: pool %s", errNotLooked, pools.Items[i].Name)

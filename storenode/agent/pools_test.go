@@ -121,7 +121,7 @@ func storenode(t *testing.T, s *shelf, objects ...client.Object) *pools {
 		api: api, node: "n1", opener: s, places: p, log: log, served: map[string]serving{},
 		attempts: map[string]attempt{}, patience: openPatience, releases: map[ident.UUID]release{},
 		rivals: map[string]rival{}, namespace: "shale",
-		startup:   &startup{api: api, node: "n1", clock: clock.RealClock{}, looked: map[string]bool{}},
+		startup:   newStartup(api, "n1", clock.RealClock{}),
 		inService: make(chan event.GenericEvent, maxDevices),
 		report: &report{
 			api: api, reader: api, host: &fakeHost{}, opener: s, places: p, clock: clock.RealClock{}, node: "n1",
@@ -342,6 +342,21 @@ func TestSSDThatDoesNotAnswerKeepsNoOtherAndIsMissing(t *testing.T) {
 	r.look(t, "fast")
 	if said := r.said(t, deviceName(uuid(1))); said != v1alpha1.ReasonServing {
 		t.Errorf("after its answer it says %q", said)
+	}
+}
+
+func TestReadinessDoesNotWaitAnewForADeviceWhoseOpeningFailsAgainAndAgain(t *testing.T) {
+	start := time.Now()
+	c := clocktesting.NewFakePassiveClock(start)
+	s := newStartup(nil, "n1", c)
+	s.complete = true
+	for c.Since(start) <= openingTime {
+		s.passed("fast", map[string]attempt{"/dev/x": {serves: true, since: c.Now()}})
+		if err := s.ready(t.Context()); (err == nil) != (c.Since(start) >= openingTime) {
+			t.Fatalf("after %s it says %v", c.Since(start), err)
+		}
+		s.passed("fast", nil)
+		c.SetTime(c.Now().Add(openingTime / 4))
 	}
 }
 

@@ -18,6 +18,9 @@ const (
 	poolLeast = 32 << 20
 	poolMost  = 128 << 20
 	poolShare = 32
+	// poolFloor is the least that somebody may ask for: requests of 1 MiB, one for a client and one for a storenode, need
+	// as much to be free besides (shard.Host).
+	poolFloor = 4 << 20
 	// heapPercent of the memory that the process may use, less the pool, is where the collector begins to work against
 	// the heap's growth; heapLeast bytes at least. The rest is for stacks and buffers that are not heap.
 	heapPercent = 90
@@ -27,7 +30,7 @@ const (
 // poolSize is how much memory data on its way may take; mib overrides it.
 func poolSize(mib int) int {
 	if mib > 0 {
-		return max(mib<<20, buffer.MaxSize)
+		return max(mib<<20, poolFloor)
 	}
 	return min(max(machineMemory()/poolShare, poolLeast), poolMost)
 }

@@ -345,6 +345,9 @@ func TestMemoryForDataStaysWithinItsBounds(t *testing.T) {
 	if got := poolSize(7); got != 7<<20 {
 		t.Errorf("7 MiB: %d bytes", got)
 	}
+	if got := poolSize(1); got != poolFloor {
+		t.Errorf("1 MiB: %d bytes", got)
+	}
 }
 
 // The one that hangs is asked first.

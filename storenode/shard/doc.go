@@ -28,8 +28,8 @@
 //   - No promise is made between a Machine's adopting a Record and its being told to the former Primary.
 //   - A Replica is made, and flushed, before it is reported; one that by its Record holds data is never made anew.
 //   - What arrives on a connection is checked before a Machine or Store sees it: it may close the connection, no more.
-//   - Clients get at most half of the memory for payloads, so that two storenodes never wait for each other's; and no
-//     Device holds so much of it that the others have none, however long it hangs (monitor.go).
+//   - Of the memory that Devices leave clients get at most half, so that two storenodes never wait for each other's;
+//     and no Device holds so much that the others have none, however long it hangs (monitor.go).
 //
 // # Concurrency
 //

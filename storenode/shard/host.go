@@ -35,7 +35,7 @@ type Options struct {
 	Incarnation uint64
 	Authority   Authority
 	Dialer      Dialer
-	// Pool is the memory for payloads. Clients get half of it at most, so that replicated writes always find some.
+	// Pool is the memory for payloads; who gets how much of it, admits says.
 	Pool   *buffer.Pool
 	Timing replication.Timing
 	// ScrubPass is how long the Primaries here take to look through all of their Shards; 0 for none.
@@ -59,8 +59,8 @@ type Host struct {
 	rebuilds  atomic.Int32
 	pace      pace
 	closing   atomic.Bool
-	// stuck is the part of the Pool that Devices hold which finish nothing, in bytes; see admits.
-	stuck atomic.Int64
+	// held is the part of the Pool that Devices hold, those included that are going out of service, in bytes.
+	held atomic.Int64
 	// leaving: this storenode is about to end.
 	leaving atomic.Bool
 
@@ -241,7 +241,6 @@ func (h *Host) RemoveDeviceAsync(device ident.UUID, done func()) {
 	defer m.Leave()
 	// All inside the monitor: what is made or deleted at the same time is so before or after the whole.
 	here := h.strike(m)
-	m.setStuck(true)
 	left := len(here) + 1
 	one := func() {
 		if left--; left == 0 {
@@ -385,7 +384,6 @@ func (h *Host) Tick() (next time.Duration) {
 	for _, m := range monitors {
 		m.Enter()
 		m.sick.look(now, m.inFlight)
-		m.setStuck(m.sick.health.Stalled >= stuckHeartbeats*h.o.Timing.Heartbeat)
 		if m.store != nil {
 			m.store.Rest()
 		}

@@ -20,9 +20,6 @@ const flushedOutside = 8
 // more for the same system call. With few it would only cost time.
 const yieldAt = 4
 
-// stuckHeartbeats is after how many Heartbeats without progress a Device's memory is counted as stuck.
-const stuckHeartbeats = 2
-
 // Monitor is the Owner of one Device: all that touches the Device, its Store and the Machines of its Replicas happens
 // between Enter and Leave. Make it with Host.Monitor.
 type Monitor struct {
@@ -43,10 +40,8 @@ type Monitor struct {
 	counts  Counts
 	// inFlight counts Ops with the Store.
 	inFlight int
-	// held is the memory that Ops with the Store take of the Pool, in bytes; stuck: it is counted in Host.stuck, because
-	// the Device finishes nothing, or is out of service and did not finish yet.
-	held  int
-	stuck bool
+	// held is the memory that Ops with the Store take of the Pool, in bytes.
+	held int
 	// scrubs counts the Extents that are being looked through.
 	scrubs int
 	sick   sickness
@@ -113,22 +108,22 @@ func (m *Monitor) tell() {
 }
 
 // admits reports whether there is memory for a request to the Device of m. Two rules share the Pool, so that no Device
-// and no client takes what others need to go on:
+// and no client takes what others need to go on (docs/adr/2026-11-26-memory-shares.md):
 //
-//   - A Device that is given more may hold as much as is free, not more (dynamic thresholds: Choudhury and Hahne,
-//     IEEE/ACM Transactions on Networking 6(2), 1998). One that hangs has half of the Pool in the end, two have two
-//     thirds; the rest is free for the others, without any being set aside.
-//   - Clients get half of what is not stuck in Devices that hang. The other half is for what storenodes replicate: if
-//     clients had it, two storenodes could wait for each other's.
+//   - A Device is given more by storenodes while it holds less than twice what is free, by clients while it holds
+//     less than half of it (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998).
+//     However many Devices hang, something is free; and however busy clients keep one, it takes more from storenodes.
+//   - What is in no Device may wait for other nodes. Of the memory that Devices leave half is for what storenodes
+//     replicate: if clients had it, two storenodes could wait for each other's.
 //
 // Who is not admitted is told StatusBusy, and asks again.
 func (h *Host) admits(m *Monitor, client bool) bool {
 	inUse, limit := h.o.Pool.Use()
-	if m.held > limit-inUse {
-		return false
+	free, held := limit-inUse, int(h.held.Load())
+	if !client {
+		return m.held < 2*free
 	}
-	stuck := int(h.stuck.Load())
-	return !client || inUse-stuck <= (limit-stuck)/2
+	return 2*m.held < free && inUse-held <= (limit-held)/2
 }
 
 // bringsData reports whether a storenode's request has a payload that the Device will hold.
@@ -137,33 +132,15 @@ func bringsData(o wire.Opcode) bool { return o == wire.OpReplWrite || o == wire.
 // hold counts the memory of an Op that goes to the Store.
 func (m *Monitor) hold(o *operation, b *buffer.Buffer) {
 	o.holds = b.Cap()
-	m.count(o.holds)
+	m.held += o.holds
+	m.host.held.Add(int64(o.holds))
 }
 
 // letGo counts what has come back.
 func (m *Monitor) letGo(o *operation) {
-	m.count(-o.holds)
+	m.held -= o.holds
+	m.host.held.Add(-int64(o.holds))
 	o.holds = 0
-}
-
-func (m *Monitor) count(bytes int) {
-	m.held += bytes
-	if m.stuck {
-		m.host.stuck.Add(int64(bytes))
-	}
-}
-
-// setStuck tells the Host whether the memory that the Device holds will come back soon.
-func (m *Monitor) setStuck(stuck bool) {
-	if stuck == m.stuck {
-		return
-	}
-	m.stuck = stuck
-	if stuck {
-		m.host.stuck.Add(int64(m.held))
-	} else {
-		m.host.stuck.Add(-int64(m.held))
-	}
 }
 
 // Counts are what clients asked of the Primaries on a Device, since the start.
