@@ -218,8 +218,13 @@ func workers(n int) controller.Options {
 }
 
 // specs lets pass what changes desired state.
-func specs() builder.Predicates {
-	return builder.WithPredicates(predicate.GenerationChangedPredicate{})
+func specs() builder.Predicates { return builder.WithPredicates(changed()) }
+
+// changed also lets pass another object of the same name: one that was made while the watch was away looks like an
+// update of the one before, often of the same generation.
+func changed() predicate.Predicate {
+	another := func(e event.UpdateEvent) bool { return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() }
+	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.Funcs{UpdateFunc: another})
 }
 
 // reports lets pass StoreNodes that say of others that they are silent.
@@ -251,7 +256,7 @@ func moves() builder.Predicates {
 		return s
 	}
 	return builder.WithPredicates(predicate.Or(
-		predicate.GenerationChangedPredicate{},
+		changed(),
 		predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return of(e.ObjectOld) != of(e.ObjectNew) }},
 	))
 }
