@@ -23,10 +23,11 @@ type loop struct {
 	free    []int32
 
 	// These belong to the loop's goroutine.
-	again  []*Source
-	events [roundSize]unix.EpollEvent
-	round  [roundSize]*Source
-	waits  waits
+	again   []*Source
+	scratch []byte
+	events  [roundSize]unix.EpollEvent
+	round   [roundSize]*Source
+	waits   waits
 	// ended: the last descriptor has left, and nobody can join any more.
 	ended bool
 }

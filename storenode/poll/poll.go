@@ -16,6 +16,8 @@ const (
 	loopShare = 4
 	// pause is how long Again waits at most.
 	pause = time.Millisecond
+	// scratchSize is that of Scratch, in bytes: what one read of a socket may take.
+	scratchSize = 256 << 10
 	// roundSize bounds the descriptors of a round.
 	roundSize = 64
 )
@@ -119,6 +121,14 @@ func (s *Source) Again() {
 		s.again = true
 		s.loop.again = append(s.loop.again, s)
 	}
+}
+
+// Scratch is memory for the time of one Ready: all that are called by the same loop use it, one after the other.
+func (s *Source) Scratch() []byte {
+	if s.loop.scratch == nil {
+		s.loop.scratch = make([]byte, scratchSize)
+	}
+	return s.loop.scratch
 }
 
 // Leave ends the waiting; the descriptor may be closed.

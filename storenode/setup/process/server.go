@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// maxConnections bounds the connections that others make.
-	maxConnections = 1024
+	// maxConnections bounds the connections that others make: one of each attached Volume that has a Primary here.
+	maxConnections = 4096
 	// maxClients bounds those of clients among them.
 	maxClients = maxConnections * 3 / 4
 	// stuckAfter is how long time may stand still before the process is taken for stuck.

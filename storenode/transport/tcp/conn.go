@@ -84,7 +84,7 @@ func newConn(o *Options, c *net.TCPConn) (*conn, error) {
 		return nil, fmt.Errorf("set up connection: %w", err)
 	}
 	n := &conn{options: o, fd: fd, remote: c.RemoteAddr().String(), maxQueue: maxQueue(o.Pool), users: 1}
-	n.reader = reader{c: n, buf: make([]byte, readBuffer), first: true}
+	n.reader = newReader(n)
 	return n, nil
 }
 

@@ -22,7 +22,8 @@
 // While the Pool is exhausted a connection that needs memory is not read, which stops the peer by TCP's own window. The
 // send queue is bounded in bytes, by 64 MiB or what the Pool allows. A peer that takes nothing for stallTimeout, or
 // stops within a frame, is closed, but not for what the loop has not come to or has no memory for. The first frame must
-// be small and come within helloTimeout; the number of connections is bounded.
+// be small and come within helloTimeout; the number of connections is bounded. What is read goes into memory of the
+// loop, so a connection itself takes a few KiB, whatever it carries.
 //
 // # Failure
 //

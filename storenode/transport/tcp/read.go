@@ -17,23 +17,23 @@ import (
 )
 
 const (
-	// readBuffer is what one read may take, in bytes.
-	readBuffer = 256 << 10
 	// bulkPayload is a payload that is not worth to be copied, in bytes.
 	bulkPayload = 64 << 10
 	// firstPayload bounds that of the first frame, whose sender is unknown.
 	firstPayload = 16 << 10
-	// turn is how much is taken off one connection before it is handed on and others have theirs, in bytes: with more,
+	// turnIn is how much is taken off one connection before it is handed on and others have theirs, in bytes: with more,
 	// large writes wait for each other.
-	turn = 128 << 10
+	turnIn = 128 << 10
 )
 
 // reader takes frames off a connection, as they come.
 type reader struct {
 	c *conn
-	// buf[start:end] has arrived and is not handed on.
+	// buf[start:end] has arrived and is not handed on. buf is the loop's, for one turn; what is left at its end is kept in
+	// rest, which is less than a header as a rule.
 	buf        []byte
 	start, end int
+	rest       []byte
 	// frame is the one whose payload is to come: payload[:have] is there, or nothing while the Pool has no memory for it.
 	frame   transport.Frame
 	headed  bool
@@ -53,8 +53,29 @@ type reader struct {
 	vectors [2]unix.Iovec
 }
 
+// newReader has room for what is left between two turns.
+func newReader(c *conn) reader {
+	return reader{c: c, rest: make([]byte, 0, wire.HeaderSize), first: true}
+}
+
 // run hands on what there is, and says why the connection ends. A peer that hung up is not waited for.
 func (r *reader) run(hung bool) error {
+	if r.starved.Load() && !hung && !r.allocate() {
+		r.c.source.Again()
+		return nil
+	}
+	r.buf = r.c.source.Scratch()
+	r.start, r.end = 0, copy(r.buf, r.rest)
+	err := r.turn(hung)
+	if n := r.end - r.start; n <= wire.HeaderSize && cap(r.rest) > wire.HeaderSize {
+		r.rest = make([]byte, 0, wire.HeaderSize) // it was larger for what came before the Pool had no memory
+	}
+	r.rest = append(r.rest[:0], r.buf[r.start:r.end]...)
+	r.buf = nil
+	return err
+}
+
+func (r *reader) turn(hung bool) error {
 	for taken := 0; ; {
 		if err := r.parse(); err != nil {
 			return err
@@ -65,7 +86,7 @@ func (r *reader) run(hung bool) error {
 			}
 			return nil
 		}
-		if taken >= turn {
+		if taken >= turnIn {
 			r.owe()
 			return nil
 		}
@@ -74,7 +95,7 @@ func (r *reader) run(hung bool) error {
 			return err
 		}
 		if taken += n; !more {
-			taken = turn
+			taken = turnIn
 		}
 	}
 }
@@ -138,21 +159,27 @@ func (r *reader) header() error {
 
 // gather brings what has arrived of the payload to where it belongs, and reports whether that is all.
 func (r *reader) gather() (whole bool, err error) {
-	n := int(r.frame.PayloadLength)
-	if r.payload == nil {
-		if r.payload = r.c.options.Pool.Get(n); r.payload == nil {
-			return false, nil
-		}
-		r.have = copy(r.payload.Bytes(), r.buf[r.start:r.end])
-		r.start += r.have
+	if !r.allocate() {
+		return false, nil
 	}
-	if r.have < n {
+	part := copy(r.payload.Bytes()[r.have:], r.buf[r.start:r.end])
+	r.have += part
+	r.start += part
+	if r.have < r.payload.Len() {
 		return false, nil
 	}
 	if sum(r.payload) != r.frame.PayloadCRC {
 		return false, fmt.Errorf("%w: payload checksum differs", wire.ErrMalformed)
 	}
 	return true, nil
+}
+
+// allocate has memory for the payload, if the Pool has.
+func (r *reader) allocate() bool {
+	if r.payload == nil {
+		r.payload, r.have = r.c.options.Pool.Get(int(r.frame.PayloadLength)), 0
+	}
+	return r.payload != nil
 }
 
 // deliver hands the frame on.
