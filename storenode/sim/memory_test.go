@@ -13,21 +13,29 @@ import (
 // memory is what one run after the other uses, on one goroutine. The product's processes give theirs back by ending;
 // ours would take more with each seed.
 type memory struct {
-	// pool is the clients' and, in most runs, the nodes'; scarce is the nodes' in the others.
-	pool, scarce *buffer.Pool
+	// pool is the clients' and, in most runs, the nodes'; in the others each has one of scarce.
+	pool   *buffer.Pool
+	scarce [nodes]*buffer.Pool
 	// free are the buffers of Stores that are gone, by size.
 	free map[int][][]byte
 }
 
 func newMemory() *memory {
-	return &memory{pool: buffer.New(poolSize), scarce: buffer.New(scarceSize), free: map[int][][]byte{}}
+	m := &memory{pool: buffer.New(poolSize), free: map[int][][]byte{}}
+	for i := range m.scarce {
+		m.scarce[i] = buffer.New(scarceSize)
+	}
+	return m
 }
 
 // inUse are the payloads that somebody has, in bytes.
 func (m *memory) inUse() int {
 	all, _ := m.pool.Use()
-	scarce, _ := m.scarce.Use()
-	return all + scarce
+	for _, p := range m.scarce {
+		n, _ := p.Use()
+		all += n
+	}
+	return all
 }
 
 // heap is the memory of one Store. It implements store.Memory.

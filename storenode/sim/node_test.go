@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/replication"
@@ -62,7 +63,16 @@ func newNode(w *world, index int) *node {
 
 func (n *node) uuid() ident.UUID { return uuidOf(n.index) }
 func (n *node) address() string  { return fmt.Sprintf("n%d:7800", n.index+1) }
-func (n *node) up() bool         { return !n.dead }
+
+// pool is the node's memory for payloads.
+func (n *node) pool() *buffer.Pool {
+	if n.w.scarce {
+		return n.w.memory.scarce[n.index]
+	}
+	return n.w.pool
+}
+
+func (n *node) up() bool { return !n.dead }
 
 func (n *node) now() replication.Instant {
 	return replication.Instant(float64(n.w.t)*n.rate) + replication.Instant(n.offset)
@@ -94,7 +104,7 @@ func (n *node) start() {
 	n.host = shard.New(shard.Options{
 		Name: name, Address: n.address(), Incarnation: uint64(n.life),
 		Authority: authority{n, n.life}, Dialer: dialer{n, n.life},
-		Pool: n.w.nodePool, Timing: timing(), ScrubPass: scrubPass, Clock: n.now, Log: n.w.logger(name),
+		Pool: n.pool(), Timing: timing(), ScrubPass: scrubPass, Clock: n.now, Log: n.w.logger(name),
 	})
 	monitor := n.host.Monitor()
 	fresh := n.device == nil

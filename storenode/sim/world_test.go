@@ -19,8 +19,7 @@ const (
 	shards   = 2
 	// poolSize bounds the payloads of all nodes of a run together.
 	poolSize = 256 << 20
-	// scarceSize bounds, in a run in scarceRuns, what all nodes together read and tell, and what of the clients' writes
-	// they take at a time.
+	// scarceSize bounds, in a run in scarceRuns, what a node reads and tells, and what of others' writes it has at a time.
 	scarceSize = 1 << 20
 	scarceRuns = 4
 )
@@ -31,8 +30,9 @@ var tracing = os.Getenv("SIM_TRACE") != ""
 // world is one run.
 type world struct {
 	memory *memory
-	// pool is the clients' memory for payloads, nodePool the nodes'.
-	pool, nodePool *buffer.Pool
+	// pool is the clients' memory for payloads, and the nodes' unless it is scarce.
+	pool   *buffer.Pool
+	scarce bool
 	// t is the time, in nanoseconds since the run began.
 	t     int64
 	r     *rand.Rand
@@ -126,9 +126,7 @@ func (e *events) pop() event {
 func newWorld(seed uint64, m *memory) *world {
 	w := &world{memory: m, pool: m.pool, r: rand.New(rand.NewPCG(seed, 2)), faulty: true, session: 1, generation: 1}
 	w.whims = whims(seed)
-	if w.nodePool = m.pool; seed%scarceRuns == 0 {
-		w.nodePool = m.scarce
-	}
+	w.scarce = seed%scarceRuns == 0
 	w.inUse = m.inUse()
 	w.register = newRegister(w)
 	for i := range nodes {
