@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -122,6 +123,9 @@ func (c *conn) takesMoreLocked() bool {
 	}
 	fds := [1]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLOUT}}
 	n, err := unix.Poll(fds[:], 0)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Poll(fds[:], 0)
+	}
 	return err == nil && n > 0
 }
 
