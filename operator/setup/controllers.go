@@ -13,12 +13,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -26,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/shale-storage/shale/api/control"
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/operator/evacuation"
 	"github.com/shale-storage/shale/operator/inventory"
@@ -47,9 +46,6 @@ const (
 	// storenodeWorkers bound the suspects asked at once. Each may sleep a second in a dial, in which others that die wait
 	// to be told of; so there are as many as a rack has.
 	storenodeWorkers = 64
-	// firstRetry and lastRetry bound the pause before what failed is tried again.
-	firstRetry = 5 * time.Millisecond
-	lastRetry  = 10 * time.Second
 	// maxChanges bounds the storenodes that die before the Shards' reconciler hears of the first.
 	maxChanges = 256
 )
@@ -73,7 +69,7 @@ func (p *parts) storenodes(changed chan<- event.GenericEvent) error {
 	return ctrl.NewControllerManagedBy(p.manager).Named("storenode").
 		For(&v1alpha1.StoreNode{}).
 		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(p.renewal)).
-		WithOptions(workers(storenodeWorkers)).
+		WithOptions(control.Workers(storenodeWorkers)).
 		Complete(&storenode.Reconciler{
 			API: p.api, Alive: p.alive, Metrics: p.metrics, Log: p.options.Log, Changed: changed, Nodes: p.nodes(),
 		})
@@ -171,10 +167,10 @@ func (p *parts) shards(changed <-chan event.GenericEvent) error {
 		For(&v1alpha1.Shard{}).
 		WatchesRawSource(source.Channel(changed, nodes)).
 		Watches(&v1alpha1.StoreNode{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfSilent), reports()).
-		Watches(&v1alpha1.StoreNode{}, nodes, specs()). // maintenance
+		Watches(&v1alpha1.StoreNode{}, nodes, control.SpecChanges()). // maintenance
 		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfDevice), moves()).
-		Watches(&v1alpha1.Volume{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfVolume), specs()).
-		WithOptions(workers(shardWorkers)).
+		Watches(&v1alpha1.Volume{}, handler.EnqueueRequestsFromMapFunc(p.shardsOfVolume), control.SpecChanges()).
+		WithOptions(control.Workers(shardWorkers)).
 		Complete(&shard.Reconciler{
 			API: p.api, Live: p.manager.GetAPIReader(), Inventory: p.inventory,
 			Events: p.manager.GetEventRecorder("shale-operator"), Metrics: p.metrics,
@@ -184,11 +180,11 @@ func (p *parts) shards(changed <-chan event.GenericEvent) error {
 
 func (p *parts) volumes() error {
 	return ctrl.NewControllerManagedBy(p.manager).Named("volume").
-		For(&v1alpha1.Volume{}, specs()).
+		For(&v1alpha1.Volume{}, control.SpecChanges()).
 		Watches(&v1alpha1.Shard{}, handler.EnqueueRequestsFromMapFunc(volumeOfShard)).
-		Watches(&v1alpha1.Pool{}, handler.EnqueueRequestsFromMapFunc(p.volumesOfPool), specs()).
+		Watches(&v1alpha1.Pool{}, handler.EnqueueRequestsFromMapFunc(p.volumesOfPool), control.SpecChanges()).
 		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(p.volumesOfDevice)).
-		WithOptions(workers(volumeWorkers)).
+		WithOptions(control.Workers(volumeWorkers)).
 		Complete(&volume.Reconciler{
 			API: p.api, Live: p.manager.GetAPIReader(), Inventory: p.inventory,
 			Events: p.manager.GetEventRecorder("shale-operator"), Metrics: p.metrics,
@@ -197,34 +193,17 @@ func (p *parts) volumes() error {
 
 func (p *parts) pools() error {
 	return ctrl.NewControllerManagedBy(p.manager).Named("pool").
-		For(&v1alpha1.Pool{}, specs()).
+		For(&v1alpha1.Pool{}, control.SpecChanges()).
 		Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(poolOfDevice)).
-		WithOptions(workers(1)).
+		WithOptions(control.Workers(1)).
 		Complete(&pool.Reconciler{API: p.api, Inventory: p.inventory})
 }
 
 func (p *parts) snapshots() error {
 	return ctrl.NewControllerManagedBy(p.manager).Named("snapshot").
-		For(&v1alpha1.Snapshot{}, specs()).
-		WithOptions(workers(1)).
+		For(&v1alpha1.Snapshot{}, control.SpecChanges()).
+		WithOptions(control.Workers(1)).
 		Complete(&snapshot.Reconciler{API: p.api})
-}
-
-// workers are n, and how soon they try again what failed: at once, then within seconds of the return of an API server
-// that was away for long. Each object is counted by itself, as all of a dead node's may fail together.
-func workers(n int) controller.Options {
-	retries := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)
-	return controller.Options{MaxConcurrentReconciles: n, RateLimiter: retries}
-}
-
-// specs lets pass what changes desired state.
-func specs() builder.Predicates { return builder.WithPredicates(changed()) }
-
-// changed also lets pass another object of the same name: one that was made while the watch was away looks like an
-// update of the one before, often of the same generation.
-func changed() predicate.Predicate {
-	another := func(e event.UpdateEvent) bool { return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() }
-	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.Funcs{UpdateFunc: another})
 }
 
 // reports lets pass StoreNodes that say of others that they are silent.
@@ -256,7 +235,7 @@ func moves() builder.Predicates {
 		return s
 	}
 	return builder.WithPredicates(predicate.Or(
-		changed(),
+		control.Changed(),
 		predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return of(e.ObjectOld) != of(e.ObjectNew) }},
 	))
 }

@@ -6,20 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"time"
 
 	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -27,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/shale-storage/shale/api/control"
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
@@ -39,13 +37,8 @@ const (
 	shardsByDevice = "spec.replicas.deviceName"
 )
 
-const (
-	// shardWorkers bound the Shards that are brought in line at once.
-	shardWorkers = 4
-	// firstRetry and lastRetry bound the pause before what failed is tried again.
-	firstRetry = 5 * time.Millisecond
-	lastRetry  = 10 * time.Second
-)
+// shardWorkers bound the Shards that are brought in line at once.
+const shardWorkers = 4
 
 // Options say who this storenode is. All fields must be given.
 type Options struct {
@@ -205,37 +198,30 @@ func (a *Agent) controllers(host shard.Manager, opener Opener, sh *shards, rep *
 	moved := handler.EnqueueRequestsFromMapFunc(a.shardsTouchedBy)
 	return errors.Join(
 		ctrl.NewControllerManagedBy(a.manager).Named("pool").
-			For(&v1alpha1.Pool{}, specChanges()).
+			For(&v1alpha1.Pool{}, control.SpecChanges()).
 			Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(a.poolOfDevice), existence()).
-			WithOptions(workers(1)).
+			WithOptions(control.Workers(1)).
 			Complete(pool),
 		ctrl.NewControllerManagedBy(a.manager).Named("shard").
-			For(&v1alpha1.Shard{}, specChanges()).
-			Watches(&v1alpha1.Volume{}, moved, specChanges()).
-			Watches(&v1alpha1.Device{}, moved, specChanges()).
-			Watches(&v1alpha1.StoreNode{}, moved, specChanges()).
+			For(&v1alpha1.Shard{}, control.SpecChanges()).
+			Watches(&v1alpha1.Volume{}, moved, control.SpecChanges()).
+			Watches(&v1alpha1.Device{}, moved, control.SpecChanges()).
+			Watches(&v1alpha1.StoreNode{}, moved, control.SpecChanges()).
 			WatchesRawSource(source.Channel(inService, moved)).
-			WithOptions(workers(shardWorkers)).
+			WithOptions(control.Workers(shardWorkers)).
 			Complete(sh),
 		ctrl.NewControllerManagedBy(a.manager).Named("volume").
-			For(&v1alpha1.Volume{}, specChanges()).
-			Watches(&v1alpha1.Shard{}, handler.EnqueueRequestsFromMapFunc(volumeOfShard), specChanges()).
-			Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(a.volumesTouchedBy), specChanges()).
-			Watches(&v1alpha1.StoreNode{}, handler.EnqueueRequestsFromMapFunc(a.volumesTouchedBy), specChanges()).
-			WithOptions(workers(1)).
+			For(&v1alpha1.Volume{}, control.SpecChanges()).
+			Watches(&v1alpha1.Shard{}, handler.EnqueueRequestsFromMapFunc(volumeOfShard), control.SpecChanges()).
+			Watches(&v1alpha1.Device{}, handler.EnqueueRequestsFromMapFunc(a.volumesTouchedBy), control.SpecChanges()).
+			Watches(&v1alpha1.StoreNode{}, handler.EnqueueRequestsFromMapFunc(a.volumesTouchedBy), control.SpecChanges()).
+			WithOptions(control.Workers(1)).
 			Complete(volume),
 		ctrl.NewControllerManagedBy(a.manager).Named("storenode").
-			For(&v1alpha1.StoreNode{}, specChanges()).
-			WithOptions(workers(1)).
+			For(&v1alpha1.StoreNode{}, control.SpecChanges()).
+			WithOptions(control.Workers(1)).
 			Complete(a.registration),
 	)
-}
-
-// workers are n, and how soon they try again what failed: at once, then within seconds of the return of an API server
-// that was away for long.
-func workers(n int) controller.Options {
-	retries := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)
-	return controller.Options{MaxConcurrentReconciles: n, RateLimiter: retries}
 }
 
 // poolOfDevice is the Pool of a Device that was last here: it is looked for though the Pool may be gone, and its object

@@ -12,17 +12,6 @@ import (
 	"github.com/shale-storage/shale/api/v1alpha1"
 )
 
-// specChanges lets pass what changes desired state or begins a deletion; statuses change all the time and decide
-// nothing here.
-func specChanges() builder.Predicates { return builder.WithPredicates(changed()) }
-
-// changed also lets pass another object of the same name: one that was made while the watch was away looks like an
-// update of the one before, often of the same generation.
-func changed() predicate.Predicate {
-	another := func(e event.UpdateEvent) bool { return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() }
-	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.Funcs{UpdateFunc: another})
-}
-
 // existence lets pass what is seen for the first time, or for the last.
 func existence() builder.Predicates {
 	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }})

@@ -137,8 +137,8 @@ type clients struct {
 	told    replication.Instant
 }
 
-// admit gives a connection one of the places of clients, until it is gone.
-func (h *Host) admit(l *link) error {
+// seat gives a connection one of the places of clients, until it is gone.
+func (h *Host) seat(l *link) error {
 	h.mu.Lock()
 	if h.o.MaxClients == 0 || h.clients.open < h.o.MaxClients {
 		h.clients.open++

@@ -173,7 +173,7 @@ func (l *link) greet(f *transport.Frame) error {
 		}
 		return l.peer.reached(l, &h)
 	case h.Role == wire.RoleClient:
-		if err := l.host.admit(l); err != nil {
+		if err := l.host.seat(l); err != nil {
 			return err
 		}
 		l.sendHello(wire.FlagReply)

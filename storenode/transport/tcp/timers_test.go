@@ -42,14 +42,19 @@ func exhaust(pool *buffer.Pool) (all []*buffer.Buffer) {
 	return all
 }
 
+// keeper is a handler that hands payloads on.
+func keeper() (*handler, <-chan *buffer.Buffer) {
+	payloads := make(chan *buffer.Buffer, 1)
+	return &handler{closed: make(chan error, 1), frame: func(_ transport.Conn, f *transport.Frame) error {
+		payloads <- f.Payload
+		return nil
+	}}, payloads
+}
+
 func TestAFirstFrameWaitsForMemoryHoweverLong(t *testing.T) {
 	pool := buffer.New(1 << 20)
 	o := options(pool)
-	payloads := make(chan *buffer.Buffer, 1)
-	h := &handler{closed: make(chan error, 1), frame: func(_ transport.Conn, f *transport.Frame) error {
-		payloads <- f.Payload
-		return nil
-	}}
+	h, payloads := keeper()
 	l, conns := serveOne(t, o, h)
 	all := exhaust(pool)
 	c := raw(t, l)
@@ -100,11 +105,7 @@ func TestWhoSaysNothingIsLeft(t *testing.T) {
 func TestARestOfAFrameThatIsHereIsNotMissed(t *testing.T) {
 	pool := buffer.New(1 << 20)
 	o := options(pool)
-	payloads := make(chan *buffer.Buffer, 1)
-	h := &handler{closed: make(chan error, 1), frame: func(_ transport.Conn, f *transport.Frame) error {
-		payloads <- f.Payload
-		return nil
-	}}
+	h, payloads := keeper()
 	l, conns := serveOne(t, o, h)
 	c := raw(t, l)
 	whole := encoded(make([]byte, 100))
