@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/shale-storage/shale/hack/lab/pki"
@@ -31,18 +33,27 @@ func (c *Cluster) Helm(ctx context.Context, input []byte, args ...string) ([]byt
 	return c.space(controlPlane).Run(ctx, input, c.asAdmin(c.store.read().Helm, args)...)
 }
 
-// KubectlLine is the command line of Kubectl, for a terminal.
+// KubectlLine is the command line of Kubectl, for a terminal: files are looked for where the caller is.
 func (c *Cluster) KubectlLine(args ...string) []string {
-	return c.space(controlPlane).Entering(c.asAdmin(c.bin("kubectl"), args)...)
+	return c.atTerminal(c.bin("kubectl"), args)
 }
 
 // HelmLine is the command line of Helm, for a terminal.
 func (c *Cluster) HelmLine(args ...string) []string {
-	return c.space(controlPlane).Entering(c.asAdmin(c.store.read().Helm, args)...)
+	return c.atTerminal(c.store.read().Helm, args)
 }
 
 func (c *Cluster) asAdmin(program string, args []string) []string {
 	return append([]string{"env", "KUBECONFIG=" + c.Kubeconfig(), program}, args...)
+}
+
+// atTerminal is asAdmin in the caller's directory, which a mount namespace is not entered with.
+func (c *Cluster) atTerminal(program string, args []string) []string {
+	line := c.asAdmin(program, args)
+	if dir, err := os.Getwd(); err == nil {
+		line = slices.Insert(line, 1, "--chdir="+dir)
+	}
+	return c.space(controlPlane).Entering(line...)
 }
 
 // newClient speaks HTTP to the API server as the administrator.

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -27,12 +28,15 @@ const (
 	heapLeast   = 128 << 20
 )
 
-// poolSize is how much memory data on its way may take; mib overrides it.
-func poolSize(mib int) int {
-	if mib > 0 {
-		return max(mib<<20, poolFloor)
+// poolSize is how much memory data on its way may take; mib overrides it, unless it is 0.
+func poolSize(mib int) (int, error) {
+	switch {
+	case mib == 0:
+		return min(max(machineMemory()/poolShare, poolLeast), poolMost), nil
+	case mib < poolFloor>>20:
+		return 0, fmt.Errorf("read flags: --memory-mib is %d: it must be 0 or at least %d", mib, poolFloor>>20)
 	}
-	return min(max(machineMemory()/poolShare, poolLeast), poolMost)
+	return mib << 20, nil
 }
 
 // limitHeap tells the collector how much memory there is, unless GOMEMLIMIT does.

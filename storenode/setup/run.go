@@ -21,6 +21,10 @@ import (
 
 // run serves until ctx ends.
 func run(ctx context.Context, f *flags, version string, log *slog.Logger) error {
+	pool, err := poolSize(f.memory)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(f.stateDir, 0o755); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
@@ -42,7 +46,7 @@ func run(ctx context.Context, f *flags, version string, log *slog.Logger) error 
 		return fmt.Errorf("make agent: %w", err)
 	}
 	s, err := process.Start(ctx, process.Config{
-		Name: f.node, Address: address, Incarnation: incarnation, Authority: a, Pool: buffer.New(poolSize(f.memory)),
+		Name: f.node, Address: address, Incarnation: incarnation, Authority: a, Pool: buffer.New(pool),
 		Log: log, ScrubPass: f.scrub,
 	})
 	if err != nil {

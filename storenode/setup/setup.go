@@ -58,7 +58,8 @@ func newRun(o Options, bootID *string) *cobra.Command {
 	c.Flags().StringVar(&f.metrics, "metrics-addr", "", "host:port of /metrics, /healthz and /readyz; empty for none")
 	c.Flags().StringVar(&f.stateDir, "state-dir", "/var/lib/shale",
 		"directory kept on the node; made if it is missing, so that Devices that are files may lie below it")
-	c.Flags().IntVar(&f.memory, "memory-mib", 0, "memory for data on its way, in MiB; 0 for a share of the machine's")
+	c.Flags().IntVar(&f.memory, "memory-mib", 0,
+		"memory for data on its way, in MiB, 4 at least; 0 for a share of the machine's")
 	c.Flags().DurationVar(&f.scrub, "scrub-pass", scrub.DefaultPass,
 		"how long one pass takes in which all Extents are read and compared on all Replicas; 0 for none")
 	c.Flags().DurationVar(&f.handOver, "hand-over-timeout", replication.HandOverTime,

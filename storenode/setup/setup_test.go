@@ -339,14 +339,16 @@ func TestHeapMayGrowNearlyToWhatTheProcessMayUse(t *testing.T) {
 }
 
 func TestMemoryForDataStaysWithinItsBounds(t *testing.T) {
-	if got := poolSize(0); got < poolLeast || got > poolMost {
-		t.Errorf("a share of the machine: %d bytes", got)
+	if got, err := poolSize(0); got < poolLeast || got > poolMost || err != nil {
+		t.Errorf("a share of the machine: %d bytes, %v", got, err)
 	}
-	if got := poolSize(7); got != 7<<20 {
-		t.Errorf("7 MiB: %d bytes", got)
+	if got, err := poolSize(7); got != 7<<20 || err != nil {
+		t.Errorf("7 MiB: %d bytes, %v", got, err)
 	}
-	if got := poolSize(1); got != poolFloor {
-		t.Errorf("1 MiB: %d bytes", got)
+	for _, mib := range []int{-1, 1, 3} {
+		if _, err := poolSize(mib); err == nil || !strings.Contains(err.Error(), "--memory-mib") {
+			t.Errorf("%d MiB: %v, want an error that names the flag", mib, err)
+		}
 	}
 }
 

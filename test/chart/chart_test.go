@@ -132,6 +132,7 @@ func TestTheSchemaRefusesWhatWouldBeIgnoredOrCannotWork(t *testing.T) {
 		"imageRegistry=reg/":             "imageRegistry",
 		"sidecars.retryIntervalMax=soon": "retryIntervalMax",
 		"operator.replicas=0":            "replicas",
+		"storenode.memoryMiB=3":          "memoryMiB",
 		"controller.replicas=0":          "replicas",
 		"holder.logLevel=loud":           "logLevel",
 		"imagePullSecrets[0]=registry":   "imagePullSecrets",
