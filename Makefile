@@ -37,11 +37,11 @@ lint: ## linters and the project's own rules
 
 unit: ## unit, script, envtest, csi-sanity and chart tests
 	assets=$$($(TOOL) -dir envtest) && helm=$$($(TOOL) helm) && \
-	KUBEBUILDER_ASSETS=$$assets HELM=$$helm $(GO) test -timeout 15m ./...
+	KUBEBUILDER_ASSETS=$$assets HELM=$$helm $(GO) run ./hack/gotest -timeout 15m ./...
 
 race: ## the concurrent packages under the race detector
 	assets=$$($(TOOL) -dir envtest) && \
-	KUBEBUILDER_ASSETS=$$assets CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./storenode/... ./csi/...
+	KUBEBUILDER_ASSETS=$$assets CGO_ENABLED=1 $(GO) run ./hack/gotest -race -short -timeout 20m ./storenode/... ./csi/...
 
 fuzz: ## a short run of every fuzz target (FUZZ=90000000 inputs for longer)
 	$(GO) run ./hack/fuzz -inputs $(FUZZ)
