@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -12,21 +13,21 @@ import (
 // still is an Environment in which nothing happens.
 type still struct{}
 
-func (still) LeaseUntil(ident.ReplicaID) Instant              { return 1 << 62 }
-func (still) Promised(ident.ReplicaID) Instant                { return 0 }
-func (still) Tail(into []wire.TailRecord) []wire.TailRecord   { return into }
-func (still) LastSeq() ident.Seq                              { return 0 }
-func (still) Doubtful(func(offset, length int64))             {}
-func (still) PowerLost() bool                                 { return false }
-func (still) Extents(uint32, func(wire.ExtentDigest) bool)    {}
-func (still) Written(uint32, func(first, blocks int, w bool)) {}
-func (still) Checksum(int64) (sum uint32, written bool)       { return 0, false }
-func (still) Sum(Payload) uint32                              { return 0 }
-func (still) Observe(time.Duration)                           {}
-func (still) AcquireRebuild(int) bool                         { return true }
-func (still) ReleaseRebuild()                                 {}
-func (still) Encode(encoded []byte) Payload                   { return encodedBytes(encoded) }
-func (still) Bytes(p Payload) []byte                          { return p.(encodedBytes) }
+func (still) LeaseUntil(ident.ReplicaID) Instant            { return 1 << 62 }
+func (still) Promised(ident.ReplicaID) Instant              { return 0 }
+func (still) Tail(into []wire.TailRecord) []wire.TailRecord { return into }
+func (still) LastSeq() ident.Seq                            { return 0 }
+func (still) Doubtful(func(offset, length int64))           {}
+func (still) PowerLost() bool                               { return false }
+func (still) Extents(uint32, func(wire.ExtentDigest) bool)  {}
+func (still) Written(uint32) bitmap.Bitmap                  { return bitmap.Bitmap{} }
+func (still) Checksum(int64) (sum uint32, written bool)     { return 0, false }
+func (still) Sum(Payload) uint32                            { return 0 }
+func (still) Observe(time.Duration)                         {}
+func (still) AcquireRebuild(int) bool                       { return true }
+func (still) ReleaseRebuild()                               {}
+func (still) Encode(encoded []byte) Payload                 { return encodedBytes(encoded) }
+func (still) Bytes(p Payload) []byte                        { return p.(encodedBytes) }
 
 type encodedBytes []byte
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -105,8 +106,8 @@ type Environment interface {
 	// Extents calls f for each allocated Extent of the local Replica from the one with index from on, until f returns
 	// false.
 	Extents(from uint32, f func(wire.ExtentDigest) bool)
-	// Written calls f for each run [first, first+blocks) of an Extent's Blocks, written or not, in order.
-	Written(extent uint32, f func(first, blocks int, written bool))
+	// Written are the Blocks of an Extent of the local Replica that were written.
+	Written(extent uint32) bitmap.Bitmap
 	// Checksum is the one remembered for a Block of the local Replica, and whether the Block was written; Sum is that of
 	// what is in a Payload.
 	Checksum(offset int64) (sum uint32, written bool)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -53,6 +54,8 @@ type cluster struct {
 	live int
 	// rotten Blocks so far, and those that Machines say they healed.
 	rotten, healed, differ int
+	// short is when a Device was full last.
+	short int64
 	// min is minInSync; acknowledged are the changes that the client was, or would have been, told to be done.
 	min          int
 	acknowledged map[acknowledged]bool
@@ -120,6 +123,9 @@ type node struct {
 	paused      bool
 	// leaving: it is about to end in order.
 	leaving bool
+	// full: for Extents beyond room, in bytes, there is no space on the Device.
+	full bool
+	room int
 	// isolated from the keeper of records.
 	isolated bool
 	held     []func()
@@ -471,11 +477,7 @@ func (n *node) submit(op *Op) {
 		case Flush:
 			n.disk.flush()
 		default:
-			n.disk.apply(*op, op.Payload)
-			n.disk.since = append(n.disk.since, *op)
-			if op.FUA {
-				n.disk.flush()
-			}
+			n.change(op)
 		}
 		n.m.Stored(n.now(), op)
 		n.drive()
@@ -553,9 +555,7 @@ func (n *node) Extents(from uint32, f func(wire.ExtentDigest) bool) {
 	}
 }
 
-func (n *node) Written(extent uint32, f func(first, blocks int, written bool)) {
-	n.disk.written(extent, f)
-}
+func (n *node) Written(extent uint32) bitmap.Bitmap { return n.disk.written(extent) }
 
 func (n *node) Checksum(offset int64) (sum uint32, written bool) {
 	v, written := n.disk.blocks[offset/ident.BlockSize]
@@ -619,6 +619,9 @@ func (c *cluster) swap(next membership.Record) {
 func (c *cluster) answered(n *node, message *Message) {
 	if message.Opcode == wire.OpRead && (message.Status == wire.StatusCorruption || message.Status == wire.StatusIO) {
 		c.refusedRead(n, message)
+	}
+	if message.Status == wire.StatusNoSpace && (message.Opcode != wire.OpWrite || c.roomy()) {
+		c.failf("%d: request %d finds no space, and there is some everywhere", n.id, message.Request)
 	}
 	if message.Status != wire.StatusOK {
 		return
@@ -715,7 +718,9 @@ func (c *cluster) harm() {
 		defer c.harm()
 		n := c.nodes[c.r.IntN(len(c.nodes))]
 		other := c.nodes[c.r.IntN(len(c.nodes))]
-		switch kind := c.r.IntN(120); {
+		switch kind := c.r.IntN(130); {
+		case kind >= 120:
+			n.fill()
 		case kind >= 110:
 			c.retire(n)
 		case kind >= 100:
@@ -886,7 +891,7 @@ func (c *cluster) run(faults time.Duration) error {
 	c.faulty, c.away = false, false
 	clear(c.cut)
 	for _, n := range c.nodes {
-		n.paused, n.isolated = false, false
+		n.paused, n.isolated, n.full = false, false, false
 		held := n.held
 		n.held = nil
 		for _, f := range held {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -210,20 +211,14 @@ func (d *disk) extents() []uint32 {
 	return all
 }
 
-// written calls f for the runs of an Extent.
-func (d *disk) written(extent uint32, f func(first, blocks int, written bool)) {
-	has := func(i int) bool {
-		_, ok := d.blocks[int64(extent)*extentBlocks+int64(i)]
-		return ok
-	}
-	for first := 0; first < extentBlocks; {
-		end := first + 1
-		for end < extentBlocks && has(end) == has(first) {
-			end++
+func (d *disk) written(extent uint32) bitmap.Bitmap {
+	var b bitmap.Bitmap
+	for i := range bitmap.Blocks {
+		if _, ok := d.blocks[int64(extent)*extentBlocks+int64(i)]; ok {
+			b.Set(i)
 		}
-		f(first, end-first, has(first))
-		first = end
 	}
+	return b
 }
 
 func (d *disk) String() string {

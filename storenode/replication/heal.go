@@ -447,11 +447,8 @@ func (m *Machine) scrubOn() {
 // holds reports whether any Block of a range within an Extent was written here.
 func (m *Machine) holds(offset int64, length int) bool {
 	from := int(offset % extentSize / ident.BlockSize)
-	to, found := from+length/ident.BlockSize, false
-	m.env.Written(uint32(offset/extentSize), func(first, blocks int, written bool) {
-		found = found || written && first < to && from < first+blocks
-	})
-	return found
+	written := m.env.Written(uint32(offset / extentSize))
+	return written.Any(from, from+length/ident.BlockSize)
 }
 
 // check asks all members of InSync at once, this Replica included.

@@ -167,8 +167,11 @@ func (m *Machine) dropDoomed() {
 func (m *Machine) drop(b *member) {
 	m.release(b)
 	b.retry = m.patience + m.c.Timing.Deadline
-	if b.slow {
+	switch {
+	case b.slow:
 		b.retry = m.patience + slowPause
+	case b.join.short:
+		b.retry = m.patience + shortPause
 	}
 	// Whatever it missed when it lost power, it will have when it is InSync again.
 	b.failed, b.slow, b.powerLost, b.join = false, false, false, join{}
@@ -308,8 +311,8 @@ func (m *Machine) watch() {
 	}
 	var late mask
 	for o := m.order.first; o != nil; o = o.next {
-		if o.pending != 0 && m.patience-o.sent > deadline {
-			late |= o.pending
+		if m.patience-o.sent > deadline {
+			late |= o.pending &^ o.refused
 		}
 	}
 	m.each(late, func(b *member) {

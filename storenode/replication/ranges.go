@@ -34,7 +34,7 @@ const (
 	opQueued
 	// opRunning: local Op or members have it.
 	opRunning
-	// opCopying its range in steps; for a write: one that failed for lack of space and is being undone.
+	// opCopying its range in steps; for a write: one that somebody had no space for, and that is being undone.
 	opCopying
 )
 
@@ -64,9 +64,11 @@ type operation struct {
 	// seq is the first of seqs numbers; 0 before it began.
 	seq  ident.Seq
 	seqs int
-	// pending are the targets that do not have it yet; refused those that had no space; again those to be sent to once
-	// more.
+	// pending are the targets that do not have it yet; refused those of them that have no space for it; again those to be
+	// sent to once more.
 	pending, refused, again mask
+	// bare says of each Extent a write is in, from the first on, that nothing was written in its range before.
+	bare [2]bool
 	// sent is when, by the Machine's patience.
 	sent time.Duration
 	// begun is when a change was given to all, lone when all but one had it: see package pace.

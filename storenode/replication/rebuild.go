@@ -34,6 +34,8 @@ type join struct {
 	// At the end nothing more is acknowledged without it (closing); then it is flushed: what is InSync has on flash what
 	// clients were told to be.
 	closing, flushing, flushed bool
+	// short: it had no space for something, see noRoom.
+	short bool
 }
 
 func (m *Machine) extents() uint32 { return uint32((m.c.Size + extentSize - 1) / extentSize) }
@@ -82,7 +84,7 @@ func (m *Machine) joinOn(b *member) {
 		first := int64(j.todo[0])*extentSize + j.part
 		end := min(int64(j.todo[0]+1)*extentSize, m.c.Size)
 		length, cost := int(min(copyPart, end-first)), copyPart
-		if !m.holds(first, int(end-first)) {
+		if j.short || !m.holds(first, int(end-first)) {
 			length, cost = int(end-first), 0 // nothing more to be copied
 		}
 		if !m.env.AcquireRebuild(cost) {
@@ -99,6 +101,8 @@ func (m *Machine) joinOn(b *member) {
 	case j.cursor < m.extents() && mutant.Now != mutant.JoinEarly:
 		j.asked, b.asked = true, m.patience
 		m.askDigests(b)
+	case j.short:
+		m.doomed |= b.bit
 	case !j.closing:
 		j.closing = true
 		m.count()
@@ -122,7 +126,8 @@ func (m *Machine) flushJoiner(b *member) {
 
 // ready reports whether a Replica has everything.
 func (m *Machine) ready(b *member) bool {
-	return b.state == memberFollowing && b.join.flushed && !b.failed && !b.leaving && b.connected && m.doomed&b.bit == 0 &&
+	return b.state == memberFollowing && b.join.flushed && !b.join.short &&
+		!b.failed && !b.leaving && b.connected && m.doomed&b.bit == 0 &&
 		m.env.LeaseUntil(b.id) > m.now && // it is needed from the proposal on
 		!m.lags(b) &&
 		(b.join.last < m.sequence.next || m.sequence.room(1))
@@ -271,6 +276,13 @@ func (m *Machine) step(o *operation) {
 		return
 	}
 	m.measure(o)
+	for s.written && s.joiner != nil && s.joiner.join.short && !s.mends {
+		if s.at += s.length; s.at >= int64(o.length) {
+			m.copied(o)
+			return
+		}
+		m.measure(o)
+	}
 	s.number++
 	if s.written {
 		m.readStep(o)
@@ -285,14 +297,9 @@ func (m *Machine) measure(o *operation) {
 	offset := o.offset + s.at
 	extent := uint32(offset / extentSize)
 	within := int(offset % extentSize / ident.BlockSize)
-	s.written = false
-	s.length = min(extentSize-offset%extentSize, int64(o.length)-s.at)
-	m.env.Written(extent, func(first, blocks int, written bool) {
-		if first <= within && within < first+blocks {
-			s.written = written
-			s.length = min(s.length, int64(first+blocks-within)*ident.BlockSize)
-		}
-	})
+	written := m.env.Written(extent)
+	s.written = written.Has(within)
+	s.length = min(int64(o.length)-s.at, int64(written.Run(within)-within)*ident.BlockSize)
 	if s.at < s.single {
 		s.length = min(s.length, ident.BlockSize)
 	}
@@ -322,6 +329,8 @@ func (m *Machine) readStep(o *operation) {
 // stepRead takes what was read of the local Replica.
 func (m *Machine) stepRead(o *operation, op *Op) {
 	switch {
+	case op.Kind == Discard:
+		m.tookBack(o, op)
 	case op.Err == nil:
 		o.payload, op.Payload = op.Payload, nil
 		m.sendStep(o)
@@ -379,16 +388,6 @@ func (m *Machine) copied(o *operation) {
 		m.answer(o, o.status, nil)
 	}
 	m.finish(o)
-}
-
-// undo makes the range of a write for which there was no space here equal on all members to what is here.
-func (m *Machine) undo(o *operation) {
-	if o.payload != nil {
-		o.payload.Release()
-		o.payload = nil
-	}
-	o.state, o.steps, o.refused = opCopying, steps{}, 0
-	m.step(o)
 }
 
 // internalDone tells whoever began an internal operation.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -27,6 +28,8 @@ type script struct {
 	lost     bool
 	ops      []*Op
 	live     int
+	// written are the Blocks of every Extent; the first four, if nothing is said.
+	written bitmap.Bitmap
 	// sum of all that comes from other Replicas.
 	sum uint32
 }
@@ -40,10 +43,7 @@ func (s *script) Extents(_ uint32, f func(wire.ExtentDigest) bool) {
 	f(wire.ExtentDigest{Epoch: 1, Digest: 7})
 }
 
-func (s *script) Written(_ uint32, f func(first, blocks int, w bool)) {
-	f(0, 4, true)
-	f(4, 252, false)
-}
+func (s *script) Written(uint32) bitmap.Bitmap              { return s.written }
 func (s *script) Checksum(int64) (sum uint32, written bool) { return 7, true }
 func (s *script) Sum(Payload) uint32                        { return s.sum }
 func (s *script) Observe(time.Duration)                     {}
@@ -135,6 +135,9 @@ func (s *script) run(d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "new":
 		*s = script{t: s.t, leases: map[ident.ReplicaID]Instant{}, lost: d.HasArg("power-lost"), promised: s.promised}
+		for i := range 4 {
+			s.written.Set(i)
+		}
 		for seq := arg[ident.Seq](d, "tail", 1); d.HasArg("tail") && len(s.tail) < 2; seq++ {
 			s.tail = append(s.tail, wire.TailRecord{Seq: seq, Epoch: 1, Offset: uint64(seq%4) * 4096, Length: 4096})
 		}
@@ -150,6 +153,13 @@ func (s *script) run(d *datadriven.TestData) string {
 	case "adopt":
 		if err := s.m.Adopt(s.now, record(d)); err != nil {
 			return err.Error() + "\n" + s.ready()
+		}
+	case "written":
+		for i := range arg(d, "blocks", 1) {
+			s.written.Set(arg(d, "block", 0) + i)
+		}
+		if d.HasArg("no-more") {
+			s.written = bitmap.Bitmap{}
 		}
 	case "connect":
 		s.m.Connected(s.now, id, d.HasArg("restarted"))

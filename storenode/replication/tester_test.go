@@ -22,8 +22,9 @@ type tester struct {
 	pending    []*request
 	closing    bool
 	// looking until then: it only reads.
-	looking  int64
-	answered int
+	looking int64
+	// answered, and those of it for which there was no space.
+	answered, short int
 }
 
 type request struct {
@@ -201,6 +202,12 @@ func (x *tester) answer(n *node, message *Message) {
 		}
 	case wire.StatusCorruption, wire.StatusIO: // the cluster has checked that no Replica has it
 		x.pending = slices.Delete(x.pending, i, i+1)
+	case wire.StatusNoSpace: // the cluster has checked that it may be so; it happened or did not
+		x.pending = slices.Delete(x.pending, i, i+1)
+		x.short++
+		for i := range q.versions {
+			x.oracle.Block(q.first() + int64(i)).Busy = false
+		}
 	case wire.StatusBusy, wire.StatusTooFew:
 		x.c.after(20*time.Millisecond, func() {
 			if slices.Contains(x.pending, q) {

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"errors"
+	"time"
 
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -75,6 +76,7 @@ func (m *Machine) run(o *operation) {
 		return
 	case kindWrite:
 		op.Kind, op.Payload = Write, o.payload
+		m.noteBare(o)
 	case kindDiscard:
 		op.Kind = Discard
 	case kindZeroes:
@@ -218,6 +220,7 @@ func (m *Machine) progress(o *operation) {
 	if o.op != nil || o.kind == kindRead {
 		return
 	}
+	m.each(o.refused&^m.need, func(b *member) { m.passOver(o, b) })
 	if o.kind == kindScrub {
 		if o.state == opRunning && o.pending == 0 && !o.heal.retry {
 			m.checked(o)
@@ -234,8 +237,12 @@ func (m *Machine) progress(o *operation) {
 	switch o.state {
 	case opWaiting, opQueued:
 	case opCopying:
-		if o.pending == 0 && !o.steps.retry {
+		switch {
+		case o.steps.retry:
+		case o.pending == 0:
 			m.stepDone(o)
+		case o.pending == o.refused:
+			m.takeBack(o)
 		}
 	case opRunning:
 		m.progressWrite(o)
@@ -247,11 +254,14 @@ func (m *Machine) progress(o *operation) {
 func (m *Machine) progressWrite(o *operation) {
 	switch o.status {
 	case wire.StatusOK:
-		m.each(o.refused, m.fail)
+		if o.refused != 0 && o.pending == o.refused {
+			o.status = wire.StatusNoSpace
+			m.undo(o)
+			return
+		}
 		m.acknowledge(o)
 	case wire.StatusNoSpace:
-		o.pending &^= o.refused
-		if o.pending == 0 {
+		if o.pending == o.refused {
 			m.undo(o)
 		}
 		return
@@ -338,11 +348,7 @@ func (m *Machine) acknowledged(b *member, h *wire.Header) {
 		o.again |= b.bit
 		return
 	case wire.StatusNoSpace:
-		if o.state == opCopying {
-			m.fail(b)
-			return
-		}
-		o.refused |= b.bit
+		m.noRoom(o, b)
 	default:
 		m.fail(b)
 		return
@@ -378,4 +384,89 @@ func (m *Machine) again() {
 			m.readStep(o)
 		}
 	}
+}
+
+// What follows is rule 14. A Device that is full has room for whatever lies in the Extents it has; only a write of an
+// Extent's first Blocks needs another.
+
+// shortPause is how long a Replica that had no space to be brought in sync is left out, before it may join again.
+const shortPause = 10 * time.Second
+
+// noteBare notes, before a write begins, where nothing is written yet.
+func (m *Machine) noteBare(o *operation) {
+	first := min(int64(o.length), extentSize-o.offset%extentSize)
+	o.bare[0] = !m.holds(o.offset, int(first))
+	if rest := int64(o.length) - first; rest > 0 {
+		o.bare[1] = !m.holds(o.offset+first, int(rest))
+	}
+}
+
+// noRoom takes it that a member has no space for an operation, or for the present step of a copy. Who joins goes on
+// without; for others all is undone, once the rest has answered.
+func (m *Machine) noRoom(o *operation, b *member) {
+	switch {
+	case m.need&b.bit == 0:
+		m.passOver(o, b)
+	case o.steps.mends:
+		m.fail(b) // it has the Blocks that are healed, so it needs no space for them
+	default:
+		o.refused |= b.bit
+	}
+}
+
+// passOver goes on without somebody who joins. It is not brought in sync this time, but goes through to the end, for
+// the discards that give it space.
+func (m *Machine) passOver(o *operation, b *member) {
+	b.join.short = true
+	o.pending &^= b.bit
+	o.refused &^= b.bit
+}
+
+// undo makes the range of a write that somebody needed has no space for equal on all members, to what is here. Nothing
+// of it was acknowledged.
+func (m *Machine) undo(o *operation) {
+	if o.payload != nil {
+		o.payload.Release()
+		o.payload = nil
+	}
+	o.state, o.steps, o.pending, o.refused = opCopying, steps{}, 0, 0
+	m.step(o)
+}
+
+// takeBack goes on with a step that members have no space for, though they have all that was acknowledged: nothing was
+// written there before. So it is discarded here, and then everywhere. If that cannot be known, they are to be evicted.
+func (m *Machine) takeBack(o *operation) {
+	s := &o.steps
+	if !m.neverHeld(o) {
+		m.each(o.refused, m.fail)
+		return
+	}
+	if o.payload != nil {
+		o.payload.Release()
+		o.payload = nil
+	}
+	o.pending, o.refused = 0, 0
+	o.op = m.store(o, Op{Kind: Discard, Offset: o.offset + s.at, Length: int(s.length), Epoch: m.record.Epoch})
+}
+
+// neverHeld reports whether nothing acknowledged can be where the present step of a copy is, for which members have no
+// Extent: before a write that is undone nothing was there; and when members are made equal, one that is InSync and has
+// not lost power has all that was acknowledged.
+func (m *Machine) neverHeld(o *operation) bool {
+	if !o.internal {
+		return o.bare[(o.offset+o.steps.at)/extentSize-o.offset/extentSize]
+	}
+	sound := !m.powerLost
+	m.each(o.refused, func(b *member) { sound = sound && !b.powerLost })
+	return sound
+}
+
+// tookBack takes the outcome of that discard: the step is done anew. If the Device has failed somebody else is to be
+// Primary.
+func (m *Machine) tookBack(o *operation, op *Op) {
+	if op.Err != nil {
+		m.broken, o.steps.retry = true, true
+		return
+	}
+	m.step(o)
 }

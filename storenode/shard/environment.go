@@ -3,8 +3,8 @@ package shard
 import (
 	"time"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/ident"
-	"github.com/shale-storage/shale/storenode/layout"
 	"github.com/shale-storage/shale/storenode/replication"
 	"github.com/shale-storage/shale/storenode/store"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -65,17 +65,8 @@ func (r *replica) Extents(from uint32, f func(wire.ExtentDigest) bool) {
 }
 
 // Written implements replication.Environment.
-func (r *replica) Written(extent uint32, f func(first, blocks int, written bool)) {
-	bitmap := r.monitor.store.Written(r.handle, extent)
-	has := func(i int) bool { return bitmap[i/64]>>(i%64)&1 == 1 }
-	for first := 0; first < layout.ExtentBlocks; {
-		end := first + 1
-		for end < layout.ExtentBlocks && has(end) == has(first) {
-			end++
-		}
-		f(first, end-first, has(first))
-		first = end
-	}
+func (r *replica) Written(extent uint32) bitmap.Bitmap {
+	return r.monitor.store.Written(r.handle, extent)
 }
 
 // Checksum implements replication.Environment.

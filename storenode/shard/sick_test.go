@@ -121,7 +121,32 @@ func TestADeviceThatHangsKeepsNoOtherFromBeingLookedThrough(t *testing.T) {
 }
 
 func TestAFullDeviceStopsOnlyTheWritesThatNeedSpace(t *testing.T) {
-	c := newCluster(t, 1)
+	onlyWhatNeedsSpaceFails(t, newCluster(t, 1))
+}
+
+// TestFullBackupsStopOnlyTheWritesThatNeedSpace: two of three Devices have less space than that of the Primary; nobody
+// is evicted.
+func TestFullBackupsStopOnlyTheWritesThatNeedSpace(t *testing.T) {
+	c := newCluster(t, 3)
+	other := ident.ShardID{Volume: ident.UUID{0xbb, 1}}
+	m := shard.VolumeMap{Volume: other.Volume, Size: shardSize, ShardSize: shardSize, Generation: 1}
+	if err := c.register.CreateVolume(m, c.replicas()[1:]); err != nil {
+		t.Fatal(err)
+	}
+	k := newClient(t, c)
+	for i := range uint64(6) {
+		k.write(other, i<<20, content(1))
+	}
+	onlyWhatNeedsSpaceFails(t, c)
+	for i := range uint32(12) {
+		if r := c.register.Record(shardID(i)); r.Epoch != 1 || len(r.InSync) != 3 {
+			t.Errorf("shard %d: %+v", i, r)
+		}
+	}
+}
+
+func onlyWhatNeedsSpaceFails(t *testing.T, c *cluster) {
+	t.Helper()
 	c.volume(12) // more than there is
 	k := newClient(t, c)
 	const extent = 1 << 20
@@ -138,7 +163,8 @@ func TestAFullDeviceStopsOnlyTheWritesThatNeedSpace(t *testing.T) {
 	}
 	k.write(shardID(0), 0, content(3)) // needs no space
 	k.expect(shardID(0), 0, content(3))
-	if h := c.nodes[0].server.Host.Health(c.nodes[0].store.Device()); h.Full == 0 || h.Errors != 0 {
+	last := c.nodes[len(c.nodes)-1]
+	if h := last.server.Host.Health(last.store.Device()); h.Full == 0 || h.Errors != 0 {
 		t.Errorf("health %+v", h)
 	}
 	k.do(wire.Header{Opcode: wire.OpDiscard, Shard: shardID(0), Offset: extent, Length: extent}, nil)

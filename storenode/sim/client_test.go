@@ -407,7 +407,10 @@ func (c *client) mayFail(q *request, s wire.Status) bool {
 	if lost && q.header.Opcode == wire.OpRead && (c.w.unread || c.w.torn && (c.w.rotten != nil || c.isTorn(q))) {
 		return true
 	}
-	return s == wire.StatusNoSpace || s == wire.StatusIO && c.w.sick
+	if s == wire.StatusNoSpace {
+		return q.header.Opcode == wire.OpWrite && !c.w.roomy()
+	}
+	return s == wire.StatusIO && c.w.sick
 }
 
 // isTorn reports whether power has left any of the Blocks without a good copy: what was flushed and not touched since

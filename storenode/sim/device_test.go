@@ -218,6 +218,26 @@ func (given) IODone(io *store.IO) {
 	}
 }
 
+// fillSome takes the room of one Device or, as they fill up alike, of all.
+func (w *world) fillSome(n *node) {
+	all := w.chance(50)
+	for _, o := range w.nodes {
+		if all || o == n {
+			w.fill(o)
+		}
+	}
+}
+
+// roomy reports whether there is room everywhere, and was since whatever is answered now began.
+func (w *world) roomy() bool {
+	for _, n := range w.nodes {
+		if n.ill.full {
+			return false
+		}
+	}
+	return w.emptied == 0 || w.t-w.emptied > int64(10*time.Second)
+}
+
 // fill takes the room of a Device, but for a few Extents.
 func (w *world) fill(n *node) {
 	if n.dead || n.paused || n.ill.full {
@@ -248,7 +268,7 @@ func (n *node) empty() {
 	if !n.ill.full || !n.up() || n.paused {
 		return
 	}
-	n.ill.full = false
+	n.ill.full, n.w.emptied = false, n.w.t
 	n.device.monitor.Enter()
 	defer n.device.monitor.Leave()
 	handle, _ := n.store.Lookup(ballast)

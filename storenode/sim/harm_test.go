@@ -38,7 +38,7 @@ func (w *world) harm() {
 		case kind < 72:
 			w.sicken(n)
 		case kind < 77:
-			w.fill(n)
+			w.fillSome(n)
 		case kind < 79:
 			w.hang(n)
 		case kind < 82:

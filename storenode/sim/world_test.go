@@ -63,6 +63,8 @@ type world struct {
 	// torn: power was lost everywhere, or a Replica that rots was alone in sync, so Blocks may have no good copy until
 	// they are written again.
 	torn bool
+	// emptied is when a full Device had room again, last.
+	emptied int64
 	// sick: some Device has failed requests, so a client may be told so.
 	sick bool
 	// unread: reads failed on a Device, so the only good copy of a Block may be out of reach for a while; who was brought
