@@ -168,9 +168,14 @@ func sick(d *v1alpha1.Device) *metav1.Condition {
 }
 
 // IsStalled reports whether the Device has work and finishes none of it.
-func IsStalled(d *v1alpha1.Device) bool {
+func IsStalled(d *v1alpha1.Device) bool { return isSick(d, v1alpha1.ReasonStalled) }
+
+// IsFull reports whether the Device has no space left for what is not there yet.
+func IsFull(d *v1alpha1.Device) bool { return isSick(d, v1alpha1.ReasonFull) }
+
+func isSick(d *v1alpha1.Device, reason string) bool {
 	sick := sick(d)
-	return sick != nil && sick.Reason == v1alpha1.ReasonStalled
+	return sick != nil && sick.Reason == reason
 }
 
 // IsMissing says why nothing on the Device can be had now, if its storenode says so: it is not where it was, or its

@@ -435,7 +435,7 @@ func (w *world) touch() {
 	w.must(retry(func() error {
 		s := w.shard("v-0", "v-0", func(*v1alpha1.Shard) bool { return true })
 		base := s.DeepCopy()
-		s.Labels["touched"] = "yes"
+		s.Labels["touched"] = s.ResourceVersion // another value each time
 		return w.api.Patch(w.t.Context(), s, client.MergeFrom(base))
 	}))
 }

@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,8 +31,8 @@ type scope struct {
 	reports map[int64]*v1alpha1.ShardReplicaStatus
 	// failures says of Replicas that cannot be had where they are, why.
 	failures map[int64]string
-	// stalled are the Replicas whose Device does not answer.
-	stalled map[int64]bool
+	// stalled are the Replicas whose Device does not answer; cramped those that are out of sync on one that is full.
+	stalled, cramped map[int64]bool
 	// stuck are displaced Replicas, never told of, whose storenode is down or whose Device does not answer.
 	stuck map[int64]bool
 	// late are the Replicas that are not made in time by a storenode that lives.
@@ -65,7 +66,8 @@ func (r *Reconciler) gather(ctx context.Context, shard *v1alpha1.Shard) (*scope,
 	s := &scope{
 		shard: shard, alive: map[string]liveness.State{},
 		reports: map[int64]*v1alpha1.ShardReplicaStatus{}, failures: map[int64]string{}, stalled: map[int64]bool{},
-		stuck: map[int64]bool{}, late: map[int64]bool{},
+		cramped: map[int64]bool{},
+		stuck:   map[int64]bool{}, late: map[int64]bool{},
 	}
 	var err error
 	if s.volume, err = r.volume(ctx, shard); err != nil {
@@ -155,6 +157,7 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 		return err
 	}
 	s.stalled[replica.ID] = inventory.IsStalled(&device)
+	s.cramped[replica.ID] = inventory.IsFull(&device) && !slices.Contains(s.shard.Spec.Membership.InSync, replica.ID)
 	maintenance, state := s.seen.Nodes[seen.Node].Maintenance, s.alive[seen.Node]
 	seen.Told = report != nil && report.Incarnation == state.Holder
 	seen.Lossy = s.seen.Epoch > 0 && isLossy(report, state.Holder)
@@ -162,7 +165,7 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 	if surplus := len(s.shard.Spec.Replicas) > s.seen.Wanted; surplus && state.Alive && !state.Renewed {
 		s.lookAgain(state.Left + tick) // by then it is known whether it is back
 	}
-	away := (seen.Failed || s.stalled[replica.ID] || !state.Alive) && !maintenance
+	away := (seen.Failed || s.stalled[replica.ID] || s.cramped[replica.ID] || !state.Alive) && !maintenance
 	switch {
 	case seen.Gone, away:
 		seen.LostFor, seen.Away = s.lost(replica.ID, r.Clock.Now())

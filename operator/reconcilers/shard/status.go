@@ -212,6 +212,8 @@ func (s *scope) outOfSync() []string {
 			text += " (failed: " + s.failures[replica.ID] + ")"
 		case s.stalled[replica.ID]:
 			text += " (its device does not answer)"
+		case s.cramped[replica.ID]:
+			text += " (its device is full: discard or delete data there)"
 		case s.rebuilds(replica.ID):
 			text += fmt.Sprintf(" (rebuilding, %d%%)", s.reports[replica.ID].RebuildPercent)
 		}
