@@ -55,10 +55,66 @@ func TestALaterFormatIsRefusedByName(t *testing.T) {
 	b := make([]byte, Unit)
 	s.Encode(b)
 	b[8]++
-	crc := CRC(b[:crcAt])
-	copy(b[crcAt:], []byte{byte(crc), byte(crc >> 8), byte(crc >> 16), byte(crc >> 24)})
+	sum(b)
 	if err := s.Decode(b); !errors.Is(err, ErrVersion) {
 		t.Errorf("Decode says %v", err)
+	}
+}
+
+// TestASuperblockOfARightChecksumMayBeWrong: nothing on the Device is looked for where this program would not have put
+// it.
+func TestASuperblockOfARightChecksumMayBeWrong(t *testing.T) {
+	le := binary.LittleEndian
+	for what, spoil := range map[string]func(b []byte){
+		"extent size":      func(b []byte) { le.PutUint32(b[12:], ExtentSize/2) },
+		"size":             func(b []byte) { le.PutUint64(b[40:], 1<<50) },
+		"negative size":    func(b []byte) { le.PutUint64(b[40:], 1<<63) },
+		"journal":          func(b []byte) { le.PutUint64(b[48:], 0) },
+		"checkpoint":       func(b []byte) { le.PutUint64(b[56:], le.Uint64(b[56:])+Unit) },
+		"extents":          func(b []byte) { le.PutUint32(b[64:], le.Uint32(b[64:])+1) },
+		"replicas":         func(b []byte) { le.PutUint32(b[68:], le.Uint32(b[68:])-1) },
+		"length of a name": func(b []byte) { b[72] = maxPool + 1 },
+	} {
+		s := sampleSuperblock(t)
+		b := make([]byte, Unit)
+		s.Encode(b)
+		spoil(b)
+		sum(b)
+		if err := s.Decode(b); !errors.Is(err, ErrCorruptSuperblock) {
+			t.Errorf("%s: Decode says %v", what, err)
+		}
+	}
+}
+
+// sum puts the right checksum into a Superblock or a Slot.
+func sum(b []byte) { binary.LittleEndian.PutUint32(b[crcAt:], CRC(b[:crcAt])) }
+
+func TestASlotComesBackAndAnyFlippedBitIsRefused(t *testing.T) {
+	want := Slot{Extent: 9, Replica: 2, Logical: 7, Epoch: 5, Blocks: new(Blocks)}
+	want.Blocks.Set(0, 11)
+	want.Blocks.Set(ExtentBlocks-1, 12)
+	b := make([]byte, Unit)
+	want.Encode(b, 77)
+	got := Slot{Blocks: new(Blocks)}
+	err := got.Decode(b, 77, 9)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Fatal(err, diff)
+	}
+	for bit := range Unit * 8 {
+		b[bit/8] ^= 1 << (bit % 8)
+		if err := got.Decode(b, 77, 9); !errors.Is(err, ErrCorruptSlot) {
+			t.Fatalf("bit %d flipped: %v", bit, err)
+		}
+		b[bit/8] ^= 1 << (bit % 8)
+	}
+	for what, err := range map[string]error{
+		"cut short":       got.Decode(b[:Unit-1], 77, 9),
+		"of another life": got.Decode(b, 78, 9),
+		"of another one":  got.Decode(b, 77, 8),
+	} {
+		if !errors.Is(err, ErrCorruptSlot) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 
@@ -108,6 +164,15 @@ func TestAForeignDeviceIsNamed(t *testing.T) {
 			t.Errorf("data at %d: %d %q %v", at, content, what, err)
 		}
 	}
+	for _, signature := range signatures {
+		b := make([]byte, size)
+		copy(b[signature.at:], signature.text)
+		var s Superblock
+		content, what, err := Probe(bytes.NewReader(b), size, &s)
+		if err != nil || content != Foreign || what != signature.what {
+			t.Errorf("%s: %d %q %v", signature.what, content, what, err)
+		}
+	}
 }
 
 // TestADeviceThatSomebodyElseTookWithoutWipingIsNotOurs: one copy of the Superblock is there yet, or both.
@@ -155,14 +220,46 @@ func FuzzSuperblock(f *testing.F) {
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var s Superblock
-		if s.Decode(in) != nil {
+		_ = s.Decode(in)
+		// No input comes past the checksum by chance: put the right one in.
+		b := make([]byte, Unit)
+		copy(b, in)
+		sum(b)
+		if s.Decode(b) != nil {
 			return
+		}
+		if g, err := NewGeometry(s.Size); err != nil || g != s.Geometry || s.ExtentStart(s.Extents) > s.Size {
+			t.Errorf("accepted as divided: %+v, %v", s.Geometry, err)
 		}
 		again := make([]byte, Unit)
 		s.Encode(again)
 		var twice Superblock
 		if twice.Decode(again) != nil || twice != s {
 			t.Error("what was accepted does not come back")
+		}
+	})
+}
+
+func FuzzSlot(f *testing.F) {
+	s := Slot{Extent: 9, Replica: 2, Logical: 7, Epoch: 5, Blocks: new(Blocks)}
+	s.Blocks.Set(3, 11)
+	b := make([]byte, Unit)
+	s.Encode(b, 77)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, in []byte) {
+		s := Slot{Blocks: new(Blocks)}
+		b := make([]byte, Unit)
+		copy(b, in)
+		sum(b)
+		if s.Decode(in, 77, 9) != nil && s.Decode(b, 77, 9) != nil {
+			return
+		}
+		again := make([]byte, Unit)
+		s.Encode(again, 77)
+		twice := Slot{Blocks: new(Blocks)}
+		err := twice.Decode(again, 77, 9)
+		if diff := cmp.Diff(s, twice); err != nil || diff != "" {
+			t.Error("what was accepted does not come back", err, diff)
 		}
 	})
 }
