@@ -169,6 +169,25 @@ func TestEmptySSDIsNotFormattedBecauseADeviceWasThereBefore(t *testing.T) {
 	}
 }
 
+func TestSSDThatMustNotBeTouchedIsOnlyToldOf(t *testing.T) {
+	for want, found := range map[string]Found{
+		v1alpha1.ReasonForeignData:       {Content: ContentForeign, What: "an XFS filesystem"},
+		v1alpha1.ReasonCorruptSuperblock: {Content: ContentCorrupt, What: "checksum differs"},
+		v1alpha1.ReasonOtherPool:         {Content: ContentOurs, UUID: uuid(1), Pool: "slow"},
+	} {
+		at := slot(t, "ssd")
+		s := &shelf{ssds: map[string]Found{at: found}}
+		r := storenode(t, s, selecting("fast", at))
+		r.look(t, "fast")
+		if said := r.said(t, candidateName("n1", at)); said != want {
+			t.Errorf("it says %q, want %q", said, want)
+		}
+		if len(s.formatted)+len(s.served) > 0 {
+			t.Errorf("%s: formatted %v, served %v", want, s.formatted, s.served)
+		}
+	}
+}
+
 func TestDevicesOfAPoolThatIsGoneOrCannotBeReadAreServed(t *testing.T) {
 	for story, pool := range map[string][]client.Object{
 		"deleted":     nil,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shale-storage/shale/storenode/agent"
 	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/layout"
 	"github.com/shale-storage/shale/storenode/setup/process"
 	"github.com/shale-storage/shale/storenode/shard"
 	"github.com/shale-storage/shale/storenode/shard/shardtest"
@@ -199,6 +200,68 @@ func TestForeignDevicesAreNotTouched(t *testing.T) {
 	}
 	if _, err := d.Probe(filepath.Join(t.TempDir(), "missing")); err == nil {
 		t.Error("a missing path was probed")
+	}
+}
+
+func TestDeviceWithADamagedSuperblockIsNotTouched(t *testing.T) {
+	_, d := opened(t)
+	path := file(t, "")
+	if err := d.Format(path, "fast"); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range layout.SuperblockCopies() {
+		if _, err := f.WriteAt([]byte("damage"), at+20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := os.ReadFile(path)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if found := content(t, d, path); found.Content != agent.ContentCorrupt || found.What == "" {
+		t.Errorf("it is taken for %+v", found)
+	}
+	if err := d.Format(path, "fast"); !errors.Is(err, store.ErrNotEmpty) {
+		t.Errorf("it was formatted: %v", err)
+	}
+	if _, err := d.Serve(path, 100); err == nil {
+		t.Error("it was served")
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("it was written to, %v", err)
+	}
+}
+
+// TestWhatTheKernelShowsOnADiskIsNamed has a directory for sysfs.
+func TestWhatTheKernelShowsOnADiskIsNamed(t *testing.T) {
+	sys := t.TempDir()
+	add := func(parts ...string) {
+		t.Helper()
+		path := filepath.Join(append([]string{sys}, parts...)...)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("1\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("queue", "rotational")
+	if err := os.Mkdir(filepath.Join(sys, "holders"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if what := users(sys); what != "" {
+		t.Errorf("a disk that nobody uses is %q", what)
+	}
+	add("holders", "dm-0")
+	add("holders", "md127")
+	if what := users(sys); what != "a part of dm-0, md127" {
+		t.Errorf("a part of two others is %q", what)
+	}
+	add("sda1", "partition")
+	add("sda2", "partition")
+	if what := users(sys); what != "2 partitions" {
+		t.Errorf("a disk with partitions is %q", what)
 	}
 }
 
