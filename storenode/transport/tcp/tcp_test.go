@@ -159,8 +159,21 @@ func TestFramesArriveWholeAndInOrder(t *testing.T) {
 	}
 }
 
+// counter is a log of which only the lines are counted.
+type counter struct{ lines atomic.Int64 }
+
+func (c *counter) Enabled(context.Context, slog.Level) bool { return true }
+func (c *counter) Handle(context.Context, slog.Record) error {
+	c.lines.Add(1)
+	return nil
+}
+func (c *counter) WithAttrs([]slog.Attr) slog.Handler { return c }
+func (c *counter) WithGroup(string) slog.Handler      { return c }
+
 func TestGarbageClosesItsConnectionAndHarmsNoOther(t *testing.T) {
 	o := options(buffer.New(8 << 20))
+	told, begun := &counter{}, time.Now()
+	o.Log = slog.New(told)
 	l := serve(t, o, func() transport.Handler { return echo() })
 	answered := make(chan struct{}, 1)
 	good := dial(t, o, l.Address(), &handler{
@@ -202,6 +215,15 @@ func TestGarbageClosesItsConnectionAndHarmsNoOther(t *testing.T) {
 	_ = short.Close()
 	for o.Metrics.BadFrames.Load() < 5 {
 		time.Sleep(time.Millisecond)
+	}
+	for told.lines.Load() == 0 {
+		if time.Since(begun) > time.Minute {
+			t.Fatal("nothing is in the log")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if lines, most := told.lines.Load(), int64(time.Since(begun)/time.Second)+2; lines > most {
+		t.Errorf("%d lines in the log, at most %d: one for each second that was begun", lines, most)
 	}
 	if err := good.Send(&transport.Frame{Header: wire.Header{Opcode: wire.OpHello}}); err != nil {
 		t.Fatal(err)
@@ -514,6 +536,38 @@ func TestASlowPeerGetsAllAndOneThatStopsIsLeft(t *testing.T) {
 	}
 	if in, _ := o.Pool.Use(); in != 0 {
 		t.Errorf("%d bytes of the pool are held", in)
+	}
+}
+
+func TestAFrameAndItsAnswerAllocateNothing(t *testing.T) {
+	o := options(buffer.New(8 << 20))
+	l := serve(t, o, func() transport.Handler { return echo() })
+	answered := make(chan struct{}, 1)
+	c := dial(t, o, l.Address(), &handler{
+		closed: make(chan error, 1),
+		frame: func(_ transport.Conn, f *transport.Frame) error {
+			f.Payload.Release()
+			answered <- struct{}{}
+			return nil
+		},
+	})
+	var f transport.Frame
+	for _, size := range []int{4096, 512 << 10} {
+		round := func() {
+			f = transport.Frame{Header: wire.Header{Opcode: wire.OpWrite}, Payload: o.Pool.Get(size)}
+			if err := c.Send(&f); err != nil {
+				t.Error(err)
+			}
+			c.Flush()
+			<-answered
+		}
+		for range 100 {
+			round()
+		}
+		// Counts what the whole process allocates, so what both loops do too.
+		if n := testing.AllocsPerRun(300, round); n != 0 {
+			t.Errorf("%d bytes there and back allocate %v times", size, n)
+		}
 	}
 }
 
