@@ -36,7 +36,7 @@ func main() {
 	var o options
 	var mib int64
 	flag.StringVar(&o.storenode, "storenode", "", "be a storenode on this file (what the program starts itself as)")
-	flag.StringVar(&o.dir, "dir", os.TempDir(), "directory on the disk to be measured")
+	flag.StringVar(&o.dir, "dir", "/var/tmp", "directory on the disk to be measured; /tmp may be memory")
 	flag.StringVar(&o.only, "only", "", "measure only loads whose name contains this")
 	flag.Int64Var(&mib, "size-mib", 512, "size of the volume, and of the raw file")
 	flag.DurationVar(&o.last, "time", 0, fmt.Sprintf("how long each measurement lasts; 0 for %s, with -rebuild %s",
