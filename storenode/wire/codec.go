@@ -33,7 +33,7 @@ func (h *Header) Encode(b []byte) {
 	b[5] = byte(h.Opcode)
 	le.PutUint16(b[6:], uint16(h.Flags))
 	le.PutUint16(b[8:], uint16(h.Status))
-	le.PutUint16(b[10:], h.Credits)
+	le.PutUint16(b[10:], 0)
 	le.PutUint32(b[12:], h.Length)
 	le.PutUint64(b[16:], uint64(h.Request))
 	le.PutUint64(b[24:], uint64(h.Session))
@@ -68,13 +68,12 @@ func (h *Header) Decode(b []byte) error {
 	if b[4] != version {
 		return fmt.Errorf("%w: version %d, known is %d", ErrMalformed, b[4], version)
 	}
-	if le.Uint64(b[116:]) != 0 {
+	if le.Uint16(b[10:]) != 0 || le.Uint64(b[116:]) != 0 {
 		return fmt.Errorf("%w: reserved bytes are used", ErrMalformed)
 	}
 	h.Opcode = Opcode(b[5])
 	h.Flags = Flags(le.Uint16(b[6:]))
 	h.Status = Status(le.Uint16(b[8:]))
-	h.Credits = le.Uint16(b[10:])
 	h.Length = le.Uint32(b[12:])
 	h.Request = ident.RequestID(le.Uint64(b[16:]))
 	h.Session = ident.SessionID(le.Uint64(b[24:]))

@@ -2,7 +2,7 @@
 //
 // A frame is a Header of 128 bytes and PayloadLength bytes of payload. Integers are little endian.
 //
-//	 0  magic "SHLE"        4  version=1  5  opcode      6  flags     8  status    10  credits
+//	 0  magic "SHLE"        4  version=1  5  opcode      6  flags     8  status    10  reserved, 0
 //	12  length             16  request               24  session
 //	32  volume (16 bytes)                            48  shard index          52  payload length
 //	56  epoch              64  generation            72  snapshot             80  offset

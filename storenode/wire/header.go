@@ -15,9 +15,6 @@ type Header struct {
 	Flags  Flags
 	// Status of a reply; StatusOK in requests.
 	Status Status
-	// Credits are carried and not used: 0. What bounds requests in flight is StatusBusy, and TCP's window while the
-	// receiver has no memory.
-	Credits uint16
 	// Length of the I/O in bytes (reads and discards carry no payload, so it is not the payload's).
 	Length uint32
 	// Request names the request within its Session; a reply repeats it.

@@ -14,7 +14,7 @@ import (
 
 func sampleHeader() Header {
 	return Header{
-		Opcode: OpReplWrite, Flags: FlagFUA, Status: StatusBusy, Credits: 7, Length: 4096, Request: 11, Session: 12,
+		Opcode: OpReplWrite, Flags: FlagFUA, Status: StatusBusy, Length: 4096, Request: 11, Session: 12,
 		Shard:         ident.ShardID{Volume: ident.UUID{1, 2, 3}, Index: 9},
 		PayloadLength: 4096, Epoch: 1 << 40, Generation: 5, Snapshot: 6, Offset: 1 << 33, Seq: 77, Committed: 76,
 		From: 1, To: 2, PayloadCRC: 0xdeadbeef,
@@ -59,7 +59,8 @@ func TestAHeaderOfARightChecksumMayBeWrong(t *testing.T) {
 	for what, spoil := range map[string]func(b []byte){
 		"magic number":     func(b []byte) { b[0]++ },
 		"later version":    func(b []byte) { b[4]++ },
-		"reserved bytes":   func(b []byte) { b[123] = 1 },
+		"reserved at 10":   func(b []byte) { b[11] = 1 },
+		"reserved at 116":  func(b []byte) { b[123] = 1 },
 		"oversize payload": func(b []byte) { binary.LittleEndian.PutUint32(b[52:], MaxPayload+1) },
 	} {
 		h := sampleHeader()
