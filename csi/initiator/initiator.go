@@ -25,6 +25,8 @@ type Volume interface {
 	attach.Backend
 	// Fenced reports whether the Volume is known to be of no use any more: it was attached anew, or deleted.
 	Fenced() bool
+	// Addresses of the storenodes that have the Volume now, as far as is known.
+	Addresses() []string
 	// Close ends it; no Request is in flight.
 	Close() error
 }
@@ -142,6 +144,7 @@ func (i *Initiator) Attach(ctx context.Context, r api.AttachRequest) (api.Attach
 			return api.Attachment{}, err
 		}
 		if keep {
+			i.learn(ctx, e, r.Addresses)
 			return *e.attached, nil
 		}
 		if err := i.end(ctx, e); err != nil {
@@ -222,6 +225,7 @@ func (i *Initiator) start(ctx context.Context, e *entry, r api.AttachRequest) (a
 	if err != nil {
 		return api.Attachment{}, errors.Join(fmt.Errorf("make %s device: %w", frontend.Name(), err), volume.Close())
 	}
+	r.Addresses = addressesOf(volume, nil, r.Addresses)
 	e.request, e.volume, e.frontend, e.life = r, volume, frontend, life
 	attached := e.attachment(device)
 	i.setAttached(e, attached)

@@ -24,9 +24,10 @@ const testSize = 1 << 20
 
 // fakeVolume counts how often it was closed.
 type fakeVolume struct {
-	size   int64
-	closed int
-	fenced bool
+	size      int64
+	closed    int
+	fenced    bool
+	addresses []string
 }
 
 func (v *fakeVolume) Size() int64              { return v.size }
@@ -34,6 +35,7 @@ func (v *fakeVolume) Buffer(int) attach.Buffer { return nil }
 func (v *fakeVolume) Submit(*attach.Request)   {}
 func (v *fakeVolume) Kick()                    {}
 func (v *fakeVolume) Fenced() bool             { return v.fenced }
+func (v *fakeVolume) Addresses() []string      { return v.addresses }
 func (v *fakeVolume) Close() error             { v.closed++; return nil }
 
 // fakeFrontend numbers the devices it makes.

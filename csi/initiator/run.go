@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/shale-storage/shale/csi/attach/holder"
 	"github.com/shale-storage/shale/csi/initiator/api"
@@ -61,6 +62,7 @@ func (i *Initiator) Run(ctx context.Context) error {
 	helping, stop := context.WithCancel(ctx)
 	defer stop()
 	helpers.Go(func() { i.holding.run(helping) })
+	helpers.Go(func() { wait.UntilWithContext(helping, i.learnAll, learnEvery) })
 	for _, e := range adopted {
 		helpers.Go(func() { i.resume(helping, e) })
 	}

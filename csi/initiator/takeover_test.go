@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -231,6 +232,92 @@ func TestTheLivesThatAreRememberedAreBounded(t *testing.T) {
 	}
 	if len(x.raised) != maxRaised || x.lifeOf(request("v0", step)) != 200 {
 		t.Errorf("%d are remembered, of one that is attached %d", len(x.raised), x.lifeOf(request("v0", step)))
+	}
+}
+
+func TestASuccessorAsksWhereTheVolumeIsNow(t *testing.T) {
+	const newer = "10.0.0.9:7800"
+	for name, learn := range map[string]func(*life) error{
+		"the volume knows": func(l *life) error {
+			l.volumes[0].addresses = []string{newer}
+			l.learnAll(t.Context())
+			return nil
+		},
+		"the next call tells": func(l *life) error {
+			r := request("a", step)
+			r.Addresses = []string{newer}
+			_, err := l.Attach(t.Context(), r)
+			return err
+		},
+		"a holder that was away": func(l *life) error {
+			l.volumes[0].addresses = []string{newer}
+			l.die()
+			l.learnAll(t.Context())
+			if err := l.holding.connect(t.Context()); err != nil {
+				return err
+			}
+			l.learnAll(t.Context())
+			return nil
+		},
+		"it knew when it was opened": func(l *life) error {
+			if err := l.Detach(t.Context(), "a"); err != nil {
+				return err
+			}
+			open := l.Initiator.options.Open
+			l.Initiator.options.Open = func(ctx context.Context, r api.AttachRequest) (Volume, error) {
+				v, err := open(ctx, r)
+				l.volumes[len(l.volumes)-1].addresses = []string{newer}
+				return v, err
+			}
+			_, err := l.Attach(t.Context(), request("a", step))
+			return err
+		},
+	} {
+		first := newLife(t, newHolder(t), 100)
+		if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+			t.Fatal(err)
+		}
+		if err := learn(first); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		first.die()
+		next := newLife(t, first.holding.socket, 200)
+		want := []string{newer, "10.0.0.1:7800"}
+		if got := next.adopted[0].request.Addresses; !slices.Equal(got, want) {
+			t.Errorf("%s: the successor is to ask %v, want %v", name, got, want)
+		}
+		next.resume(t.Context(), next.adopted[0])
+		if r := next.adopted[0].request; next.frontend.resumed != 1 || r.Validate() != nil {
+			t.Errorf("%s: resumed %d", name, next.frontend.resumed)
+		}
+	}
+}
+
+func TestTheAddressesOfAVolumeAreBounded(t *testing.T) {
+	var many []string
+	for n := range 2 * api.MaxAddresses {
+		many = append(many, fmt.Sprintf("10.0.0.%d:7800", n))
+	}
+	v := &fakeVolume{addresses: many[:3]}
+	got := addressesOf(v, many[2:5], many)
+	if !slices.Equal(got, many[:api.MaxAddresses]) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestADeviceThatIsHalfEndedOrNotResumedLearnsNothing(t *testing.T) {
+	x := newLife(t, newHolder(t), 100)
+	if _, err := x.Attach(t.Context(), request("a", step)); err != nil {
+		t.Fatal(err)
+	}
+	e := x.table["a"]
+	e.ending = true
+	x.volumes[0].addresses = []string{"10.0.0.9:7800"}
+	x.learn(t.Context(), e, nil)
+	e.ending, e.volume = false, nil // as one that was not resumed before the process ends
+	x.learnAll(t.Context())
+	if len(e.request.Addresses) != 1 {
+		t.Errorf("it learned %v", e.request.Addresses)
 	}
 }
 

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/shale-storage/shale/storenode/buffer"
@@ -342,6 +343,25 @@ func (v *Volume) Fenced() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.ended == ErrFenced //nolint:errorlint // our own value, unwrapped
+}
+
+// Addresses of the storenodes that have a Replica, as the newest known Records say, each once and at most MaxAddresses:
+// who opens the Volume later may begin at them, be those given to Open gone by then.
+func (v *Volume) Addresses() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var all []string
+	for i := range v.shards {
+		for _, r := range v.shards[i].record.Replicas {
+			if r.Address == "" || slices.Contains(all, r.Address) {
+				continue
+			}
+			if all = append(all, r.Address); len(all) == MaxAddresses {
+				return all
+			}
+		}
+	}
+	return all
 }
 
 // Close ends the Volume. Requests in flight fail with ErrClosed; their outcome at the storenodes is unknown.

@@ -3,10 +3,12 @@ package client
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/membership"
 	"github.com/shale-storage/shale/storenode/replication"
 	"github.com/shale-storage/shale/storenode/transport"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -363,6 +365,28 @@ func TestAStorenodeThatMovedIsFoundAtItsNewAddress(t *testing.T) {
 	x.mu.Unlock()
 	if got := do(t, v, OpRead, 0, 4096, nil); !bytes.Equal(got, pattern(4096, 3)) {
 		t.Error("other bytes")
+	}
+	if got := v.Addresses(); !slices.Equal(got, []string{moved[0].Address, moved[1].Address}) {
+		t.Errorf("the volume is at %v, and says %v", moved, got)
+	}
+}
+
+func TestTheAddressesOfAVolumeAreBoundedAndDistinct(t *testing.T) {
+	x := newCluster(t, 1, MaxAddresses, testShard)
+	for i := range x.records {
+		x.records[i].Replicas = nil
+		for n := range 3 {
+			at := membership.Replica{ID: ident.ReplicaID(n + 1), Address: x.nodes[0].address}
+			if n > 0 {
+				at.Address = fmt.Sprintf("127.0.0.1:%d", i+n)
+			}
+			x.records[i].Replicas = append(x.records[i].Replicas, at)
+		}
+	}
+	x.records[0].Replicas[1].Address = ""
+	got := x.open(t).Addresses()
+	if len(got) != MaxAddresses || got[0] != x.nodes[0].address || got[1] != "127.0.0.1:2" || got[2] != "127.0.0.1:3" {
+		t.Errorf("%d addresses: %v", len(got), got)
 	}
 }
 

@@ -117,6 +117,9 @@ func (b *Backend) Submit(r *attach.Request) {
 // Fenced is never so.
 func (b *Backend) Fenced() bool { return false }
 
+// Addresses are those of no storenode.
+func (b *Backend) Addresses() []string { return nil }
+
 // Close gives the memory back; nobody uses the Backend any more.
 func (b *Backend) Close() error {
 	if err := unix.Munmap(b.bytes); err != nil {

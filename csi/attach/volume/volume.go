@@ -126,5 +126,8 @@ func (b *Backend) Kick() { b.client.Kick() }
 // Fenced reports whether the client has learned that a newer attachment exists, or that the Volume is deleted.
 func (b *Backend) Fenced() bool { return b.client.Fenced() }
 
+// Addresses of the storenodes that have the Volume now.
+func (b *Backend) Addresses() []string { return b.client.Addresses() }
+
 // Close ends the Volume.
 func (b *Backend) Close() error { return b.client.Close() }
