@@ -20,12 +20,12 @@ type VolumeSpec struct {
 	// +kubebuilder:validation:Pattern=`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="id cannot change"
 	ID string `json:"id"`
-	// SizeBytes, a multiple of 4096. It only grows.
+	// SizeBytes, a multiple of 4096. It cannot change yet: Shards that are there do not grow.
 	//
 	// +kubebuilder:validation:Minimum=4096
 	// +kubebuilder:validation:Maximum=4503599627370496
 	// +kubebuilder:validation:MultipleOf=4096
-	// +kubebuilder:validation:XValidation:rule="self >= oldSelf",message="sizeBytes cannot shrink"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="sizeBytes cannot change: volumes cannot grow yet"
 	SizeBytes int64 `json:"sizeBytes"`
 	// PoolName is the Pool that gives the Devices.
 	//

@@ -49,8 +49,10 @@ type fakeFrontend struct {
 	confirm   error
 	// cannotHold as on an old kernel.
 	cannotHold bool
-	resumed    int
-	abandoned  int
+	// resumed so often, the last time with a Volume of this size.
+	resumed   int
+	size      int64
+	abandoned int
 	// stuck is a volume that Confirm, asked so often, says nothing of before silent is closed.
 	stuck  string
 	asked  atomic.Int32
@@ -93,8 +95,13 @@ func (f *fakeFrontend) Adopt(volume string, h attach.Held) (attach.Device, error
 	return attach.Device{Path: "/dev/adopted"}, f.adopt
 }
 
-func (f *fakeFrontend) Resume(attach.Spec) error { f.resumed++; return nil }
-func (f *fakeFrontend) Abandon(string) error     { f.abandoned++; return nil }
+func (f *fakeFrontend) Resume(s attach.Spec) error {
+	f.resumed++
+	f.size = s.Backend.Size()
+	return nil
+}
+
+func (f *fakeFrontend) Abandon(string) error { f.abandoned++; return nil }
 
 // fixture is an Initiator over fakes; volumes are those that were opened.
 type fixture struct {

@@ -274,6 +274,15 @@ func (i *Initiator) raise(r api.AttachRequest, life uint32) {
 	i.raised[r.Volume] = raised{generation: r.Generation, life: life}
 }
 
+// asAttached is a Volume of the size that its device has.
+type asAttached struct {
+	Volume
+	size int64
+}
+
+// Size in bytes.
+func (a asAttached) Size() int64 { return a.size }
+
 // tryResume opens the Volume in e's life. The holder knows of it before the storenodes do, so that no later process
 // begins the same one.
 func (i *Initiator) tryResume(ctx context.Context, e *entry) error {
@@ -286,11 +295,13 @@ func (i *Initiator) tryResume(ctx context.Context, e *entry) error {
 	if err != nil {
 		return fmt.Errorf("open volume: %w", err)
 	}
-	if volume.Size() != e.request.SizeBytes {
+	// To give up is final, so a Volume that has grown since will do: the device ends where it did.
+	if volume.Size() < e.request.SizeBytes {
 		return errors.Join(api.Errorf(api.CodeInvalid, "sizeBytes: %d, but the volume has %d", e.request.SizeBytes,
 			volume.Size()), volume.Close())
 	}
-	spec := attach.Spec{Volume: e.request.Volume, Backend: volume, ReadOnly: e.request.ReadOnly}
+	backend := asAttached{Volume: volume, size: e.request.SizeBytes}
+	spec := attach.Spec{Volume: e.request.Volume, Backend: backend, ReadOnly: e.request.ReadOnly}
 	if err := e.frontend.Resume(spec); err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", errEnded, err), volume.Close())
 	}

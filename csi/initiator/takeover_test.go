@@ -371,6 +371,26 @@ func TestAnAttachmentFencedMeanwhileIsGivenUp(t *testing.T) {
 	}
 }
 
+func TestADeviceGoesOnWithAVolumeThatHasGrownNotWithOneThatIsTooSmall(t *testing.T) {
+	for size, want := range map[int64]int{2 * testSize: 1, testSize: 1, testSize - 4096: 0} {
+		socket := newHolder(t)
+		first := newLife(t, socket, 1)
+		if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
+			t.Fatal(err)
+		}
+		first.die()
+		next := newLife(t, socket, 2)
+		next.Initiator.options.Open = func(context.Context, api.AttachRequest) (Volume, error) {
+			return &fakeVolume{size: size}, nil
+		}
+		next.resume(t.Context(), next.adopted[0])
+		f := next.frontend
+		if f.resumed != want || f.abandoned != 1-want || want == 1 && f.size != testSize {
+			t.Errorf("volume of %d: resumed %d with %d bytes, abandoned %d", size, f.resumed, f.size, f.abandoned)
+		}
+	}
+}
+
 func TestADeviceThatIsGoneIsDropped(t *testing.T) {
 	socket := newHolder(t)
 	first := newLife(t, socket, 1)

@@ -40,7 +40,10 @@ func TestAVolumeSaysWhatIsWrongWithIt(t *testing.T) {
 			name: "a size of just not too many Shards",
 			from: spec(func(s *v1alpha1.VolumeSpec) { s.SizeBytes = s.ShardSizeBytes << 16 }),
 		},
-		{name: "growing", to: spec(func(s *v1alpha1.VolumeSpec) { s.SizeBytes += 4096 })},
+		{
+			name: "growing", refusal: "sizeBytes cannot change: volumes cannot grow yet",
+			to: spec(func(s *v1alpha1.VolumeSpec) { s.SizeBytes += 4096 }),
+		},
 		{
 			name: "shrinking", refusal: "spec.sizeBytes",
 			to: spec(func(s *v1alpha1.VolumeSpec) { s.SizeBytes -= 4096 }),
