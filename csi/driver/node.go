@@ -35,6 +35,7 @@ type Mounter interface {
 	BindDevice(source, target string, options []string) error
 	Source(target string) (string, error)
 	IsReadOnly(target string) (bool, error)
+	TurnedReadOnly(target string) (bool, error)
 	Targets(device string) ([]string, error)
 	IsCorrupted(target string) bool
 	IsSameDevice(a, b string) bool
@@ -131,13 +132,16 @@ func (n *Node) leaveOlder(ctx context.Context, r staging, generation uint64) err
 	if err != nil || len(targets) == 0 {
 		return err
 	}
-	for _, t := range targets {
-		if t != r.GetStagingTargetPath() {
-			return status.Errorf(codes.Aborted, "volume %s is attached anew, and a pod still has the device of the former "+
-				"attachment at %s: it must end first", r.GetVolumeId(), t)
-		}
+	if pods := others(targets, r.GetStagingTargetPath()); len(pods) > 0 {
+		return status.Errorf(codes.Aborted, "volume %s is attached anew, and a pod still has the device of the former "+
+			"attachment at %s: it must end first", r.GetVolumeId(), pods[0])
 	}
 	return n.options.Mounter.Unmount(r.GetStagingTargetPath())
+}
+
+// others are the targets beside the staging path.
+func others(targets []string, staging string) []string {
+	return slices.DeleteFunc(targets, func(t string) bool { return t == staging })
 }
 
 // takeBack detaches a device that could not be mounted, and returns the cause. To the kubelet most errors say that
@@ -159,14 +163,21 @@ func (n *Node) takeBack(ctx context.Context, volume, device string, cause error)
 	return cause
 }
 
-// stageFilesystem mounts f unless it is mounted. What another device or a dead one left at the target is unmounted.
+// stageFilesystem mounts f unless it is mounted. What another device or a dead one left at the target is unmounted, and
+// so is a file system that has failed.
 func (n *Node) stageFilesystem(f mounter.Filesystem) error {
 	source, err := n.options.Mounter.Source(f.Target)
 	if err != nil {
 		return err
 	}
-	if source == f.Device && !n.options.Mounter.IsCorrupted(f.Target) {
-		return nil
+	if source == f.Device {
+		failed, err := n.hasFailed(f.Target)
+		if err == nil && failed {
+			err = n.checkLeft(f)
+		}
+		if err != nil || !failed {
+			return err
+		}
 	}
 	if source != "" {
 		if err := n.options.Mounter.Unmount(f.Target); err != nil {
@@ -174,6 +185,29 @@ func (n *Node) stageFilesystem(f mounter.Filesystem) error {
 		}
 	}
 	return n.options.Mounter.MountFilesystem(f)
+}
+
+// hasFailed reports whether the file system at path is of no use any more, be its device well: after an error of its
+// device xfs shuts down, and ext4 turns read-only. Only one that is mounted anew works again.
+func (n *Node) hasFailed(path string) (bool, error) {
+	if n.options.Mounter.IsCorrupted(path) {
+		return true, nil
+	}
+	return n.options.Mounter.TurnedReadOnly(path)
+}
+
+// checkLeft says that a file system that has failed cannot be mounted anew yet, because a pod still has it: the kernel
+// would give the same one again.
+func (n *Node) checkLeft(f mounter.Filesystem) error {
+	targets, err := n.options.Mounter.Targets(f.Device)
+	if err != nil {
+		return err
+	}
+	if pods := others(targets, f.Target); len(pods) > 0 {
+		return status.Errorf(codes.Aborted, "the file system of %s has failed and must be mounted anew, and a pod still has "+
+			"it at %s: it must end first", f.Device, pods[0])
+	}
+	return nil
 }
 
 // NodeUnstageVolume unmounts the staging path and detaches the device.
@@ -252,8 +286,8 @@ func (n *Node) checkOnlyTarget(device string, r *csi.NodePublishVolumeRequest) e
 }
 
 // staged is the device of a staged volume. If it has been lost since, with the initiator and its holder, or is that of
-// an earlier attachment, the volume is staged anew: the kubelet would not do that as long as any pod on this node wants
-// the volume, be it only the next one.
+// an earlier attachment, or its file system has failed, the volume is staged anew: the kubelet would not do that as
+// long as any pod on this node wants the volume, be it only the next one.
 func (n *Node) staged(ctx context.Context, r *csi.NodePublishVolumeRequest) (api.Attachment, error) {
 	attached, found, err := n.attachment(ctx, r.GetVolumeId())
 	if err != nil {
@@ -272,7 +306,9 @@ func (n *Node) staged(ctx context.Context, r *csi.NodePublishVolumeRequest) (api
 		return api.Attachment{}, nodeError(err)
 	}
 	if usable && source == attached.DevicePath {
-		return attached, nil
+		if failed, err := n.hasFailed(r.GetStagingTargetPath()); err != nil || !failed {
+			return attached, err
+		}
 	}
 	if len(r.GetPublishContext()) == 0 {
 		return api.Attachment{}, status.Errorf(codes.FailedPrecondition, "volume %s is not staged at %s",

@@ -68,8 +68,10 @@ type fakeMounter struct {
 	mounts    map[string]string
 	corrupted map[string]bool
 	readOnly  map[string]bool
-	log       []string
-	fail      error
+	// turned read-only by itself.
+	turned map[string]bool
+	log    []string
+	fail   error
 }
 
 func (f *fakeMounter) MountFilesystem(fs mounter.Filesystem) error {
@@ -108,6 +110,8 @@ func (f *fakeMounter) IsCorrupted(target string) bool       { return f.corrupted
 
 func (f *fakeMounter) IsReadOnly(target string) (bool, error) { return f.readOnly[target], nil }
 
+func (f *fakeMounter) TurnedReadOnly(target string) (bool, error) { return f.turned[target], nil }
+
 func (f *fakeMounter) IsSameDevice(a, b string) bool { return f.mounts[b] == a }
 
 func (f *fakeMounter) Unmount(target string) error {
@@ -116,6 +120,7 @@ func (f *fakeMounter) Unmount(target string) error {
 	}
 	delete(f.mounts, target)
 	delete(f.corrupted, target)
+	delete(f.turned, target)
 	return nil
 }
 
@@ -154,8 +159,10 @@ type nodeFixture struct {
 func newNodeFixture() *nodeFixture {
 	x := &nodeFixture{
 		initiator: &fakeInitiator{attached: map[string]api.Attachment{}},
-		mounter:   &fakeMounter{mounts: map[string]string{}, corrupted: map[string]bool{}, readOnly: map[string]bool{}},
-		locks:     fakeLocks{},
+		mounter: &fakeMounter{
+			mounts: map[string]string{}, corrupted: map[string]bool{}, readOnly: map[string]bool{}, turned: map[string]bool{},
+		},
+		locks: fakeLocks{},
 	}
 	x.initiator.inUse = func(device string) bool {
 		return slices.Contains(slices.Collect(maps.Values(x.mounter.mounts)), device)
@@ -318,6 +325,33 @@ func TestTheNextPodGetsADeviceInPlaceOfOneThatWasLost(t *testing.T) {
 		if x.initiator.calls != 2 {
 			t.Errorf("%v: attached %d times", c, x.initiator.calls)
 		}
+	}
+}
+
+func TestTheNextPodGetsAFilesystemInPlaceOfOneThatHasFailed(t *testing.T) {
+	for name, fail := range map[string]func(*fakeMounter) map[string]bool{
+		"shut down":        func(f *fakeMounter) map[string]bool { return f.corrupted },
+		"turned read-only": func(f *fakeMounter) map[string]bool { return f.turned },
+	} {
+		x := newNodeFixture()
+		c := mountCapability("xfs")
+		x.mustStage(t, c)
+		r := publishRequest(c)
+		x.mustPublish(t, r)
+		failed := fail(x.mounter)
+		failed["/stage/v"], failed["/pod/v"] = true, true
+		r.TargetPath = "/pod/next"
+		r.PublishContext = stageRequest(c).GetPublishContext()
+		x.mounter.log = nil
+		_, err := x.NodePublishVolume(t.Context(), r)
+		wantStatus(t, name+": a pod has it", err, codes.Aborted)
+		x.wantLog(t)
+		if _, err := x.NodeUnpublishVolume(t.Context(),
+			&csi.NodeUnpublishVolumeRequest{VolumeId: "v", TargetPath: "/pod/v"}); err != nil {
+			t.Fatalf("unpublish: %v", err)
+		}
+		x.mustPublish(t, r)
+		x.wantLog(t, "unmount /pod/v", "unmount /stage/v", "mount xfs /dev/fake-v /stage/v", "bind /stage/v /pod/next")
 	}
 }
 
@@ -529,13 +563,18 @@ func TestAPodLearnsThatItsDeviceIsLostOrItsInitiatorAway(t *testing.T) {
 	want("/pod/v", "")
 	want("/pod/not-mounted", "")
 	x.mounter.corrupted["/pod/v"] = true
-	want("/pod/v", reasonDeviceLost)
+	want("/pod/v", reasonFilesystemFailed)
 	x.mounter.corrupted["/pod/v"] = false
+	x.mounter.turned["/pod/v"] = true
+	want("/pod/v", reasonFilesystemFailed)
+	_, err := x.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "v", VolumePath: "/pod/v"})
+	wantStatus(t, "stats of a file system that has failed", err, codes.Internal)
+	x.mounter.turned["/pod/v"] = false
 	fenced := x.initiator.attached["v"]
 	fenced.Fenced = true
 	x.initiator.attached["v"] = fenced
 	want("/pod/v", reasonFenced)
-	_, err := x.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "v", VolumePath: "/pod/v"})
+	_, err = x.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "v", VolumePath: "/pod/v"})
 	wantStatus(t, "stats of a fenced volume", err, codes.Internal)
 	x.initiator.attached = map[string]api.Attachment{}
 	want("", reasonDeviceLost)

@@ -16,6 +16,9 @@ import (
 const (
 	// reasonDeviceLost: the device under the mount is dead for good, and all I/O fails.
 	reasonDeviceLost = "DeviceLost"
+	// reasonFilesystemFailed: the file system has shut down or turned read-only, as it does after an error of its device;
+	// the device itself works.
+	reasonFilesystemFailed = "FilesystemFailed"
 	// reasonInitiatorAway: I/O waits, or fails if there is no holder either.
 	reasonInitiatorAway = "InitiatorAway"
 	// reasonFenced: the volume has been attached anew, elsewhere or here, or deleted: all I/O of this attachment fails.
@@ -38,7 +41,8 @@ func (n *Node) NodeGetVolumeStats(
 		return nil, status.Errorf(codes.NotFound, "volume_path: %v", err)
 	}
 	health := n.health(ctx, r.GetVolumeId(), r.GetVolumePath())
-	if health.GetReason() == reasonDeviceLost || health.GetReason() == reasonFenced {
+	switch health.GetReason() {
+	case reasonDeviceLost, reasonFenced, reasonFilesystemFailed:
 		return nil, status.Error(codes.Internal, health.GetMessage())
 	}
 	if err != nil {
@@ -88,13 +92,17 @@ func (n *Node) health(ctx context.Context, volume, path string) *csi.VolumeHealt
 		return nil
 	}
 	alive := found && (source == attached.DevicePath || n.options.Mounter.IsSameDevice(attached.DevicePath, path))
-	if !alive || n.options.Mounter.IsCorrupted(path) {
+	if !alive {
 		return inaccessible(reasonDeviceLost,
 			"the device of what is mounted at "+path+" is dead: restart the pods that use volume "+volume+" on this node")
 	}
 	if attached.Fenced {
 		return inaccessible(reasonFenced, "volume "+volume+" has been attached anew or is deleted, and the device of what "+
 			"is mounted at "+path+" fails all I/O: end the pods that still use it on this node")
+	}
+	if failed, err := n.hasFailed(path); failed && err == nil {
+		return inaccessible(reasonFilesystemFailed, "the file system mounted at "+path+" has shut down or turned read-only "+
+			"after an error: delete the pods that use volume "+volume+" on this node")
 	}
 	return nil
 }

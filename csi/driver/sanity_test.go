@@ -43,7 +43,7 @@ func (m *memories) open(_ context.Context, r api.AttachRequest) (initiator.Volum
 		}
 		m.all[r.ID] = backend
 	}
-	return kept{m.all[r.ID]}, nil
+	return kept{Backend: m.all[r.ID]}, nil
 }
 
 func (m *memories) close() {

@@ -263,6 +263,24 @@ func (m *Mounter) isBoundFile(i *mount.MountInfo, device string) bool {
 	return i.FsType == "tmpfs" && filepath.Base(i.Root) == filepath.Base(device) && m.IsSameDevice(i.MountPoint, device)
 }
 
+// TurnedReadOnly reports whether the file system at target refuses writes although it was mounted for them, as ext4
+// does after an error. A mount that is asked to be read-only is that by itself, not only in its file system.
+func (m *Mounter) TurnedReadOnly(target string) (bool, error) {
+	all, err := mount.ParseMountInfo(mountInfo)
+	if err != nil {
+		return false, fmt.Errorf("list mounts: %w", err)
+	}
+	target = resolve(target)
+	for _, i := range slices.Backward(all) {
+		if i.MountPoint == target {
+			// ext4 says the latter since Linux 6.15.
+			turned := slices.Contains(i.SuperOptions, "ro") || slices.Contains(i.SuperOptions, "emergency_ro")
+			return turned && slices.Contains(i.MountOptions, "rw"), nil
+		}
+	}
+	return false, nil
+}
+
 // resolve follows links in the directory of path, as the mount table does; the last part may be dead, so it is left
 // alone.
 func resolve(path string) string {
