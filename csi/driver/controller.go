@@ -8,6 +8,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
 	"github.com/shale-storage/shale/csi/params"
@@ -29,6 +30,7 @@ type Volumes interface {
 	Get(ctx context.Context, name string) (*v1alpha1.Volume, error)
 	List(ctx context.Context) ([]v1alpha1.Volume, error)
 	Delete(ctx context.Context, name string) error
+	TakeBack(ctx context.Context, not *volumes.NotReadyError) error
 	WaitReady(ctx context.Context, name string) error
 	WaitGone(ctx context.Context, name string) error
 	Attach(ctx context.Context, name, node string, readOnly bool) (*v1alpha1.Volume, error)
@@ -71,7 +73,7 @@ func (c *Controller) CreateVolume(
 	waiting, cancel := leaveTimeToAnswer(ctx)
 	defer cancel()
 	if err := c.volumes.WaitReady(waiting, want.id); err != nil {
-		return nil, c.notReady(ctx, want.id, err)
+		return nil, c.notReady(ctx, err)
 	}
 	return &csi.CreateVolumeResponse{Volume: csiVolume(v)}, nil
 }
@@ -95,12 +97,17 @@ func (c *Controller) create(ctx context.Context, want creation) (*v1alpha1.Volum
 	return v, nil
 }
 
-func (c *Controller) notReady(ctx context.Context, id string, cause error) error {
+func (c *Controller) notReady(ctx context.Context, cause error) error {
 	not, ok := errors.AsType[*volumes.NotReadyError](cause)
 	if ok && not.Reason == v1alpha1.ReasonNoRoom {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 		defer cancel()
-		if err := c.volumes.Delete(last, id); err != nil {
+		err := c.volumes.TakeBack(last, not)
+		switch {
+		case apierrors.IsConflict(err):
+			// Another controller may have seen it Ready meanwhile and given it away: the next call tells.
+			return status.Errorf(codes.Aborted, "%v; and it has changed meanwhile: %v", cause, err)
+		case err != nil:
 			// Unavailable says that the volume may be left, so that the call comes again.
 			return status.Errorf(codes.Unavailable, "%v; taking it back: %v", cause, err)
 		}

@@ -223,7 +223,9 @@ func (withoutRoom) WaitReady(_ context.Context, name string) error {
 	return &volumes.NotReadyError{Volume: name, Reason: v1alpha1.ReasonNoRoom, Message: "n3 is full"}
 }
 
-func (withoutRoom) Delete(context.Context, string) error { return errors.New("the API server is away") }
+func (withoutRoom) TakeBack(context.Context, *volumes.NotReadyError) error {
+	return errors.New("the API server is away")
+}
 
 func TestAVolumeWithoutRoomThatCannotBeTakenBackIsAskedForAgain(t *testing.T) {
 	x := newControllerFixture(t)
@@ -233,6 +235,43 @@ func TestAVolumeWithoutRoomThatCannotBeTakenBackIsAskedForAgain(t *testing.T) {
 	if !strings.Contains(err.Error(), "n3 is full") {
 		t.Errorf("%v does not say why", err)
 	}
+}
+
+// foundLater says that there is no room, and calls then before the next look: whoever may be at work meanwhile.
+type foundLater struct {
+	Volumes
+	x    controllerFixture
+	then func(ctx context.Context, v *v1alpha1.Volume)
+}
+
+func (f foundLater) WaitReady(ctx context.Context, name string) error {
+	v := &v1alpha1.Volume{}
+	if err := f.x.api.Get(ctx, client.ObjectKey{Name: name}, v); err != nil {
+		return err
+	}
+	f.x.say(ctx, v, metav1.ConditionFalse, v1alpha1.ReasonNoRoom)
+	err := f.Volumes.WaitReady(ctx, name)
+	f.then(ctx, v)
+	return err
+}
+
+func TestAVolumeThatFoundRoomOrWasAttachedIsNotTakenBack(t *testing.T) {
+	x := newControllerFixture(t)
+	inner := x.volumes
+	x.volumes = foundLater{inner, x, func(ctx context.Context, v *v1alpha1.Volume) {
+		x.say(ctx, v, metav1.ConditionTrue, v1alpha1.ReasonServing)
+	}}
+	_, err := x.CreateVolume(t.Context(), createRequest("pvc-1"))
+	wantStatus(t, "it found room meanwhile", err, codes.Aborted)
+	v := x.get(t, "pvc-1")
+	v.Spec.AttachGeneration = v1alpha1.AttachGenerationStep
+	if err := x.api.Update(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	x.volumes = foundLater{inner, x, func(context.Context, *v1alpha1.Volume) {}}
+	_, err = x.CreateVolume(t.Context(), createRequest("pvc-1"))
+	wantStatus(t, "it was attached before", err, codes.Unavailable)
+	x.get(t, "pvc-1")
 }
 
 func TestAnUnreadyVolumeStaysForTheNextCall(t *testing.T) {

@@ -29,6 +29,8 @@ var (
 	ErrExists   = errors.New("exists already")
 	// ErrGoing: the Volume is being deleted.
 	ErrGoing = errors.New("is being deleted")
+	// ErrMayHaveData: the Volume has been attached before.
+	ErrMayHaveData = errors.New("was attached before, and may have data")
 	// ErrIncompatible: the node has the Volume in another way.
 	ErrIncompatible = errors.New("is attached to this node in another mode")
 )
@@ -99,10 +101,27 @@ func (c *Client) Delete(ctx context.Context, name string) error {
 	case len(v.Spec.Attachments) > 0:
 		return fmt.Errorf("delete: %w", &AttachedError{Volume: name, Node: v.Spec.Attachments[0].NodeName})
 	}
-	// An attachment made since v was read changes the resourceVersion, and the deletion fails.
+	return c.deleteSeen(ctx, v)
+}
+
+// TakeBack deletes a Volume that is not ready, as it was when it said so: by now it may be, and somebody may have been
+// told that it is his.
+func (c *Client) TakeBack(ctx context.Context, not *NotReadyError) error {
+	switch {
+	case not.seen == nil:
+		return nil
+	case not.seen.Spec.AttachGeneration > 0:
+		return fmt.Errorf("volume %s %w", not.Volume, ErrMayHaveData)
+	}
+	return c.deleteSeen(ctx, not.seen)
+}
+
+// deleteSeen deletes v unless it has changed since it was read, such as by an attachment: that changes its
+// resourceVersion.
+func (c *Client) deleteSeen(ctx context.Context, v *v1alpha1.Volume) error {
 	seen := client.Preconditions{UID: &v.UID, ResourceVersion: &v.ResourceVersion}
 	if err := client.IgnoreNotFound(c.api.Delete(ctx, v, seen)); err != nil {
-		return fmt.Errorf("delete volume %s: %w", name, err)
+		return fmt.Errorf("delete volume %s: %w", v.Name, err)
 	}
 	return nil
 }

@@ -16,7 +16,11 @@ import (
 const pollEvery = 200 * time.Millisecond
 
 // NotReadyError says why a Volume cannot be used yet, as its condition does.
-type NotReadyError struct{ Volume, Reason, Message string }
+type NotReadyError struct {
+	Volume, Reason, Message string
+	// seen is the Volume that says so; nil if it was never read.
+	seen *v1alpha1.Volume
+}
 
 // Error is for people.
 func (e *NotReadyError) Error() string {
@@ -38,6 +42,7 @@ func (c *Client) WaitReady(ctx context.Context, name string) error {
 		case err != nil:
 			return err
 		}
+		not.seen = v
 		condition := meta.FindStatusCondition(v.Status.Conditions, v1alpha1.ConditionReady)
 		if condition != nil {
 			if condition.Status == metav1.ConditionTrue {
