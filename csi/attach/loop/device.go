@@ -206,9 +206,8 @@ func exports() ([]device, error) {
 	}
 	var all []device
 	for _, p := range paths {
-		// Gone meanwhile, or somebody else's. " (deleted)" may follow the name.
-		if file, err := os.ReadFile(p); err != nil || !strings.Contains(string(file), "/"+fuse.FileName) {
-			continue
+		if file, err := os.ReadFile(p); err != nil || !isExport(string(file)) {
+			continue // gone meanwhile, or somebody else's
 		}
 		text := strings.TrimPrefix(strings.Split(p, string(os.PathSeparator))[3], "loop")
 		if n, err := strconv.Atoi(text); err == nil {
@@ -216,4 +215,9 @@ func exports() ([]device, error) {
 		}
 	}
 	return all, nil
+}
+
+// isExport reports whether the kernel speaks of a file as an export has it. " (deleted)" may follow the name.
+func isExport(backingFile string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(strings.TrimSpace(backingFile), " (deleted)"), "/"+fuse.FileName)
 }

@@ -157,3 +157,18 @@ func wantBound(t *testing.T, f *Frontend, volume string, want bool) {
 		t.Errorf("%s of %s is bound: %v, %v, want %v", a.device.path(), volume, bound, err, want)
 	}
 }
+
+func TestOnlyFilesOfExportsAreTakenForExports(t *testing.T) {
+	for file, want := range map[string]bool{
+		"/var/lib/shale/initiator/pvc-1/volume\n": true,
+		"/volume (deleted)\n":                     true,
+		"/volume\n":                               true,
+		"/var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices/pvc-1/dev/0d2c\n": false,
+		"/var/lib/kubelet/pods/0d2c/volumes/kubernetes.io~csi/pvc-1/mount/disk\n":   false,
+		"": false,
+	} {
+		if got := isExport(file); got != want {
+			t.Errorf("%q: %v", file, got)
+		}
+	}
+}
