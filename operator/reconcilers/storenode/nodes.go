@@ -55,20 +55,12 @@ func (n *Nodes) look(ctx context.Context, object *v1alpha1.StoreNode) (nodedeath
 		Node: object.Name, Evacuated: n.Evacuator != nil && evacuation.IsEvacuated(&node),
 		Maintenance: object.Spec.Maintenance,
 	}
-	all, err := n.hear(ctx, e)
-	if err != nil {
-		return nodedeath.Verdict{Reason: v1alpha1.ReasonSuspected}, err
-	}
-	host := nodedeath.HostUnknown
-	if !e.StorenodeAlive {
-		host = n.host(ctx, object, all)
-		// It took a while, in which the node may have been heard.
-		if _, err := n.hear(ctx, e); err != nil {
+	host := nodedeath.HostUnknown // what was silent before says nothing about the next silence
+	// One that lives is looked at each second, and the others have no say in that.
+	if n.heard(e); !e.StorenodeAlive {
+		if host, err = n.suspect(ctx, object, e); err != nil {
 			return nodedeath.Verdict{Reason: v1alpha1.ReasonSuspected}, err
 		}
-	}
-	if e.StorenodeAlive {
-		host = nodedeath.HostUnknown // what was silent before says nothing about the next silence
 	}
 	n.ask(e, host)
 	verdict := nodedeath.Judge(e)
@@ -82,17 +74,42 @@ func (n *Nodes) look(ctx context.Context, object *v1alpha1.StoreNode) (nodedeath
 	return verdict, nil
 }
 
+// suspect looks at all StoreNodes, and asks the host of the one that is silent.
+func (n *Nodes) suspect(
+	ctx context.Context, object *v1alpha1.StoreNode, e *nodedeath.Evidence,
+) (nodedeath.Host, error) {
+	all, err := n.hear(ctx, e)
+	if err != nil {
+		return nodedeath.HostUnknown, err
+	}
+	host := n.host(ctx, object, all)
+	// It took a while, in which the node may have been heard.
+	if _, err := n.hear(ctx, e); err != nil || e.StorenodeAlive {
+		return nodedeath.HostUnknown, err
+	}
+	return host, nil
+}
+
 // isBack reports whether both were heard again, the kubelet after the storenode.
 func (n *Nodes) isBack(node string) bool {
 	state, kubelet := n.Alive.State(node), n.Alive.State(liveness.Kubelet(node))
 	return state.Alive && state.Renewed && kubelet.Renewed && kubelet.Age < state.AliveFor
 }
 
+// heard notes when the storenode and its kubelet were. Of who was never heard the time runs from the first time on that
+// somebody asks, so both are asked each time.
+func (n *Nodes) heard(e *nodedeath.Evidence) {
+	state := n.Alive.State(e.Node)
+	e.StorenodeAlive, e.StorenodeAge, e.NeverHeard = state.Alive, state.Age, !state.Heard
+	kubelet := n.Alive.State(liveness.Kubelet(e.Node))
+	e.KubeletAge, e.KubeletPause = kubelet.Age, kubelet.Pause
+}
+
 // hear notes who was heard when: the storenode, its kubelet, and how many storenodes live, of those ever heard of. It
-// returns them all.
+// returns them all, to be read only.
 func (n *Nodes) hear(ctx context.Context, e *nodedeath.Evidence) ([]v1alpha1.StoreNode, error) {
 	var list v1alpha1.StoreNodeList
-	if err := n.API.List(ctx, &list); err != nil {
+	if err := n.API.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list storenodes: %w", err)
 	}
 	e.Alive, e.All = 0, 0
@@ -106,10 +123,7 @@ func (n *Nodes) hear(ctx context.Context, e *nodedeath.Evidence) ([]v1alpha1.Sto
 			e.All++
 		}
 	}
-	state := n.Alive.State(e.Node)
-	e.StorenodeAlive, e.StorenodeAge, e.NeverHeard = state.Alive, state.Age, !state.Heard
-	kubelet := n.Alive.State(liveness.Kubelet(e.Node))
-	e.KubeletAge, e.KubeletPause = kubelet.Age, kubelet.Pause
+	n.heard(e)
 	e.KubeletsSilent = !n.Alive.HeardKubelet(e.Patience())
 	return list.Items, nil
 }

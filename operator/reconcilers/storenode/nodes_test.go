@@ -158,6 +158,28 @@ func (k *rack) want(reason string) {
 	}
 }
 
+func TestWhoLivesIsLookedAtWithoutAllTheOthers(t *testing.T) {
+	lists := 0
+	k := newRack(t, interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, o ...client.ListOption) error {
+			if _, ok := l.(*v1alpha1.StoreNodeList); ok {
+				lists++
+			}
+			return c.List(ctx, l, o...)
+		},
+	}, "n1", "n2", "n3")
+	k.pass(2, k.all()...)
+	k.want(v1alpha1.ReasonStorenodeAlive)
+	if lists != 0 {
+		t.Errorf("all StoreNodes were listed %d times", lists)
+	}
+	k.pass(6, k.all("n1")...)
+	k.want(v1alpha1.ReasonHostAnswers)
+	if lists == 0 {
+		t.Error("a silent one was judged without the others")
+	}
+}
+
 func TestNodeThatIsHeardWhileItsHostIsAskedIsNotDead(t *testing.T) {
 	for story, heard := range map[string]string{"the storenode": "n1", "the kubelet": liveness.Kubelet("n1")} {
 		t.Run(story, func(t *testing.T) {
