@@ -54,7 +54,7 @@ const (
 	ReasonOtherVolume = "OtherVolume"
 	// ReasonVolumeExists: the Shard was deleted, its Volume was not, so it goes on being served.
 	ReasonVolumeExists = "VolumeExists"
-	// ReasonStaleRecord: a Replica has seen a newer membership than the object has.
+	// ReasonStaleRecord: a Replica has seen a newer membership than the object has, or another one of the same Epoch.
 	ReasonStaleRecord = "StaleRecord"
 )
 

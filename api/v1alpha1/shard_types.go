@@ -154,6 +154,9 @@ type ShardReplicaStatus struct {
 	LastScrub string `json:"lastScrub,omitempty"`
 	// PowerLost: the Replica's machine lost power, and writes that were acknowledged and not flushed may be missing here.
 	PowerLost bool `json:"powerLost,omitempty"`
+	// Disputed: the Replica knows that another one, or the object, has another membership of the same Epoch. Nothing is
+	// served then until a person has written a newer one.
+	Disputed bool `json:"disputed,omitempty"`
 	// Incarnation of the storenode's process that reports this, as in its Lease: what an earlier one reported says nothing
 	// of what power has taken since.
 	//

@@ -119,6 +119,10 @@ func failureMessage(err error) string {
 	switch {
 	case errors.Is(err, store.ErrNoSpace):
 		return "the device has no room for this replica"
+	case errors.Is(err, shard.ErrSetBack):
+		return "the shard has another membership of this epoch than this replica knows " +
+			"(was the API server restored from a backup?); nothing is served: " +
+			"see docs/operate/restored-api-server.md"
 	case errors.Is(err, shard.ErrStaleRecord):
 		return "the shard's membership is older than what this replica has seen " +
 			"(was the API server restored from a backup?); " +
@@ -190,7 +194,7 @@ func (r *report) entries(statuses []shard.Status) map[ident.ShardID][]v1alpha1.S
 			RebuildPercent: int32(s.RebuildPercent), UsedBytes: s.UsedBytes, Message: s.Message,
 			RebuildSecondsLeft: int64(s.RebuildLeft.Round(leftStep(s.RebuildLeft)).Seconds()),
 			LostBlocks:         int64(s.LostBlocks), ScrubPercent: int32(s.Scrub.Percent),
-			PowerLost: s.PowerLost, Incarnation: r.incarnation,
+			PowerLost: s.PowerLost, Disputed: s.Disputed, Incarnation: r.incarnation,
 		}
 		if s.Scrub.Passes > 0 {
 			ended := r.clock.Now().Add(-s.Scrub.Since).UTC().Round(scrubTime)
@@ -344,7 +348,7 @@ func (r *report) isHere(ctx context.Context, key ident.ReplicaKey) bool {
 
 func sameDecision(a, b *v1alpha1.ShardReplicaStatus) bool {
 	return a.ID == b.ID && a.State == b.State && a.Epoch == b.Epoch && a.PowerLost == b.PowerLost &&
-		a.Incarnation == b.Incarnation
+		a.Disputed == b.Disputed && a.Incarnation == b.Incarnation
 }
 
 func (r *report) dropFailures(id ident.ShardID) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/runtime"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -104,6 +105,34 @@ func TestWhatAnAPIServerForgetsIsToldAgain(t *testing.T) {
 	look("it was set back a moment ago", 0)
 	clock.Step(lookAgainEvery)
 	look("it was set back", 1)
+	object.Status.Replicas[0].Epoch = entry.Epoch
+	if err := api.Status().Update(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+	entry.Disputed = true
+	look("another record of its epoch is known", 1)
+	clock.Step(lookAgainEvery)
+	look("that was forgotten", 1)
+}
+
+func TestReportSaysWhatTheReplicaKnows(t *testing.T) {
+	r := &report{clock: clocktesting.NewFakeClock(time.Unix(0, 0)), incarnation: "p"}
+	key := ident.ReplicaKey{Replica: 2}
+	for story, c := range map[string]struct {
+		status shard.Status
+		want   v1alpha1.ShardReplicaStatus
+	}{
+		"two records of one epoch": {
+			shard.Status{State: shard.StateInSync, Epoch: 6, Disputed: true, Message: "why"},
+			v1alpha1.ShardReplicaStatus{State: v1alpha1.ReplicaInSync, Epoch: 6, Disputed: true, Message: "why"},
+		},
+	} {
+		c.status.Key, c.want.ID, c.want.Incarnation = key, int64(key.Replica), r.incarnation
+		got := r.entries([]shard.Status{c.status})[key.Shard]
+		if diff := cmp.Diff([]v1alpha1.ShardReplicaStatus{c.want}, got); diff != "" {
+			t.Errorf("%s: -want +got\n%s", story, diff)
+		}
+	}
 }
 
 // An SSD that moved is told of where it is; who had it, or has not noticed yet, does not tell otherwise for ever.

@@ -245,6 +245,8 @@ type Status struct {
 	Lost int
 	// PowerLost: acknowledged writes may be missing here.
 	PowerLost bool
+	// Disputed: another Record of this Epoch is known, so nothing is served until there is a newer one.
+	Disputed bool
 	// Message says what is waited for.
 	Message string
 }

@@ -334,7 +334,7 @@ func (m *Machine) Close() {
 
 // Status is what people are shown.
 func (m *Machine) Status() Status {
-	s := Status{Record: m.record, Progress: Whole, PowerLost: m.powerLost}
+	s := Status{Record: m.record, Progress: Whole, PowerLost: m.powerLost, Disputed: m.disputed}
 	if m.disputed {
 		s.Role, s.Message = RoleIdle, "Another Replica has another Record of this Epoch: was the API server restored from a "+
 			"backup? See docs/operate/restored-api-server.md"

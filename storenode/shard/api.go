@@ -12,6 +12,9 @@ import (
 // ErrStaleRecord refuses a Record older than what the Replica has seen: the keeper of records was set back.
 var ErrStaleRecord = replication.ErrStaleRecord
 
+// ErrSetBack refuses another Record of the Epoch that the Replica has seen. It is a case of ErrStaleRecord.
+var ErrSetBack = replication.ErrSetBack
+
 // ErrNoSpace says that the Device has no room for a Replica.
 var ErrNoSpace = store.ErrNoSpace
 
@@ -79,6 +82,9 @@ type Status struct {
 	Scrub Scrub
 	// PowerLost: writes that were acknowledged but not flushed may be missing here, since a loss of power.
 	PowerLost bool
+	// Disputed: the Replica knows that there is another Record of its Epoch, so it serves nothing until it is told a newer
+	// one.
+	Disputed bool
 	// Message says why, when the State is not StateInSync.
 	Message string
 }

@@ -340,7 +340,7 @@ func (r *replica) status() Status {
 	st := Status{
 		Key: r.key, Device: r.monitor.store.Device(), Primary: s.Role == replication.RolePrimary,
 		Epoch: s.Record.Epoch, Message: s.Message, LostBlocks: s.Lost, Findings: r.findings,
-		PowerLost: s.PowerLost, Listed: s.Record.Has(r.key.Replica),
+		PowerLost: s.PowerLost, Disputed: s.Disputed, Listed: s.Record.Has(r.key.Replica),
 		Scrub: r.scrubStatus(),
 	}
 	if s.Lost > 0 && st.Message == "" {

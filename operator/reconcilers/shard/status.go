@@ -44,7 +44,8 @@ func (r *Reconciler) tell(ctx context.Context, s *scope) error {
 	}
 	shard.Status.InSyncNodes, shard.Status.Rebuild = strings.Join(inSync, ","), strings.Join(rebuild, ",")
 	served := shard.Spec.Membership.Epoch > 0
-	waits := ready.Reason == v1alpha1.ReasonNoPrimary || ready.Reason == v1alpha1.ReasonWaitsForReplicas
+	waits := ready.Reason == v1alpha1.ReasonNoPrimary || ready.Reason == v1alpha1.ReasonWaitsForReplicas ||
+		s.disputed() != ""
 	r.Metrics.Unavailable.Put(shard.Name, served && !ready.OK && waits)
 	r.Metrics.Degraded.Put(shard.Name, served && !healthy.OK)
 	r.Metrics.TooFew.Put(shard.Name, served && len(shard.Spec.Membership.InSync) < s.needed())
@@ -93,6 +94,8 @@ func ready(s *scope) reconcilers.Verdict {
 	switch {
 	case s.goes:
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonDeleting, Message: strings.Join(s.waitsFor, "; ")}
+	case s.disputed() != "":
+		return reconcilers.Verdict{Reason: v1alpha1.ReasonStaleRecord, Message: s.disputed()}
 	case s.stale() != "" && (m.Epoch == 0 || s.decision.Action != failover.Keep):
 		return reconcilers.Verdict{Reason: v1alpha1.ReasonStaleRecord, Message: s.stale()}
 	case s.noRoom != "":
@@ -222,24 +225,43 @@ func (s *scope) outOfSync() []string {
 	return out
 }
 
-// stale says that a Replica has seen a newer Epoch than the object has: no writer lets a Replica see a record before
-// the object has it, so the object was set back. Then the object must not be acted on: it may name as InSync who
-// missed acknowledged writes.
+// stale says that a Replica has seen a newer Epoch than the object has, or another record of the same: no writer lets a
+// Replica see a record before the object has it, so the object was set back. Then the object must not be acted on: it
+// may name as InSync who missed acknowledged writes.
 func (s *scope) stale() string {
 	for i := range s.shard.Status.Replicas {
 		report := &s.shard.Status.Replicas[i]
 		if report.Epoch <= s.shard.Spec.Membership.Epoch {
 			continue
 		}
-		at := ""
-		for _, replica := range s.shard.Spec.Replicas {
-			if replica.ID == report.ID {
-				at = " on node " + s.node(replica)
-			}
-		}
-		return fmt.Sprintf("replica %d%s has seen epoch %d, the object has %d: was the API server restored from "+
+		return fmt.Sprintf("%s has seen epoch %d, the object has %d: was the API server restored from "+
 			"a backup? Nothing is promoted, replaced or removed until the newer record is written into the object: see "+
-			"docs/operate/restored-api-server.md", report.ID, at, report.Epoch, s.shard.Spec.Membership.Epoch)
+			"docs/operate/restored-api-server.md", s.named(report.ID), report.Epoch, s.shard.Spec.Membership.Epoch)
+	}
+	return s.disputed()
+}
+
+// disputed says that a Replica knows of two records of one Epoch, and the object has none above them: nobody serves.
+func (s *scope) disputed() string {
+	for i := range s.shard.Status.Replicas {
+		report := &s.shard.Status.Replicas[i]
+		if !report.Disputed || report.Epoch < s.shard.Spec.Membership.Epoch {
+			continue
+		}
+		return fmt.Sprintf("%s knows of two records of epoch %d: was the API server restored from a backup? Nothing is "+
+			"served, promoted, replaced or removed until the right one is written into the object with a higher epoch: see "+
+			"docs/operate/restored-api-server.md", s.named(report.ID), report.Epoch)
 	}
 	return ""
+}
+
+// named is a Replica with its node, if it is one of the Shard's.
+func (s *scope) named(id int64) string {
+	text := fmt.Sprintf("replica %d", id)
+	for _, replica := range s.shard.Spec.Replicas {
+		if replica.ID == id {
+			text += " on node " + s.node(replica)
+		}
+	}
+	return text
 }

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/shale-storage/shale/api/v1alpha1"
@@ -38,5 +39,34 @@ func TestReplicaIsToldToBeWhereItsDeviceIs(t *testing.T) {
 	s.seen.Replicas = []failover.Replica{{ID: 1, Node: "n7"}}
 	if got := s.node(v1alpha1.ShardReplica{ID: 1, NodeName: "n1"}); got != "n7" {
 		t.Errorf("a replica whose device moved to n7 is told to be on %s", got)
+	}
+}
+
+// Nobody serves of two records of one Epoch, though the object has a Primary that is alive.
+func TestTwoRecordsOfOneEpochAreTold(t *testing.T) {
+	for story, c := range map[string]struct {
+		report v1alpha1.ShardReplicaStatus
+		served bool
+	}{
+		"it knows two":                         {report: v1alpha1.ShardReplicaStatus{Epoch: 7, Disputed: true}},
+		"two that are newer than the object's": {report: v1alpha1.ShardReplicaStatus{Epoch: 8, Disputed: true}},
+		"a newer one was written since": {
+			report: v1alpha1.ShardReplicaStatus{Epoch: 6, Disputed: true}, served: true,
+		},
+		"it knows one": {report: v1alpha1.ShardReplicaStatus{Epoch: 7}, served: true},
+	} {
+		s := &scope{shard: replicated(2, 1, 2)}
+		s.seen.Wanted, s.decision.Action = 2, failover.Keep
+		c.report.ID = 2
+		s.shard.Status.Replicas[1] = c.report
+		told := ready(s)
+		if told.OK != c.served || healthy(s).OK != c.served || (s.stale() == "") != c.served {
+			t.Errorf("%s: ready %+v, healthy %+v, stale %q", story, told, healthy(s), s.stale())
+		}
+		for _, want := range []string{"replica 2 on node n2", "docs/operate/restored-api-server.md"} {
+			if !c.served && (told.Reason != v1alpha1.ReasonStaleRecord || !strings.Contains(told.Message, want)) {
+				t.Errorf("%s: got %+v, want %q in it", story, told, want)
+			}
+		}
 	}
 }
