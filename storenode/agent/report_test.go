@@ -126,6 +126,22 @@ func TestReportSaysWhatTheReplicaKnows(t *testing.T) {
 			shard.Status{State: shard.StateInSync, Epoch: 6, Disputed: true, Message: "why"},
 			v1alpha1.ShardReplicaStatus{State: v1alpha1.ReplicaInSync, Epoch: 6, Disputed: true, Message: "why"},
 		},
+		"a rebuild has begun": {
+			shard.Status{State: shard.StateRebuilding, Epoch: 2},
+			v1alpha1.ShardReplicaStatus{State: v1alpha1.ReplicaRebuilding, Epoch: 2},
+		},
+		"it takes some time yet": {
+			shard.Status{State: shard.StateRebuilding, RebuildPercent: 40, RebuildLeft: 42600 * time.Millisecond},
+			v1alpha1.ShardReplicaStatus{State: v1alpha1.ReplicaRebuilding, RebuildPercent: 40, RebuildSecondsLeft: 43},
+		},
+		"minutes": {
+			shard.Status{State: shard.StateRebuilding, RebuildPercent: 40, RebuildLeft: 134 * time.Second},
+			v1alpha1.ShardReplicaStatus{State: v1alpha1.ReplicaRebuilding, RebuildPercent: 40, RebuildSecondsLeft: 130},
+		},
+		"hours": {
+			shard.Status{State: shard.StateRebuilding, RebuildPercent: 1, RebuildLeft: 94 * time.Minute},
+			v1alpha1.ShardReplicaStatus{State: v1alpha1.ReplicaRebuilding, RebuildPercent: 1, RebuildSecondsLeft: 5400},
+		},
 	} {
 		c.status.Key, c.want.ID, c.want.Incarnation = key, int64(key.Replica), r.incarnation
 		got := r.entries([]shard.Status{c.status})[key.Shard]

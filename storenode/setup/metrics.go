@@ -36,6 +36,7 @@ var (
 	rebuilt  = describe("rebuilt_bytes_total", "Bytes copied from here to Replicas that are brought in sync.")
 	pace     = describe("rebuild_rate_bytes", "How fast may be copied beside the clients now, in bytes a second.")
 	left     = describe("rebuild_left_seconds", "How long the slowest Rebuild of a Replica here is expected to take yet.")
+	progress = describe("rebuild_progress_ratio", "How far the Rebuild here is that is least far.")
 	served   = describe("primaries", "Shards served from here.")
 )
 
@@ -54,7 +55,7 @@ func registerMetrics(r prometheus.Registerer, s *process.Server, d *devices) {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		requests, moved, frames, network, bad, open, memory, refused, space, failed, replicas, served,
-		healed, lost, scrubbed, differ, rebuilt, pace, left,
+		healed, lost, scrubbed, differ, rebuilt, pace, left, progress,
 	} {
 		ch <- d
 	}
@@ -96,7 +97,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(memory, float64(p.Resident), "resident")
 	gauge(memory, float64(p.Limit), "limit")
 	count(refused, p.Refused)
-	c.replicas(gauge)
+	ofReplicas(c.s.Host.Statuses(), gauge)
 	for _, s := range c.d.all() {
 		id := s.Device().String()
 		u, err := c.d.Usage(s.Device())
@@ -111,12 +112,17 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-func (c *collector) replicas(gauge func(*prometheus.Desc, float64, ...string)) {
+// ofReplicas emits what is known of the Replicas here.
+func ofReplicas(statuses []shard.Status, gauge func(*prometheus.Desc, float64, ...string)) {
 	counts := map[shard.State]int{}
-	primaries, slowest := 0, time.Duration(0)
-	for _, s := range c.s.Host.Statuses() {
+	primaries, slowest, least := 0, time.Duration(0), 100
+	for i := range statuses {
+		s := &statuses[i]
 		counts[s.State]++
 		slowest = max(slowest, s.RebuildLeft)
+		if s.State == shard.StateRebuilding {
+			least = min(least, s.RebuildPercent)
+		}
 		if s.Primary {
 			primaries++
 		}
@@ -129,4 +135,5 @@ func (c *collector) replicas(gauge func(*prometheus.Desc, float64, ...string)) {
 	}
 	gauge(served, float64(primaries))
 	gauge(left, slowest.Seconds())
+	gauge(progress, float64(least)/100)
 }

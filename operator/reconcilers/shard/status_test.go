@@ -70,3 +70,15 @@ func TestTwoRecordsOfOneEpochAreTold(t *testing.T) {
 		}
 	}
 }
+
+func TestProgressOfARebuildIsShown(t *testing.T) {
+	for want, report := range map[string]v1alpha1.ShardReplicaStatus{
+		"n3 0%":        {},
+		"n3 40%":       {RebuildPercent: 40},
+		"n3 40% 2m10s": {RebuildPercent: 40, RebuildSecondsLeft: 130},
+	} {
+		if got := progress("n3", &report); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
