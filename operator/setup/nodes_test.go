@@ -267,6 +267,36 @@ func TestShardSetBackByARestoredAPIServerIsNotActedOn(t *testing.T) {
 	w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch >= 11 })
 }
 
+func TestShardOfWhichTwoRecordsAreKnownIsNotActedOn(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3", "n4"}
+	w := newWorld(t, nil, nodes...)
+	w.volume("v", gib, 3)
+	s := w.shard("v-0 to be served", "v-0", served)
+	primary := s.Spec.Membership.Primary
+	knows := s.Spec.Replicas[1]
+	w.tells(knows.ID, func(s *v1alpha1.ShardReplicaStatus) { s.Epoch, s.Disputed = 1, true })
+	message := w.condition("v", v1alpha1.ReasonStaleRecord, metav1.ConditionFalse)
+	for _, want := range []string{
+		fmt.Sprintf("replica %d on node %s knows of two records of epoch 1", knows.ID, knows.NodeName),
+		"docs/operate/restored-api-server.md",
+	} {
+		if !strings.Contains(message, want) {
+			t.Errorf("got %q, want %q in it", message, want)
+		}
+	}
+	if n := w.gauge("shale_operator_unavailable_shards"); n != 1 {
+		t.Errorf("%g shards are unavailable, want this one", n)
+	}
+	w.pass(5*time.Second, without(nodes, node(s, primary))...)
+	w.touch()
+	s = w.shard("v-0 to be looked at", "v-0", func(s *v1alpha1.Shard) bool { return s.Labels["touched"] == "yes" })
+	if s.Spec.Membership.Epoch != 1 || len(s.Spec.Replicas) != 3 {
+		t.Errorf("got %+v, want it untouched", s.Spec)
+	}
+	w.change("v-0", func(s *v1alpha1.Shard) { s.Spec.Membership.Epoch = 2 })
+	w.shard("v-0 to fail over", "v-0", func(s *v1alpha1.Shard) bool { return s.Spec.Membership.Epoch >= 3 })
+}
+
 func TestHostThatRefusesAnswersAndOneThatIsNotThereDoesNot(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -62,10 +62,11 @@ func TestMain(m *testing.M) {
 
 // world is an operator, and storenodes that do what agents do. Devices are named dev-…-NODE.
 type world struct {
-	t     *testing.T
-	api   client.Client
-	clock *clocktesting.FakePassiveClock
-	base  time.Time
+	t        *testing.T
+	api      client.Client
+	clock    *clocktesting.FakePassiveClock
+	base     time.Time
+	registry *prometheus.Registry
 
 	mu sync.Mutex
 	// refuses names nodes whose storenode refuses Replicas, down those that do nothing.
@@ -96,6 +97,7 @@ func newWorld(t *testing.T, wrap func(client.Client) client.Client, nodes ...str
 	w := &world{
 		t: t, api: api, clock: clocktesting.NewFakePassiveClock(start), base: start,
 		refuses: map[string]bool{}, down: map[string]bool{}, silent: map[string]bool{},
+		registry: prometheus.NewRegistry(),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
@@ -110,7 +112,7 @@ func newWorld(t *testing.T, wrap func(client.Client) client.Client, nodes ...str
 		w.addNode(n)
 	}
 	m, err := Manager(ctx, cluster, Options{
-		Namespace: namespace, ReplaceAfter: 10 * time.Minute, Clock: w.clock, Registry: prometheus.NewRegistry(),
+		Namespace: namespace, ReplaceAfter: 10 * time.Minute, Clock: w.clock, Registry: w.registry,
 		Log: slog.New(slog.DiscardHandler), Wrap: wrap, SkipNameValidation: true, Evacuate: true, Hosts: w,
 	})
 	if err != nil {
@@ -314,6 +316,20 @@ func (w *world) condition(name, reason string, status metav1.ConditionStatus) st
 		return c.Reason == reason && c.Status == status, fmt.Sprintf("%s %s: %s", c.Reason, c.Status, c.Message)
 	})
 	return message
+}
+
+// gauge is what the operator's metric of that name says.
+func (w *world) gauge(name string) float64 {
+	w.t.Helper()
+	families, err := w.registry.Gather()
+	w.must(err)
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	w.t.Fatalf("there is no metric %s", name)
+	return 0
 }
 
 func (w *world) shard(what, name string, is func(*v1alpha1.Shard) bool) *v1alpha1.Shard {
