@@ -25,6 +25,7 @@ type model struct {
 	buffers map[*buffer.Buffer]bool
 	// span is how many Blocks are changed, most how many by one change.
 	span, most int64
+	rare       rare
 }
 
 // crashed takes back what the end of the process left on its way.
@@ -36,10 +37,12 @@ func (m *model) crashed() {
 }
 
 func newModel() *model {
-	return &model{
+	m := &model{
 		blocks: map[int64]uint64{}, pending: map[int64][]uint64{}, volatile: map[int64][]uint64{}, dropped: map[int64]int{},
 		buffers: map[*buffer.Buffer]bool{}, span: modelBlocks, most: 8,
 	}
+	m.rare.buffers = m.buffers
+	return m
 }
 
 // crowd has changes hit the same Blocks again and again, and larger ones than the Journal carries.
@@ -76,8 +79,9 @@ type change struct {
 	first  int64
 	blocks int64
 	open   *int
-	// replaced is the model's, when a flush began.
+	// replaced is the model's, when a flush began, noted what the Device had acknowledged to remember then.
 	replaced map[int64]int
+	noted    []noted
 }
 
 func (c *change) IODone(io *store.IO) {
@@ -92,6 +96,7 @@ func (c *change) IODone(io *store.IO) {
 	switch io.Op {
 	case store.OpFlush:
 		c.m.flushed(c.replaced)
+		flushed(c.noted)
 	case store.OpWrite, store.OpDiscard:
 		for i := c.first; i < c.first+c.blocks; i++ {
 			c.m.volatile[i] = append(c.m.volatile[i], c.m.blocks[i])
@@ -140,6 +145,10 @@ func (m *model) pick(chance *rand.Rand, pending int) int {
 }
 
 func submitRandom(r *rig, h store.Handle, m *model, chance *rand.Rand, seq *ident.Seq, open *int) {
+	if chance.IntN(5) == 0 {
+		m.rare.submit(r, chance, open)
+		return
+	}
 	first := chance.Int64N(m.span)
 	n := min(1+chance.Int64N(m.most), m.span-first)
 	rare := 20
@@ -151,7 +160,7 @@ func submitRandom(r *rig, h store.Handle, m *model, chance *rand.Rand, seq *iden
 		first -= first % layout.ExtentBlocks
 		n = min(layout.ExtentBlocks, m.span-first)
 	}
-	c := &change{m: m, first: first, blocks: n, open: open, replaced: m.replaced()}
+	c := &change{m: m, first: first, blocks: n, open: open, replaced: m.replaced(), noted: m.rare.told()}
 	c.io = store.IO{Op: store.OpFlush, Replica: h, Done: c}
 	if kind := chance.IntN(10); kind > 0 {
 		for i := first; i < first+n; i++ {
@@ -214,6 +223,7 @@ func (m *model) check(t *testing.T, r *rig, h store.Handle, powerLost bool) {
 		}
 	}
 	m.checkTogether(t, r, h, failed)
+	m.rare.check(t, r, powerLost)
 }
 
 // checkTogether reads several Blocks at a time: that works if it did one by one.
@@ -276,6 +286,7 @@ func crashOnce(t *testing.T, seed uint64, scribbles bool) {
 	r.device.SetWhims(whims(seed))
 	h := r.create(t, 0, modelBlocks*block)
 	m := newModel()
+	m.rare.begin(h)
 	if seed%2 == 1 {
 		m.crowd()
 	}
@@ -285,13 +296,7 @@ func crashOnce(t *testing.T, seed uint64, scribbles bool) {
 	for range 3 {
 		workload(t, r, h, m, chance)
 		powerLost := chance.IntN(2) == 0
-		after := &rig{boot: r.boot, scribbles: scribbles}
-		if powerLost {
-			after.boot++
-			after.device = r.device.Crash(chance, nil)
-		} else {
-			after.device = r.device.Kill(chance, nil)
-		}
+		after := r.dies(powerLost, chance)
 		m.crashed()
 		if err := after.open(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
@@ -319,6 +324,7 @@ func (m *model) adopt(t *testing.T, r *rig, h store.Handle) {
 		}
 		m.blocks[i] = value
 	}
+	m.rare.adopt(t, r)
 	if err := r.do(&store.IO{Op: store.OpFlush, Replica: h}); err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,13 @@ type rig struct {
 	boot   uint64
 	// scribbles: what is discarded holds garbage afterwards.
 	scribbles bool
+	// mortal: the process ends, by a panic, when the Device has done so many more steps in Open or Close.
+	mortal bool
+	left   int
 }
+
+// endOfProcess is what a mortal rig panics with.
+type endOfProcess struct{}
 
 func (r *rig) Enter() {}
 func (r *rig) Leave() { r.kick() }
@@ -43,6 +49,9 @@ func (r *rig) kick() {
 // drive runs until nothing is on its way.
 func (r *rig) drive() {
 	for r.kick(); r.device.Pending() > 0; r.kick() {
+		if r.left--; r.mortal && r.left < 0 {
+			panic(endOfProcess{})
+		}
 		r.device.Step(0)
 	}
 }
@@ -50,7 +59,22 @@ func (r *rig) drive() {
 func (r *rig) options() store.Options {
 	return store.Options{
 		Boot: r.boot, Owner: r, Settle: r.drive, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Overcommit: 1,
+		Memory: loose{},
 	}
+}
+
+// loose is memory that nobody gives back, so that a Device has it after the end of the process.
+type loose struct{}
+
+func (loose) Map(n int) ([]byte, error) { return make([]byte, n), nil }
+func (loose) Unmap([]byte)              {}
+
+// dies ends the process that uses r, or with it the power, and leaves what there is then.
+func (r *rig) dies(power bool, chance *rand.Rand) *rig {
+	if power {
+		return &rig{boot: r.boot + 1, scribbles: r.scribbles, device: r.device.Crash(chance, nil)}
+	}
+	return &rig{boot: r.boot, scribbles: r.scribbles, device: r.device.Kill(chance, nil)}
 }
 
 func (r *rig) open() error {
