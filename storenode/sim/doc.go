@@ -26,6 +26,8 @@
 //   - When an attachment has opened a Shard, none of an older generation is acknowledged there or seen any more.
 //   - Nobody is evicted who has been well, and heard, for seconds, whatever is wrong with the Primary's own Device.
 //   - A Replica's Epoch never goes back in the life of a process, nor Committed in a reign.
+//   - A Device that is opened again remembers the Epochs and generations that it did when its process ended, after a
+//     loss of power those it was opened with before; no Replica is gone, and none is back that was deleted.
 //   - After loss of power everywhere all that was flushed is there, and what was not touched since can be read.
 //   - After healing all requests are answered, the Replicas that the record names are InSync again, hold the same
 //     Blocks, and can read them; those that were replaced are gone.

@@ -39,6 +39,8 @@ func TestTheSimulatorSeesBrokenRules(t *testing.T) {
 		{"join early", mutant.JoinEarly, "a Replica is compared before it is in sync"},
 		{"ack too few", mutant.AckTooFew, "as many as asked for are in sync at an acknowledgement"},
 		{"follow anyone", mutant.FollowAnyone, "a Backup takes nothing of an older Epoch"},
+		{"forget record", mutant.ForgetRecord, "a Replica remembers its record as long as it has power"},
+		{"forget generation", mutant.ForgetGeneration, "and the generation of the newest attachment"},
 	} {
 		if only != "" && only != m.name {
 			continue

@@ -50,6 +50,11 @@ type node struct {
 	unwell, unlinked int64
 	// epochs that this process's Replicas were seen at.
 	epochs map[ident.ReplicaKey]ident.Epoch
+	// kept is what the Device must remember of its Replicas as long as the machine runs as keptBoot, safe what it must
+	// in any case; doomed are those whose deletion was begun, gone those where it has ended.
+	kept, safe   map[ident.ReplicaKey]store.ReplicaInfo
+	keptBoot     uint64
+	doomed, gone map[ident.ReplicaKey]bool
 	// applying: the process is making what the record wants, by Shard.
 	applying [shards]bool
 }
@@ -57,6 +62,7 @@ type node struct {
 func newNode(w *world, index int) *node {
 	return &node{
 		w: w, index: index, dead: true, boot: firstBoot(index),
+		doomed: map[ident.ReplicaKey]bool{}, gone: map[ident.ReplicaKey]bool{},
 		rate: 0.955 + 0.09*w.r.Float64(), offset: 1 + w.r.Int64N(1<<40),
 	}
 }
@@ -127,6 +133,7 @@ func (n *node) start() {
 		n.w.failf("open device of %s: %v", name, err)
 		return
 	}
+	n.remembers()
 	if fresh {
 		n.makeBallast()
 	}
@@ -153,6 +160,7 @@ func (n *node) kill(power bool, silence time.Duration) {
 	w.logf("n%d dies, power %v", n.index+1, power)
 	n.suffers(0)
 	n.paused, n.held = false, nil
+	n.keep()
 	old := n.device
 	after := old.Kill
 	if power {

@@ -129,7 +129,11 @@ func (g *register) tell(n *node, i int) {
 			continue
 		}
 		g.w.logf("n%d deletes %s", n.index+1, s.Key)
+		n.doomed[s.Key] = true
 		n.host.DeleteAsync(s.Key, func(err error) {
+			if n.life == life && !n.dead && err == nil {
+				n.gone[s.Key] = true
+			}
 			if err != nil && n.life == life && !g.w.sick {
 				g.w.failf("n%d: %v", n.index+1, err)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/journal"
 	"github.com/shale-storage/shale/storenode/layout"
+	"github.com/shale-storage/shale/storenode/replication/mutant"
 )
 
 // replayChunk is how much of the Journal is read at a time, in bytes.
@@ -322,6 +323,9 @@ func (v *Recovered) applyFrame(f journal.Frame, data []carried, d *doubts) error
 		if rest, err = journal.Next(rest, &r); err != nil {
 			return err
 		}
+		if isForgotten(&r) {
+			continue
+		}
 		d.before(&r, f.Number)
 		if err := v.Table.Apply(&r); err != nil {
 			return err
@@ -335,6 +339,12 @@ func (v *Recovered) applyFrame(f journal.Frame, data []carried, d *doubts) error
 		v.Replayed++
 	}
 	return nil
+}
+
+// isForgotten reports whether a broken rule has recovery pass over a record.
+func isForgotten(r *journal.Record) bool {
+	return r.Type == journal.SetRecord && mutant.Now == mutant.ForgetRecord ||
+		r.Type == journal.SetGeneration && mutant.Now == mutant.ForgetGeneration
 }
 
 // doubts are the Blocks whose data may not have arrived although their record did.

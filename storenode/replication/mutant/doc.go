@@ -40,4 +40,7 @@ const (
 	SkipChecksum
 	// AckTooFew acknowledges changes however few Replicas are in sync.
 	AckTooFew
+	// ForgetRecord has recovery pass over membership records in the Journal, ForgetGeneration over generations.
+	ForgetRecord
+	ForgetGeneration
 )
