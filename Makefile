@@ -37,7 +37,7 @@ lint: ## linters and the project's own rules
 
 unit: ## unit, script, envtest, csi-sanity and chart tests
 	assets=$$($(TOOL) -dir envtest) && helm=$$($(TOOL) helm) && \
-	KUBEBUILDER_ASSETS=$$assets HELM=$$helm $(GO) run ./hack/gotest -timeout 15m ./...
+	KUBEBUILDER_ASSETS=$$assets HELM=$$helm $(GO) run ./hack/gotest -timeout 30m ./...
 
 race: ## the concurrent packages under the race detector
 	assets=$$($(TOOL) -dir envtest) && \
