@@ -457,6 +457,9 @@ func (c *client) check(q *request, f *transport.Frame) {
 		c.mapped(f)
 	case wire.OpFlush:
 		c.opened = c.opened || q.opens
+		if q.opens {
+			c.w.isFenced(c.index, f.Epoch, q.header.Generation)
+		}
 		for i, b := range q.values {
 			c.oracle.Block(int64(b)).Flushed(q.floors[i])
 		}

@@ -23,7 +23,8 @@
 //     seen old again, and no byte is other than it was written, though Blocks rot.
 //   - Only one Primary serves: the Epoch of answered reads never goes back, in the order in which they were answered.
 //   - No change is acknowledged that fewer Replicas than the Volume asks for had in sync; it asks for one or two.
-//   - When an attachment has opened a Shard, none of an older generation is acknowledged there or seen any more.
+//   - When an attachment has opened a Shard, none of an older generation is acknowledged there or seen any more, and
+//     the Devices of all in sync remember the generation.
 //   - Nobody is evicted who has been well, and heard, for seconds, whatever is wrong with the Primary's own Device.
 //   - A Replica's Epoch never goes back in the life of a process, nor Committed in a reign.
 //   - A Device that is opened again remembers the Epochs and generations that it did when its process ended, after a

@@ -41,3 +41,20 @@ func (n *node) remembers() {
 		}
 	}
 }
+
+// isFenced looks whether all in sync remember the generation of an attachment that has opened a Shard in that Epoch.
+func (w *world) isFenced(index uint32, epoch ident.Epoch, g ident.Generation) {
+	r := &w.register.records[index]
+	if r.Epoch != epoch {
+		return
+	}
+	for _, n := range w.nodes {
+		if n.dead || !n.inSync(r) {
+			continue
+		}
+		handle, _ := n.store.Lookup(n.key(index))
+		if info, err := n.store.Info(handle); err != nil || info.Generation < g {
+			w.failf("n%d remembers generation %d of shard %d, which was opened with %d", n.index+1, info.Generation, index, g)
+		}
+	}
+}

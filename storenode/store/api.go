@@ -33,7 +33,8 @@ const MaxSpan = 1 << 30
 type Op uint8
 
 // The operations on a Replica. A write is durable against the end of the process when it completes; against power loss
-// when FUA was set, or once a later OpFlush has completed.
+// when FUA was set, or once a later OpFlush has completed. Of what a Replica is to remember (SetRecord, SetGeneration,
+// SetSound) an OpFlush covers all that was asked for before it was submitted.
 const (
 	OpRead Op = iota + 1
 	OpWrite

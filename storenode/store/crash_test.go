@@ -79,7 +79,7 @@ type change struct {
 	first  int64
 	blocks int64
 	open   *int
-	// replaced is the model's, when a flush began, noted what the Device had acknowledged to remember then.
+	// replaced is the model's, when a flush began, noted what it covers besides.
 	replaced map[int64]int
 	noted    []noted
 }
@@ -160,7 +160,7 @@ func submitRandom(r *rig, h store.Handle, m *model, chance *rand.Rand, seq *iden
 		first -= first % layout.ExtentBlocks
 		n = min(layout.ExtentBlocks, m.span-first)
 	}
-	c := &change{m: m, first: first, blocks: n, open: open, replaced: m.replaced(), noted: m.rare.told()}
+	c := &change{m: m, first: first, blocks: n, open: open, replaced: m.replaced(), noted: m.rare.covered()}
 	c.io = store.IO{Op: store.OpFlush, Replica: h, Done: c}
 	if kind := chance.IntN(10); kind > 0 {
 		for i := first; i < first+n; i++ {

@@ -28,7 +28,7 @@ func (s *Store) Submit(io *IO) {
 		s.read(io)
 		s.ioPartDone(io)
 	case OpFlush:
-		s.flush.add(io)
+		s.flushBehind(io)
 	case OpWrite, OpDiscard, OpWriteZeroes:
 		s.journal.submit(io)
 	}

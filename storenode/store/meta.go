@@ -9,16 +9,43 @@ import (
 
 // metaChange is a rare change that is recorded like a write; it may allocate.
 type metaChange struct {
+	// s counts it as being recorded; nil if nothing is.
+	s      *Store
 	record []byte
 	// applied: the change must be seen at once by the caller's next call.
 	done func(error)
 }
 
 // IODone implements Completer.
-func (m *metaChange) IODone(io *IO) { m.done(io.Err) }
+func (m *metaChange) IODone(io *IO) {
+	if m.s != nil {
+		m.s.recorded()
+	}
+	m.done(io.Err)
+}
+
+// recorded is the end of a rare change.
+func (s *Store) recorded() {
+	if s.recording--; s.recording == 0 {
+		for waiting := s.behind.take(); waiting.first != nil; {
+			s.flush.add(waiting.pop())
+		}
+	}
+}
+
+// flushBehind lets a flush wait for the rare changes that were asked for before it: who is told that it was carried out
+// takes it that what came with it is remembered too, as the generation of an attachment.
+func (s *Store) flushBehind(io *IO) {
+	if s.recording > 0 {
+		s.behind.push(io)
+		return
+	}
+	s.flush.add(io)
+}
 
 func (s *Store) submitMeta(r *journal.Record, done func(error)) {
-	m := &metaChange{record: journal.Append(nil, r), done: done}
+	m := &metaChange{s: s, record: journal.Append(nil, r), done: done}
+	s.recording++
 	io := &IO{Done: m, state: ioState{parts: 1, meta: m}}
 	if s.failed != nil {
 		io.state.err = s.failed

@@ -54,15 +54,15 @@ func (v *value) may(n uint64, powerLost bool) bool {
 // is makes it what was found.
 func (v *value) is(n uint64) { *v = value{n, n, n} }
 
-// noted is what had been acknowledged of a value when a flush began.
+// noted is what a flush makes durable of a value if it succeeds.
 type noted struct {
-	v    *value
-	told uint64
+	v *value
+	n uint64
 }
 
 func flushed(all []noted) {
-	for _, n := range all {
-		n.v.flushed = max(n.v.flushed, n.told)
+	for _, x := range all {
+		x.v.flushed = max(x.v.flushed, x.n)
 	}
 }
 
@@ -76,15 +76,13 @@ func (a *rare) begin(h store.Handle) {
 	a.replicas = []*remembered{m}
 }
 
-func (m *remembered) values() []*value {
-	return []*value{&m.created, &m.deleted, &m.written, &m.epoch, &m.generation, &m.sound}
-}
-
-// told is what has been acknowledged of everything.
-func (a *rare) told() (all []noted) {
+// covered is what a flush that begins now makes durable: what was acknowledged, and of what is to be remembered all
+// that was asked for.
+func (a *rare) covered() (all []noted) {
 	for _, m := range a.replicas {
-		for _, v := range m.values() {
-			all = append(all, noted{v, v.told})
+		all = append(all, noted{&m.written, m.written.told})
+		for _, v := range []*value{&m.created, &m.deleted, &m.epoch, &m.generation, &m.sound} {
+			all = append(all, noted{v, v.asked})
 		}
 	}
 	return all

@@ -59,6 +59,10 @@ type Store struct {
 	// starved are changes that wait for Extents which are about to come free, in the order in which they get them.
 	starved ioList
 
+	// recording counts rare changes on their way, behind are the flushes that wait for them.
+	recording int
+	behind    ioList
+
 	discards int
 	// discardable: the Device takes discards, as far as is known; the error of one is told once.
 	discardable, undiscarded bool
