@@ -33,6 +33,8 @@ type device struct {
 type ill struct {
 	// stuck until then: nothing ends. mute until then: no read begins.
 	stuck, mute int64
+	// slow until then: all takes long.
+	slow int64
 	// reads and writes fail, in so many of a hundred.
 	reads, writes float64
 	// full: the ballast leaves no room.
@@ -76,11 +78,7 @@ func (d *device) Submit(r *engine.Request) {
 	default:
 		d.Device.Submit(r)
 	}
-	latency := d.n.w.between(5*time.Microsecond, 120*time.Microsecond)
-	if d.n.w.faulty && d.n.w.chance(0.3) {
-		latency = d.n.w.between(0, 80*time.Millisecond)
-	}
-	d.n.w.after(latency, d.stepped)
+	d.n.w.after(d.latency(), d.stepped)
 }
 
 // Pending is the number of requests that have not ended.
@@ -172,7 +170,7 @@ func (w *world) hang(n *node) {
 	w.logf("the device of n%d hangs for %v, reads only %v", n.index+1, last, until == &n.ill.mute)
 }
 
-// recover ends all that is wrong with the Device, and has a process that works.
+// recover ends all that is wrong with the Device but that it is slow, and has a process that works.
 func (n *node) recover() {
 	n.ill.reads, n.ill.writes, n.ill.stuck, n.ill.mute = 0, 0, 0, 0
 	if n.up() && n.store.Health() != nil {

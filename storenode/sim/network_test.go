@@ -78,14 +78,9 @@ func (w *world) newPipe(from, to *node) *pipe {
 	return p
 }
 
-// isCut reports whether what one node sends to another is lost.
-func (w *world) isCut(from, to *end) bool {
-	return from.n != nil && to.n != nil && w.cut[from.index()][to.index()]
-}
-
 // connect makes a pipe, if the other node answers.
 func (w *world) connect(from, to *node, h transport.Handler, done func(transport.Conn, error)) {
-	if to.dead || to.paused || from != nil && (w.cut[from.index][to.index] || w.cut[to.index][from.index]) {
+	if to.dead || to.paused || w.isApart(from, to) {
 		done(nil, errRefused)
 		return
 	}

@@ -55,6 +55,8 @@ type world struct {
 	whims mem.Whims
 	// cut[a][b]: what a sends to b is lost.
 	cut [nodes][nodes]bool
+	// unreached are the ways between the clients and the nodes that are cut.
+	unreached [nodes]ways
 	// faulty: damage is done.
 	faulty bool
 	// trap: the next node that replicates a write dies in the middle of it, and so do the clients.
@@ -212,6 +214,7 @@ func (w *world) run(faults time.Duration) error {
 	}
 	w.register.operate()
 	w.harm()
+	w.mishaps()
 	w.inspect()
 	for _, c := range w.clients {
 		c.open()
@@ -276,7 +279,7 @@ func (w *world) heal() {
 	w.logf("heal all")
 	w.faulty, w.trap = false, false
 	w.register.away = false
-	w.cut = [nodes][nodes]bool{}
+	w.cut, w.unreached = [nodes][nodes]bool{}, [nodes]ways{}
 	for _, n := range w.nodes {
 		n.isolated = false
 		n.resume()
