@@ -2,9 +2,10 @@
 // seed: over memory Devices that lose power, rot, fail, get full, are slow, and hang, some for reads only, and that
 // have the whims of real ones in half of the runs each (mem.Whims); connections that break, delay, double and are cut
 // one way, those of clients too; clients that tell of a Primary they cannot reach, rightly or not, and of which some
-// have as much in flight as they may; clocks that drift up to the bound; processes that hand over before they end;
-// attachments that are replaced and go on; Replicas that are replaced on a spare node, and come back; nodes that are
-// short of memory; and a keeper of records that is slow, away, and told to promote the wrong Replica, late and twice.
+// have as much in flight as they may; clocks that drift up to the bound; processes that hand over and close their
+// Device before they end; attachments that are replaced and go on; Replicas that are replaced on a spare node, and
+// come back; nodes that are short of memory; and a keeper of records that is slow, away, and told to promote the
+// wrong Replica, late and twice.
 //
 // What is simulated is only what surrounds a Host: its Device (engine/mem), its Dialer and connections, its clock, and
 // its Authority. Everything is an event in one queue; chance comes from the seed alone. So a failure is replayed by its

@@ -120,7 +120,7 @@ func (n *node) end(most int64) {
 			n.end(most)
 			return
 		}
-		n.kill(false, 0)
+		n.close()
 		if n.w.faulty {
 			n.w.startLater(n, 5*time.Second)
 		} else {

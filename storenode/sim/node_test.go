@@ -186,6 +186,24 @@ func (n *node) kill(power bool, silence time.Duration) {
 	n.host, n.store = nil, nil
 }
 
+// close ends the process in order: its Device gets a last Checkpoint, so that a loss of power takes nothing any more.
+// One that does not work is not waited for.
+func (n *node) close() {
+	if n.paused || n.store.Health() != nil || n.ill.reads+n.ill.writes > 0 || max(n.ill.stuck, n.ill.mute) > n.w.t {
+		n.kill(false, 0)
+		return
+	}
+	n.w.logf("n%d closes its device", n.index+1)
+	n.device.opening = true // it takes no time
+	n.host.RemoveDeviceAsync(n.uuid(), func() {})
+	n.device.settle()
+	if err := n.store.Close(); err != nil {
+		n.w.failf("close device of n%d: %v", n.index+1, err)
+	}
+	n.kill(false, 0)
+	n.safe = n.kept
+}
+
 // isLossy reports whether the Replica may miss what was not flushed, as far as the product knows: each remembers it,
 // until it was made equal to others.
 func (n *node) isLossy(index int) bool {
