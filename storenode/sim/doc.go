@@ -5,7 +5,7 @@
 // have as much in flight as they may; clocks that drift up to the bound; processes that hand over and close their
 // Device before they end; attachments that are replaced and go on; Replicas that are replaced on a spare node, and
 // come back; nodes that are short of memory; and a keeper of records that is slow, away, and told to promote the
-// wrong Replica, late and twice.
+// wrong Replica, late and twice, and that is restored from a backup in the end.
 //
 // What is simulated is only what surrounds a Host: its Device (engine/mem), its Dialer and connections, its clock, and
 // its Authority. Everything is an event in one queue; chance comes from the seed alone. So a failure is replayed by its

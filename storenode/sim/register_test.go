@@ -37,6 +37,9 @@ type register struct {
 	// inSync is how many a Shard has in sync, by Epoch; enough is when that were at last as many as asked for.
 	inSync [shards][]int
 	enough [shards]int64
+	// before is the record before the one in force; isBack: the keeper has gone back to it.
+	before [shards]membership.Record
+	isBack [shards]bool
 }
 
 func newRegister(w *world) *register {
@@ -183,7 +186,8 @@ func (g *register) swap(index uint32, next membership.Record) {
 	if g.isEnough(r) {
 		g.enough[index] = g.w.t
 	}
-	g.inSync[index] = append(g.inSync[index], len(next.InSync))
+	g.count(int(index), next)
+	g.before[index] = *r
 	*r = next
 	if len(r.InSync) == 1 && g.w.rotten != nil && g.w.rotten.inSync(r) {
 		g.w.torn = true
@@ -231,7 +235,7 @@ func (g *register) operate() {
 	w.after(w.between(200*time.Millisecond, 800*time.Millisecond), func() {
 		defer g.operate()
 		for i, r := range g.records {
-			if g.away {
+			if g.away || g.isBehind(i) {
 				continue
 			}
 			if p := w.nodes[w.home(&r, r.Primary)]; !g.suspects(&r, p) {

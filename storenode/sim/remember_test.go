@@ -45,7 +45,7 @@ func (n *node) remembers() {
 // isFenced looks whether all in sync remember the generation of an attachment that has opened a Shard in that Epoch.
 func (w *world) isFenced(index uint32, epoch ident.Epoch, g ident.Generation) {
 	r := &w.register.records[index]
-	if r.Epoch != epoch {
+	if r.Epoch != epoch || w.register.isBack[index] {
 		return
 	}
 	for _, n := range w.nodes {

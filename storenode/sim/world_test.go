@@ -222,6 +222,7 @@ func (w *world) run(faults time.Duration) error {
 	}
 	w.until(faults, never)
 	w.heal()
+	w.register.setBack()
 	w.until(3*time.Second, never)
 	for _, c := range w.clients {
 		c.mend()
