@@ -178,11 +178,35 @@ func TestFlushDiscardAndZeroesReachTheBackend(t *testing.T) {
 		t.Error("a discard did not reach the backend")
 	}
 	run(t, "blkdiscard", "-z", "-o", "1048576", "-l", "1048576", d.Path)
+	if m.Count(attach.OpWriteZeroes) == 0 || m.Count(attach.OpWrite) > 0 {
+		t.Errorf("zeros reached the backend as %d requests to write zeros and %d writes",
+			m.Count(attach.OpWriteZeroes), m.Count(attach.OpWrite))
+	}
 	if !bytes.Equal(m.Bytes()[:2<<20], make([]byte, 2<<20)) {
 		t.Error("discarded or zeroed bytes are not zero")
 	}
 	if m.Bytes()[2<<20] != 1 {
 		t.Error("a discard went too far")
+	}
+}
+
+// TestAWriteThatMustLastIsFlushed: what was written with FUA is on the medium when it is answered.
+func TestAWriteThatMustLastIsFlushed(t *testing.T) {
+	f := newFrontend(t)
+	m, d := attachMemory(t, f, "fua")
+	fd := openDirect(t, d.Path)
+	block, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for flags, want := range map[int]bool{0: false, unix.RWF_DSYNC: true} {
+		flushes := m.Count(attach.OpFlush)
+		if n, err := unix.Pwritev2(fd, [][]byte{block}, 0, flags); n != len(block) || err != nil {
+			t.Fatalf("write with flags %#x: %d, %v", flags, n, err)
+		}
+		if made := m.Count(attach.OpFlush) - flushes; made > 0 != want {
+			t.Errorf("a write with flags %#x made %d flushes", flags, made)
+		}
 	}
 }
 
