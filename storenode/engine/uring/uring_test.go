@@ -69,6 +69,19 @@ func TestADeviceIsHeldExclusively(t *testing.T) {
 	}
 }
 
+// TestADeviceIsOpenedPastThePageCache: buffered I/O would pass each other test, and answer before the Device has it.
+func TestADeviceIsOpenedPastThePageCache(t *testing.T) {
+	m := &enginetest.Monitor{}
+	d := open(t, sparseFile(t, 1<<20), m)
+	m.Device = d
+	if !uring.IsDirect(d) {
+		t.Error("it is opened without O_DIRECT")
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestADirectoryIsNoDevice(t *testing.T) {
 	if _, err := uring.Open(t.TempDir(), &enginetest.Monitor{}); err == nil {
 		t.Error("opened a directory")
