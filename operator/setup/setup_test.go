@@ -80,7 +80,8 @@ func device(node string) string {
 	return fmt.Sprintf("dev-00000000-0000-0000-0000-%012s", node[1:])
 }
 
-func newWorld(t *testing.T, wrap func(client.Client) client.Client, nodes ...string) *world {
+// newAPI is the API server with Shale's namespace.
+func newAPI(t *testing.T) client.Client {
 	t.Helper()
 	if cluster == nil {
 		t.Skip("KUBEBUILDER_ASSETS is not set")
@@ -93,6 +94,16 @@ func newWorld(t *testing.T, wrap func(client.Client) client.Client, nodes ...str
 	if err != nil {
 		t.Fatal(err)
 	}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+	if err := api.Create(t.Context(), ns); err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	return api
+}
+
+func newWorld(t *testing.T, wrap func(client.Client) client.Client, nodes ...string) *world {
+	t.Helper()
+	api := newAPI(t)
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	w := &world{
 		t: t, api: api, clock: clocktesting.NewFakePassiveClock(start), base: start,
@@ -100,10 +111,6 @@ func newWorld(t *testing.T, wrap func(client.Client) client.Client, nodes ...str
 		registry: prometheus.NewRegistry(),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if err := api.Create(ctx, ns); err != nil && !apierrors.IsAlreadyExists(err) {
-		t.Fatal(err)
-	}
 	w.must(api.Create(ctx, &v1alpha1.Pool{
 		ObjectMeta: metav1.ObjectMeta{Name: "fast"},
 		Spec:       v1alpha1.PoolSpec{DeviceSelector: v1alpha1.DeviceSelector{Paths: []string{"/dev/x"}}},
