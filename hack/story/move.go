@@ -74,14 +74,16 @@ func (s *Story) checked(ctx context.Context, claim, from string) error {
 }
 
 func (s *Story) clean(ctx context.Context) error {
+	if err := s.until(ctx, 90*time.Second, "each Device to say what is used", s.used); err != nil {
+		return err
+	}
 	began := time.Now()
 	for _, what := range [][]string{{"pod", "check-files", "check-raw"}, {"pvc", "files", "raw"}} {
 		if _, err := s.Kubectl(ctx, nil, append([]string{"delete", "--timeout=60s"}, what...)...); err != nil {
 			return err
 		}
 	}
-	err := s.until(ctx, 90*time.Second, "the space to come back", s.empty)
-	if err != nil {
+	if err := s.until(ctx, 90*time.Second, "the space to come back", s.empty); err != nil {
 		return err
 	}
 	s.Facts.SpaceBack = time.Since(began)
@@ -101,15 +103,32 @@ func (s *Story) empty(ctx context.Context) error {
 	if len(volumes.Items)+len(shards) > 0 {
 		return fmt.Errorf("there are %d volumes and %d shards", len(volumes.Items), len(shards))
 	}
+	return s.eachDevice(ctx, func(used, reserved int64) bool { return used == 0 && reserved == 0 })
+}
+
+// used is nil if there is something on each Device: what was never taken cannot come back.
+func (s *Story) used(ctx context.Context) error {
+	return s.eachDevice(ctx, func(used, reserved int64) bool { return used > 0 && reserved >= used })
+}
+
+// eachDevice is nil if there are as many Devices as nodes, and what each says to hold and to have promised is right.
+func (s *Story) eachDevice(ctx context.Context, right func(used, reserved int64) bool) error {
 	var devices v1alpha1.DeviceList
 	if err := s.Get(ctx, &devices, "devices.shale.dev"); err != nil {
 		return err
 	}
+	found := 0
 	for i := range devices.Items {
 		d := &devices.Items[i]
-		if d.Spec.UUID != "" && d.Status.UsedBytes+d.Status.ReservedBytes > 0 {
+		if d.Spec.UUID == "" {
+			continue // it was refused
+		}
+		if found++; !right(d.Status.UsedBytes, d.Status.ReservedBytes) {
 			return fmt.Errorf("device %s has %d bytes used and %d reserved", d.Name, d.Status.UsedBytes, d.Status.ReservedBytes)
 		}
+	}
+	if found != nodes {
+		return fmt.Errorf("there are %d Devices, not %d", found, nodes)
 	}
 	return nil
 }

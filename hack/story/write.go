@@ -88,7 +88,45 @@ func (s *Story) claim(ctx context.Context) error {
 	}
 	s.Facts.Bound = time.Since(began)
 	s.Say("   bound after %s", s.Facts.Bound.Round(10*time.Millisecond))
+	for _, name := range claims {
+		if err := s.divided(ctx, name); err != nil {
+			return err
+		}
+	}
 	return s.show(ctx, "volumes,shards")
+}
+
+// parts is how many Shards each claim has, by its size in claims.yaml and the shardSize in pool.yaml.
+var parts = map[string]int{"files": 4, "raw": 3}
+
+// divided is nil if the Volume of a claim has its Shards, each with a Replica on every node.
+func (s *Story) divided(ctx context.Context, claim string) error {
+	volume, err := s.volumeOf(ctx, claim)
+	if err != nil {
+		return err
+	}
+	shards, err := s.shards(ctx)
+	if err != nil {
+		return err
+	}
+	found := 0
+	for i := range shards {
+		if shards[i].Spec.VolumeName != volume {
+			continue
+		}
+		found++
+		on := map[string]bool{}
+		for _, r := range shards[i].Spec.Replicas {
+			on[r.NodeName] = true
+		}
+		if len(on) != nodes {
+			return fmt.Errorf("shard %s has Replicas on %d nodes, not %d", shards[i].Name, len(on), nodes)
+		}
+	}
+	if found != parts[claim] {
+		return fmt.Errorf("volume %s has %d shards, not %d", volume, found, parts[claim])
+	}
+	return nil
 }
 
 func pathOf(claim string) string {
