@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,13 +48,13 @@ func TestShaleOnARealKubernetes(t *testing.T) {
 		foreignDevice(t, place)
 	})
 	t.Run("a claim with a misspelt parameter says which", func(t *testing.T) {
-		refused(t, place, badClaim{"misspelt", "{pool: lab, replicsa: '3'}", "64Mi", "replicsa"})
+		refused(t, place, badClaim{"misspelt", "{pool: lab, replicsa: '3'}", "64Mi", []string{"replicsa"}})
 	})
 	t.Run("a claim with too many replicas says what is possible", func(t *testing.T) {
-		refused(t, place, badClaim{"many", "{pool: lab, replicas: '9'}", "64Mi", "replicas"})
+		refused(t, place, badClaim{"many", "{pool: lab, replicas: '9'}", "64Mi", []string{"replicas"}})
 	})
 	t.Run("a claim without room stays pending and says where room is missing", func(t *testing.T) {
-		refused(t, place, badClaim{"huge", "{pool: lab, shardSize: 64Gi}", "64Gi", "n2"})
+		refused(t, place, badClaim{"huge", "{pool: lab, shardSize: 64Gi}", "64Gi", []string{"n2", "free of", "needed"}})
 	})
 	t.Run("garbage on the storenode's port closes that connection alone", func(t *testing.T) { garbage(t, place) })
 	t.Run("a pod of a dead node writes on another within 15 s", func(t *testing.T) { deadNode(t, place) })
@@ -81,8 +84,15 @@ func begin(t *testing.T, dir string) *story.Story {
 	return &story.Story{Place: place, Say: t.Logf, Show: func(text string) { t.Log("\n" + text) }}
 }
 
-// foreign is the start of what plantForeignDevice leaves: the signature of an ext4 filesystem.
-const foreignSize = 64 << 20
+// foreign is what plantForeignDevice leaves: the signature of an ext4 filesystem, and data behind it.
+func foreign() []byte {
+	content := make([]byte, 64<<20)
+	binary.LittleEndian.PutUint16(content[1024+0x38:], 0xEF53)
+	for at := 1 << 20; at < len(content); at += 4096 {
+		copy(content[at:], "precious")
+	}
+	return content
+}
 
 func foreignPath(t *testing.T, place *story.Place) string {
 	t.Helper()
@@ -96,10 +106,7 @@ func foreignPath(t *testing.T, place *story.Place) string {
 // plantForeignDevice puts a file with a filesystem's signature where the Pool's selector finds it.
 func plantForeignDevice(t *testing.T, place *story.Place) {
 	t.Helper()
-	content := make([]byte, foreignSize)
-	binary.LittleEndian.PutUint16(content[1024+0x38:], 0xEF53)
-	copy(content[1<<20:], "precious")
-	if err := os.WriteFile(foreignPath(t, place), content, 0o600); err != nil {
+	if err := os.WriteFile(foreignPath(t, place), foreign(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -119,17 +126,27 @@ func foreignDevice(t *testing.T, place *story.Place) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(content[1<<20:1<<20+8]) != "precious" || binary.LittleEndian.Uint16(content[1024+0x38:]) != 0xEF53 {
+	if !bytes.Equal(content, foreign()) {
 		t.Error("the foreign device was written to")
 	}
+	told := eventually(t, "the Pool to name what it refused", func() (string, bool) {
+		out, err := place.Kubectl(t.Context(), nil, "get", "pools.shale.dev", "lab", "-o",
+			`jsonpath={range .status.conditions[?(@.type=="DevicesAccepted")]}{.status} {.reason}: {.message}{end}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out), strings.HasPrefix(string(out), "False DevicesRefused: ") &&
+			strings.Contains(string(out), "foreign.img")
+	})
+	t.Log(told)
 }
 
 // badClaim is a claim that cannot be had.
 type badClaim struct {
 	// name of the claim and of its StorageClass, which has the parameters.
 	name, parameters, size string
-	// names is what the event must name.
-	names string
+	// names is all that the event must name.
+	names []string
 }
 
 // refused makes the claim and waits for the event that says why it stays pending.
@@ -153,13 +170,18 @@ spec:
 	if _, err := place.Kubectl(t.Context(), []byte(manifest), "apply", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
-	message := eventually(t, "an event that names "+bad.names, func() (string, bool) {
+	message := eventually(t, fmt.Sprintf("an event that names %q", bad.names), func() (string, bool) {
 		out, err := place.Kubectl(t.Context(), nil, "get", "events", "-o", "jsonpath={.items[*].message}",
 			"--field-selector", "involvedObject.name="+bad.name+",reason=ProvisioningFailed")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(out), strings.Contains(string(out), bad.names)
+		for _, name := range bad.names {
+			if !strings.Contains(string(out), name) {
+				return string(out), false
+			}
+		}
+		return string(out), true
 	})
 	t.Log(message)
 	phase, err := place.Kubectl(t.Context(), nil, "get", "pvc", bad.name, "-o", "jsonpath={.status.phase}")
@@ -201,6 +223,35 @@ func garbage(t *testing.T, place *story.Place) {
 	if after, err := place.Storenode("n1"); err != nil || after != before {
 		t.Errorf("storenode was process %d, is %d, %v", before, after, err)
 	}
+	eventually(t, "the storenode to count the garbage", func() (string, bool) {
+		counted := metric(t, place, net.JoinHostPort(n.IP(), "7801"), "shale_storenode_bad_frames_total")
+		return counted, counted != "" && counted != "0"
+	})
+}
+
+// metric is what a process says of a metric without labels, empty if there is none.
+func metric(t *testing.T, place *story.Place, address, name string) string {
+	t.Helper()
+	inLab := http.Client{Transport: &http.Transport{DialContext: place.Dial, DisableKeepAlives: true}}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := inLab.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // eventually asks until the answer is right; the failure shows the last one.
