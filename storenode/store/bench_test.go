@@ -1,12 +1,15 @@
 package store_test
 
 import (
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/engine/uring"
@@ -34,28 +37,31 @@ func (m *monitor) Leave() {
 }
 
 // onDisk is a Store on a sparse file, with one Replica.
-func onDisk(b *testing.B, size int64) (*monitor, store.Handle) {
-	b.Helper()
-	path := filepath.Join(b.TempDir(), "device.img")
+func onDisk(tb testing.TB, size int64) (*monitor, store.Handle) {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "device.img")
 	f, err := os.Create(path)
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := f.Truncate(2 * size); err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	_ = f.Close()
 	m := &monitor{}
-	if m.device, err = uring.Open(path, m); err != nil {
-		b.Fatal(err)
+	if m.device, err = uring.Open(path, m); errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		tb.Skipf("this kernel does not allow io_uring: %v", err)
+	}
+	if err != nil {
+		tb.Fatal(err)
 	}
 	o := store.Options{Owner: m, Log: slog.New(slog.DiscardHandler)}
 	if err := store.Format(m.device, o, layout.Superblock{UUID: ident.UUID{1}, Salt: 1}); err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	s, err := store.Open(m.device, o)
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	created := make(chan store.Handle, 1)
 	m.Enter()
