@@ -27,7 +27,7 @@ func (g *register) setBack() {
 		n := w.nodes[w.r.IntN(nodes)]
 		if w.chance(60) && g.isKnown(i, n) {
 			n.kill(false, 0)
-			w.startLater(n, time.Second)
+			w.after(w.between(50*time.Millisecond, time.Second), n.recover)
 		}
 		if !g.isKnown(i, nil) {
 			continue
