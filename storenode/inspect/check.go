@@ -33,6 +33,10 @@ func Check(w io.Writer, path string, boot uint64) error {
 		return err
 	}
 	defer s.file.Close() //nolint:errcheck // it was only read
+	return s.check(w, path)
+}
+
+func (s *state) check(w io.Writer, path string) error {
 	c := &checker{state: s, p: &printer{w: w}}
 	s.show(c.p, path)
 	c.p.line("")

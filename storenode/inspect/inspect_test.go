@@ -165,6 +165,39 @@ func TestADamagedSuperblockCopyFailsTheCheckAndIsShown(t *testing.T) {
 	}
 }
 
+func TestEachBreachOfAnInvariantFailsTheCheck(t *testing.T) {
+	path := closed(t)
+	for want, change := range map[string]func(*store.Recovered){
+		"a checkpoint that may be the newest": func(r *store.Recovered) { r.Fallback = true },
+		"1 blocks hold neither":               func(r *store.Recovered) { r.Damaged = make([]store.Damaged, 1) },
+		"lies beyond the end of":              func(r *store.Recovered) { r.Table.Replica(0).Size = 1 << 20 },
+		"is not where":                        func(r *store.Recovered) { r.Table.Allocate(0, 1) },
+		"8388608 bytes are promised to replicas, 8388609 are counted": func(r *store.Recovered) {
+			r.Table.Reserved++
+		},
+		"2 extents are owned, 1 counted as used": func(r *store.Recovered) { r.Table.Replica(0).Used++ },
+		"cannot be read": func(*store.Recovered) {
+			if err := os.Truncate(path, 1<<20); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		err = inspect.CheckChanged(&out, path, boot, change)
+		if !errors.Is(err, inspect.ErrBroken) || !strings.Contains(out.String(), "BROKEN ") ||
+			!strings.Contains(out.String(), want) {
+			t.Errorf("%s: got %v\n%s", want, err, &out)
+		}
+		if err := os.WriteFile(path, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestALossOfPowerIsShown(t *testing.T) {
 	path, s := device(t)
 	defer s.Close()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shale-storage/shale/storenode/agent"
 	"github.com/shale-storage/shale/storenode/buffer"
+	"github.com/shale-storage/shale/storenode/inspect"
 	"github.com/shale-storage/shale/storenode/layout"
 	"github.com/shale-storage/shale/storenode/setup/process"
 	"github.com/shale-storage/shale/storenode/shard"
@@ -263,6 +264,42 @@ func TestWhatTheKernelShowsOnADiskIsNamed(t *testing.T) {
 	if what := users(sys); what != "2 partitions" {
 		t.Errorf("a disk with partitions is %q", what)
 	}
+}
+
+func TestTheCommandsForADeviceSayWhatIsWrongWithIt(t *testing.T) {
+	_, d := opened(t)
+	path, foreign := file(t, ""), file(t, "somebody's data")
+	if err := d.Format(path, "fast"); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) (string, error) {
+		var out bytes.Buffer
+		root := New(Options{})
+		root.SetArgs(args)
+		root.SetOut(&out)
+		err := root.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	says := func(want string, is error, args ...string) {
+		t.Helper()
+		if out, err := run(args...); !errors.Is(err, is) || !strings.Contains(out, want) {
+			t.Errorf("%q: got %v, want %v and %q in\n%s", args, err, is, want, out)
+		}
+	}
+	says("pool        fast", nil, "inspect", path)
+	says("0 breaches", nil, "check", path)
+	says("", layout.ErrNotOurs, "inspect", foreign)
+	says("", layout.ErrNotOurs, "check", foreign)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte{1, 2, 3}, layout.SuperblockCopies()[1]+100)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	says("copy 1 is damaged", nil, "inspect", path)
+	says("BROKEN      superblock copy 1", inspect.ErrBroken, "check", path)
 }
 
 func TestEachMetricIsExplained(t *testing.T) {
