@@ -14,6 +14,7 @@ import (
 	"github.com/shale-storage/shale/csi/attach"
 	"github.com/shale-storage/shale/csi/attach/loop"
 	"github.com/shale-storage/shale/csi/attach/volume"
+	"github.com/shale-storage/shale/csi/initiator/api"
 	"github.com/shale-storage/shale/storenode/buffer"
 	"github.com/shale-storage/shale/storenode/client"
 	"github.com/shale-storage/shale/storenode/ident"
@@ -141,21 +142,39 @@ func (c *cluster) whole() bool {
 	return true
 }
 
-// open opens the Volume as the initiator does.
-func (c *cluster) open() (*client.Volume, *client.Metrics) {
-	c.t.Helper()
-	p, err := client.NewProcess(client.ProcessOptions{
+// addresses of the storenodes.
+func (c *cluster) addresses() []string {
+	var all []string
+	for _, n := range c.nodes {
+		all = append(all, n.address)
+	}
+	return all
+}
+
+// request is that of an attachment.
+func (c *cluster) request(generation uint64) api.AttachRequest {
+	return api.AttachRequest{
+		Volume: "stack", ID: theVolume.String(), SizeBytes: int64(c.shards) * shardSize,
+		Generation: generation, Addresses: c.addresses(),
+	}
+}
+
+// newProcess is the client's side of an initiator.
+func newProcess() (*client.Process, error) {
+	return client.NewProcess(client.ProcessOptions{
 		Node: "here", Memory: 64 << 20, Log: log(),
 		AfterFunc: func(d time.Duration, f func()) client.Timer { return time.AfterFunc(d, f) },
 	})
+}
+
+// open opens the Volume as the initiator does.
+func (c *cluster) open(generation uint64) (*client.Volume, *client.Metrics) {
+	c.t.Helper()
+	p, err := newProcess()
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	var addresses []string
-	for _, n := range c.nodes {
-		addresses = append(addresses, n.address)
-	}
-	v, err := p.Open(c.t.Context(), theVolume.String(), 1, addresses)
+	v, err := p.Open(c.t.Context(), theVolume.String(), generation, c.addresses())
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -173,7 +192,7 @@ func (c *cluster) attach() (device string, m *client.Metrics) {
 	if err := f.Probe(); err != nil || os.Geteuid() != 0 {
 		c.t.Skipf("needs root, /dev/fuse and loop devices: %v", err)
 	}
-	v, m := c.open()
+	v, m := c.open(1)
 	d, err := f.Attach(c.t.Context(), attach.Spec{Volume: "stack", Backend: volume.New(v)})
 	if err != nil {
 		c.t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -21,11 +22,14 @@ import (
 	"github.com/shale-storage/shale/csi/attach/volume"
 	"github.com/shale-storage/shale/csi/initiator"
 	"github.com/shale-storage/shale/csi/initiator/api"
-	"github.com/shale-storage/shale/storenode/client"
 )
 
-// childDir, when set, makes the test program an initiator: the directory of its sockets and of its state.
-const childDir = "SHALE_TEST_INITIATOR"
+// childDir, when set, makes the test program an initiator: the directory of its sockets and of its state. childLife is
+// the life that it is to take.
+const (
+	childDir  = "SHALE_TEST_INITIATOR"
+	childLife = "SHALE_TEST_LIFE"
+)
 
 func TestMain(m *testing.M) {
 	dir := os.Getenv(childDir)
@@ -46,17 +50,18 @@ func child(dir string) error {
 	if err != nil {
 		return err
 	}
-	p, err := client.NewProcess(client.ProcessOptions{
-		Node: "here", Memory: 64 << 20, Log: log(),
-		AfterFunc: func(d time.Duration, f func()) client.Timer { return time.AfterFunc(d, f) },
-	})
+	p, err := newProcess()
+	if err != nil {
+		return err
+	}
+	life, err := strconv.ParseUint(os.Getenv(childLife), 10, 32)
 	if err != nil {
 		return err
 	}
 	return initiator.Run(ctx, initiator.Options{
 		Socket: filepath.Join(dir, "initiator.sock"), Node: "here", Frontends: []attach.Frontend{frontend},
 		Open: volume.Opener(p), MaxVolumes: 4, Holder: filepath.Join(dir, "holder.sock"),
-		Life: uint32(time.Now().Unix()), Log: log(),
+		Life: uint32(life), Log: log(),
 	})
 }
 
@@ -66,6 +71,8 @@ type consumer struct {
 	dir     string
 	api     *api.Client
 	process *exec.Cmd
+	// life of the process: the second in which it began, as csi/setup takes it.
+	life uint32
 
 	holding  sync.WaitGroup
 	letGo    context.CancelFunc
@@ -114,7 +121,8 @@ func (n *consumer) hold() {
 func (n *consumer) start() {
 	n.c.t.Helper()
 	n.process = exec.CommandContext(context.Background(), os.Args[0])
-	n.process.Env = append(os.Environ(), childDir+"="+n.dir)
+	n.life = uint32(time.Now().Unix())
+	n.process.Env = append(os.Environ(), childDir+"="+n.dir, fmt.Sprintf("%s=%d", childLife, n.life))
 	n.process.Stderr = os.Stderr
 	if err := n.process.Start(); err != nil {
 		n.c.t.Fatal(err)
@@ -153,16 +161,12 @@ func (n *consumer) cleanUp() {
 	}
 }
 
-// attach asks for the device until the initiator is up.
-func (n *consumer) attach() string {
+// attach asks for the device of the first attachment until the initiator is up.
+func (n *consumer) attach() string { return n.attachAs(v1alpha1.AttachGenerationStep) }
+
+func (n *consumer) attachAs(generation uint64) string {
 	n.c.t.Helper()
-	n.attached = api.AttachRequest{
-		Volume: "stack", ID: theVolume.String(), SizeBytes: int64(n.c.shards) * shardSize,
-		Generation: v1alpha1.AttachGenerationStep,
-	}
-	for _, s := range n.c.nodes {
-		n.attached.Addresses = append(n.attached.Addresses, s.address)
-	}
+	n.attached = n.c.request(generation)
 	var device string
 	n.c.until("the device is there", func() bool {
 		a, err := n.api.Attach(n.c.t.Context(), n.attached)
