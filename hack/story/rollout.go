@@ -8,9 +8,12 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 )
 
+// maxHandOver is how long a write may take while storenodes are restarted in order, on machines that do other work too.
+// On quiet ones it is less than two seconds.
+const maxHandOver = 10 * time.Second
+
 // rollout restarts all storenodes one by one, as an upgrade does: each hands its Primaries over before it ends, so the
-// operator has nobody to promote. How long the application felt it is told, and is a promise on quiet machines only.
-// The writers must be new: their longest write so far counts.
+// operator has nobody to promote. The writers must be new: their longest write so far counts.
 func (s *Story) rollout(ctx context.Context) error {
 	const set = "daemonset/shale-storenode"
 	before, err := s.promotions(ctx)
@@ -35,6 +38,9 @@ func (s *Story) rollout(ctx context.Context) error {
 		}
 		s.Say("   pod %s wrote through all restarts; its longest write took %s", pod, longest)
 		s.Facts.HandOver = max(s.Facts.HandOver, longest)
+		if longest > maxHandOver {
+			return fmt.Errorf("pod %s stalled for %s, more than %s", pod, longest, maxHandOver)
+		}
 	}
 	after, err := s.promotions(ctx)
 	if err != nil {

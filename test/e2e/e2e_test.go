@@ -64,6 +64,10 @@ func TestShaleOnARealKubernetes(t *testing.T) {
 	t.Logf("summary:\n%s", told.Facts.Summary())
 }
 
+// maxStall is how long a write may take across the loss of a storenode, on a machine that does other work too; the demo
+// asks for half of it.
+const maxStall = 10 * time.Second
+
 // begin starts a cluster for the length of the test; it tells what it saw when the test has failed.
 func begin(t *testing.T, dir string) *story.Story {
 	t.Helper()
@@ -81,7 +85,9 @@ func begin(t *testing.T, dir string) *story.Story {
 			t.Error(err)
 		}
 	})
-	return &story.Story{Place: place, Say: t.Logf, Show: func(text string) { t.Log("\n" + text) }}
+	return &story.Story{
+		Place: place, Say: t.Logf, Show: func(text string) { t.Log("\n" + text) }, MaxStall: maxStall,
+	}
 }
 
 // foreign is what plantForeignDevice leaves: the signature of an ext4 filesystem, and data behind it.
