@@ -39,9 +39,10 @@ unit: ## unit, script, envtest, csi-sanity and chart tests
 	assets=$$($(TOOL) -dir envtest) && helm=$$($(TOOL) helm) && \
 	KUBEBUILDER_ASSETS=$$assets HELM=$$helm $(GO) run ./hack/gotest -timeout 30m ./...
 
+CONCURRENT := ./storenode/... ./csi/... ./operator/... ./api/... ./test/verifier/...
 race: ## the concurrent packages under the race detector
 	assets=$$($(TOOL) -dir envtest) && \
-	KUBEBUILDER_ASSETS=$$assets CGO_ENABLED=1 $(GO) run ./hack/gotest -race -short -timeout 20m ./storenode/... ./csi/...
+	KUBEBUILDER_ASSETS=$$assets CGO_ENABLED=1 $(GO) run ./hack/gotest -race -short -timeout 20m $(CONCURRENT)
 
 fuzz: ## a short run of every fuzz target (FUZZ=90000000 inputs for longer)
 	$(GO) run ./hack/fuzz -inputs $(FUZZ)

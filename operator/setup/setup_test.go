@@ -3,6 +3,7 @@ package setup
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -41,7 +42,11 @@ const (
 var cluster *rest.Config
 
 func TestMain(m *testing.M) {
+	flag.Parse()
 	ctrl.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
+	if testing.Short() {
+		os.Exit(m.Run())
+	}
 	if !apiserver.Available() {
 		fmt.Println("operator/setup: skipped:", apiserver.Missing)
 		os.Exit(m.Run())
@@ -83,6 +88,9 @@ func device(node string) string {
 // newAPI is the API server with Shale's namespace.
 func newAPI(t *testing.T) client.Client {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped: -short: not measured under the race detector yet; make unit runs it")
+	}
 	if cluster == nil {
 		t.Skip("KUBEBUILDER_ASSETS is not set")
 	}
