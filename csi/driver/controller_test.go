@@ -237,6 +237,29 @@ func TestAVolumeWithoutRoomThatCannotBeTakenBackIsAskedForAgain(t *testing.T) {
 	}
 }
 
+func TestAVolumeTooSmallForXFSIsRefused(t *testing.T) {
+	x := newControllerFixture(t)
+	x.startOperator(t)
+	for name, tc := range map[string]struct {
+		fsType string
+		size   int64
+		want   codes.Code
+	}{
+		"xfs":                {"xfs", 300<<20 - 4096, codes.OutOfRange},
+		"xfs of just enough": {"xfs", 300 << 20, codes.OK},
+		"ext4":               {"ext4", 64 << 20, codes.OK},
+	} {
+		r := createRequest("pvc-" + strings.ReplaceAll(name, " ", "-"))
+		r.VolumeCapabilities = []*csi.VolumeCapability{mountCapability(tc.fsType)}
+		r.CapacityRange.RequiredBytes = tc.size
+		_, err := x.CreateVolume(t.Context(), r)
+		wantStatus(t, name, err, tc.want)
+		if err != nil && !strings.Contains(err.Error(), "capacity_range") {
+			t.Errorf("%s: %v does not name the field", name, err)
+		}
+	}
+}
+
 // foundLater says that there is no room, and calls then before the next look: whoever may be at work meanwhile.
 type foundLater struct {
 	Volumes

@@ -72,10 +72,17 @@ func parseCreate(r *csi.CreateVolumeRequest) (creation, error) {
 	if err != nil {
 		return creation{}, status.Error(codes.OutOfRange, err.Error())
 	}
+	if size < params.MinXFSSize && slices.ContainsFunc(r.GetVolumeCapabilities(), isXFS) {
+		// It would be bound, and could never be mounted.
+		return creation{}, status.Errorf(codes.OutOfRange, "capacity_range: a volume of %d bytes is too small for xfs, "+
+			"which needs %d", size, params.MinXFSSize)
+	}
 	return creation{
 		id: id, volume: p, size: size, required: want.GetRequiredBytes(), limit: want.GetLimitBytes(), name: r.GetName(),
 	}, nil
 }
+
+func isXFS(c *csi.VolumeCapability) bool { return c.GetMount().GetFsType() == "xfs" }
 
 // object is the Volume to be made.
 func (c creation) object() *v1alpha1.Volume {

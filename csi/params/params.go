@@ -42,9 +42,10 @@ const (
 const (
 	// BlockSize is the unit of a volume's size.
 	BlockSize = 4 << 10
-	// MinVolumeSize is the smallest volume; a smaller one asked for becomes this. xfs needs 300 MiB, which is xfs's to
-	// say.
+	// MinVolumeSize is the smallest volume; a smaller one asked for becomes this.
 	MinVolumeSize = 1 << 20
+	// MinXFSSize is the smallest that mkfs.xfs makes a file system on.
+	MinXFSSize = 300 << 20
 	// DefaultVolumeSize is taken when the caller names no size.
 	DefaultVolumeSize = 1 << 30
 
