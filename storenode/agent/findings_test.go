@@ -30,30 +30,38 @@ func TestDamageIsToldOnceByEventsOnItsShard(t *testing.T) {
 		events: recorder, log: slog.New(slog.DiscardHandler), told: map[ident.ReplicaKey]shard.Findings{},
 		name: func(ident.ShardID) (string, bool) { return object.Name, known },
 	}
-	look := func(healed, lost uint64) []string {
-		f.tell(t.Context(), []shard.Status{{
-			Key: ident.ReplicaKey{Replica: 1}, Findings: shard.Findings{Healed: healed, Lost: lost, Last: "the last"},
-		}})
+	look := func(found shard.Findings) []string {
+		found.Last = "the last"
+		f.tell(t.Context(), []shard.Status{{Key: ident.ReplicaKey{Replica: 1}, Findings: found}})
 		var told []string
 		for len(recorder.Events) > 0 {
-			told = append(told, strings.Fields(<-recorder.Events)[1])
+			event := <-recorder.Events
+			if !strings.HasSuffix(event, "; the last finding: the last") {
+				t.Errorf("%q does not say what was found", event)
+			}
+			told = append(told, strings.Fields(event)[1])
 		}
 		return told
 	}
 	for i, step := range []struct {
-		healed, lost uint64
-		known        bool
-		want         []string
+		found shard.Findings
+		known bool
+		want  []string
 	}{
-		{0, 0, true, nil},
-		{2, 0, false, nil}, // its object is not known yet
-		{3, 0, true, []string{"BlocksHealed"}},
-		{3, 0, true, nil},
-		{4, 2, true, []string{"BlocksHealed", "BlocksLost"}},
-		{1, 0, true, []string{"BlocksHealed"}}, // in service anew
+		{shard.Findings{}, true, nil},
+		{shard.Findings{Healed: 2}, false, nil}, // its object is not known yet
+		{shard.Findings{Healed: 3}, true, []string{"BlocksHealed"}},
+		{shard.Findings{Healed: 3}, true, nil},
+		{shard.Findings{Healed: 4, Lost: 2}, true, []string{"BlocksHealed", "BlocksLost"}},
+		{shard.Findings{Healed: 1}, true, []string{"BlocksHealed"}}, // in service anew
+		{shard.Findings{Healed: 1, Different: 1}, true, []string{"ReplicasDiffer"}},
+		{shard.Findings{Healed: 1, Different: 1, Stuck: 1}, true, []string{"Stalled"}},
+		{shard.Findings{Healed: 1, Different: 1, Stuck: 1, Slow: 1}, true, []string{"ReplicaSlow"}},
+		{shard.Findings{Different: 1, Stuck: 1, Slow: 1}, true, []string{"ReplicasDiffer", "Stalled", "ReplicaSlow"}},
+		{shard.Findings{Different: 1, Stuck: 1, Slow: 1}, true, nil},
 	} {
 		known = step.known
-		if got := look(step.healed, step.lost); !slices.Equal(got, step.want) {
+		if got := look(step.found); !slices.Equal(got, step.want) {
 			t.Errorf("look %d told %q, want %q", i, got, step.want)
 		}
 	}

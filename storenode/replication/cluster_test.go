@@ -56,6 +56,8 @@ type cluster struct {
 	rotten, healed, differ int
 	// short is when a Device was full last.
 	short int64
+	// differing are the Replicas that are said to differ.
+	differing map[ident.ReplicaID]bool
 	// min is minInSync; acknowledged are the changes that the client was, or would have been, told to be done.
 	min          int
 	acknowledged map[acknowledged]bool
@@ -657,6 +659,7 @@ func (c *cluster) counted(n *node, message *Message) {
 // newCluster makes three nodes with an empty Shard each.
 func newCluster(seed uint64) *cluster {
 	c := &cluster{r: rand.New(rand.NewPCG(seed, 1)), cut: map[[2]ident.ReplicaID]bool{}, faulty: true}
+	c.differing = map[ident.ReplicaID]bool{}
 	c.wild, c.min, c.acknowledged = seed%3 == 0, 1+int(seed%2), map[acknowledged]bool{}
 	c.record = membership.Record{Epoch: 1, Primary: 1}
 	for i := range ident.ReplicaID(3) {

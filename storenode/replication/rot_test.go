@@ -2,6 +2,7 @@ package replication
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ func (c *cluster) found(n *node, f Finding) {
 		c.healed++
 	case Differs:
 		c.differ++
+		c.differing[f.Replica] = true
 	case Lost:
 	}
 	if b := f.Offset / ident.BlockSize; f.Kind == Healed && f.Replica == n.id && n.disk.bad[b] {
@@ -134,12 +136,13 @@ func TestAScrubFindsWhatDiffers(t *testing.T) {
 		if !c.until(20*time.Second, c.quiet) && c.fail == nil {
 			c.failf("no rest: %s", c.describe())
 		}
-		changed := 0
+		changed, wrong := 0, map[ident.ReplicaID]bool{}
 		for _, n := range c.nodes {
 			for _, b := range c.client.oracle.Blocks() {
 				if _, ok := n.disk.blocks[b]; ok && n.id != c.record.Primary && changed < int(n.id) {
 					n.disk.blocks[b]++ // a write that got lost, or came too often
 					changed++
+					wrong[n.id] = true
 				}
 			}
 		}
@@ -151,6 +154,9 @@ func TestAScrubFindsWhatDiffers(t *testing.T) {
 		}
 		if before != 0 || c.differ == 0 {
 			t.Errorf("seed %d: %d findings before the damage, %d after it", seed, before, c.differ)
+		}
+		if !maps.Equal(c.differing, wrong) {
+			t.Errorf("seed %d: replicas %v are said to differ, want %v", seed, c.differing, wrong)
 		}
 	}
 }
