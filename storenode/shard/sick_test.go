@@ -3,7 +3,9 @@ package shard_test
 import (
 	"errors"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/engine/fault"
@@ -52,6 +54,36 @@ func TestABackupWhoseDeviceHangsIsEvicted(t *testing.T) {
 	sick.fault.Set(nil)
 	sick.fault.Release()
 	eventually(t, "it is in sync again", func() bool { return len(c.register.Record(shardID(0)).InSync) == 3 })
+}
+
+// What it is told by, an event ReplicaSlow of the Shard, is tested in storenode/agent.
+func TestAReplicaWhoseEveryWriteIsSlowIsEvictedAndTold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a quarter of a minute")
+	}
+	c := newCluster(t, 3)
+	c.volume(1)
+	k := newClient(t, c)
+	slow, primary := c.nodes[2], c.primary(shardID(0))
+	slow.fault.Set(func(r *engine.Request) fault.Verdict {
+		if r.Op != engine.OpWrite {
+			return fault.Verdict{}
+		}
+		time.AfterFunc(400*time.Millisecond, slow.fault.Release)
+		return fault.Verdict{Hold: true}
+	})
+	evicted := func() bool { return !c.register.Record(shardID(0)).IsInSync(3) }
+	for i := 0; i < 100 && !evicted(); i++ {
+		k.write(shardID(0), 0, content(byte(i)))
+	}
+	if r := c.register.Record(shardID(0)); r.Primary != 1 || !r.IsInSync(2) || r.IsInSync(3) {
+		t.Errorf("record %+v", r)
+	}
+	if f := primary.status(shardID(0)).Findings; f.Slow != 1 || f.Stuck != 0 || !strings.HasPrefix(f.Last, "replica 3 ") {
+		t.Errorf("findings %+v", f)
+	}
+	slow.fault.Set(nil)
+	slow.fault.Release()
 }
 
 func TestADeviceThatFailsReadsIsReadElsewhereAndCounted(t *testing.T) {
