@@ -40,6 +40,8 @@ type register struct {
 	// before is the record before the one in force; isBack: the keeper has gone back to it.
 	before [shards]membership.Record
 	isBack [shards]bool
+	// restored: a decision of the operator from before is by an object that there is not any more.
+	restored bool
 }
 
 func newRegister(w *world) *register {
@@ -262,9 +264,10 @@ func (g *register) operate() {
 // decide is the way of the operator's decision to the keeper.
 func (g *register) decide(i int, next membership.Record) {
 	g.deciding++
+	restored := g.restored
 	g.w.after(g.w.between(0, 900*time.Millisecond), func() {
 		g.deciding--
-		if !g.away {
+		if !g.away && g.restored == restored {
 			g.decidedLast = g.w.t
 			g.swap(uint32(i), next)
 		}

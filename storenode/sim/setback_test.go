@@ -19,6 +19,7 @@ func (g *register) setBack() {
 	if w.fail != nil || !w.chance(setBacks) {
 		return
 	}
+	g.restored = true
 	for i := range g.records {
 		r, before := &g.records[i], g.before[i]
 		if before.Epoch == 0 || !slices.Equal(before.Replicas, r.Replicas) {
