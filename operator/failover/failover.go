@@ -46,8 +46,8 @@ type Replica struct {
 	Lossy bool
 	// Gone: its Device object was deleted by a person, who says by that it will not come back.
 	Gone bool
-	// LostFor is how long it has been failed, gone, on a dead storenode, on a Device that does not answer, or out of sync
-	// on one that is full; 0 while it is none of these.
+	// LostFor is how long it has been failed, gone, on a dead storenode or on a Device that does not answer; 0 while it is
+	// none of these.
 	LostFor time.Duration
 	// Away since when, if LostFor; for people.
 	Away time.Time

@@ -217,18 +217,18 @@ func reports() builder.Predicates {
 
 // service is what of a Device's status concerns its Shards.
 type service struct {
-	ready, stalled, full bool
-	reason               string
+	ready, stalled bool
+	reason         string
 }
 
-// moves lets pass Devices that come, go or move, are looked for in vain, do not answer, or are full.
+// moves lets pass Devices that come, go or move, are looked for in vain, or do not answer.
 func moves() builder.Predicates {
 	of := func(o client.Object) (s service) {
 		d, ok := o.(*v1alpha1.Device)
 		if !ok {
 			return s
 		}
-		s.stalled, s.full = inventory.IsStalled(d), inventory.IsFull(d)
+		s.stalled = inventory.IsStalled(d)
 		if c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady); c != nil {
 			s.ready, s.reason = c.Status == metav1.ConditionTrue, c.Reason
 		}

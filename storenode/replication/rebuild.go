@@ -3,6 +3,7 @@ package replication
 import (
 	"errors"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication/mutant"
 	"github.com/shale-storage/shale/storenode/wire"
@@ -74,6 +75,12 @@ func (m *Machine) joinAnswered(b *member, h *wire.Header) {
 	m.count()
 }
 
+// isWritten reports whether all Blocks of an Extent were written here.
+func (m *Machine) isWritten(extent uint32) bool {
+	written := m.env.Written(extent)
+	return written.Has(0) && written.Run(0) == bitmap.Blocks
+}
+
 // joinOn goes on with one Replica.
 func (m *Machine) joinOn(b *member) {
 	j := &b.join
@@ -86,6 +93,10 @@ func (m *Machine) joinOn(b *member) {
 		length, cost := int(min(copyPart, end-first)), copyPart
 		if j.short || !m.holds(first, int(end-first)) {
 			length, cost = int(end-first), 0 // nothing more to be copied
+		}
+		if j.short && m.isWritten(j.todo[0]) {
+			j.todo, j.part = j.todo[1:], 0 // there is nothing to discard
+			continue
 		}
 		if !m.env.AcquireRebuild(cost) {
 			return

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/shale-storage/shale/storenode/ident"
+	"github.com/shale-storage/shale/storenode/wire"
 )
 
 // fill takes the space of a Device but for at most one Extent, for a while: long enough that the rest may fill up too,
@@ -127,5 +128,45 @@ func TestAFullReplicaIsBroughtInSyncByDiscards(t *testing.T) {
 	}
 	if c.compare(); c.fail != nil {
 		t.Fatal(c.fail)
+	}
+}
+
+// TestAnUndoThatEndsHalfwayIsFoundByTheNextPrimary: a write over the border of two Extents, of which both Backups lack
+// the first. Neither has a record of it, and one is told the second half before the Primary dies.
+func TestAnUndoThatEndsHalfwayIsFoundByTheNextPrimary(t *testing.T) {
+	halfway := 0
+	for seed := range uint64(40) {
+		c := newCluster(seed)
+		c.min, c.faulty, c.wild = 1, false, false
+		c.client.closing = true // no scrub, which would make them equal
+		for _, n := range c.nodes {
+			n.m.Require(n.now(), c.min)
+			n.disk.blocks[extentBlocks], n.disk.epochs[1] = 7, 1
+			n.full, n.room = n.id != 1, 1
+		}
+		c.until(time.Second, func() bool { return false })
+		first, second, third := c.nodes[0], c.nodes[1], c.nodes[2]
+		first.m.Step(first.now(), &Message{
+			Header: wire.Header{
+				Opcode: wire.OpWrite, Session: 99, Request: 1, Epoch: c.record.Epoch, Offset: extentSize - ident.BlockSize,
+				Length: 2 * ident.BlockSize, PayloadLength: 2 * ident.BlockSize,
+			},
+			Route: new(int), Payload: newMemory(&c.live, []uint64{101, 102}, nil),
+		})
+		first.drive()
+		differ := func() bool { return second.disk.blocks[extentBlocks] != third.disk.blocks[extentBlocks] }
+		if !c.until(time.Second, differ) {
+			continue
+		}
+		halfway++
+		first.kill()
+		c.record.Epoch, c.record.Primary, c.record.InSync = c.record.Epoch+1, 2, []ident.ReplicaID{2, 3}
+		c.until(10*time.Second, func() bool { return false })
+		if differ() || c.fail != nil || second.m.stage != stageServing {
+			t.Fatalf("seed %d: %v, %v and %v; %s", seed, c.fail, second.disk, third.disk, c.describe())
+		}
+	}
+	if halfway < 10 {
+		t.Errorf("only %d got there", halfway)
 	}
 }

@@ -118,12 +118,7 @@ func (m *Machine) sendTo(o *operation, b *member) {
 		h.Opcode, h.Committed = wire.OpRebuildDiscard, ident.Seq(o.steps.epoch)
 		h.Generation = ident.Generation(o.steps.number)
 		h.Offset, h.Length = uint64(o.offset+o.steps.at), uint32(o.steps.length)
-		switch b := o.steps.joiner; {
-		case b == nil && m.stage == stageSettling:
-			h.Snapshot = uint64(m.claim.base)
-		case b != nil && !o.steps.mends:
-			h.Snapshot = uint64(m.joined(b))
-		}
+		h.Snapshot = m.mark(o, b)
 		switch {
 		case o.steps.spoils:
 			sum, _ := m.env.Checksum(o.offset + o.steps.at)
@@ -144,6 +139,22 @@ func (m *Machine) sendTo(o *operation, b *member) {
 		h.PayloadLength = h.Length
 	}
 	m.send(h, p)
+}
+
+// mark is what a step of a copy tells besides: who joins, how far it is; members that are made equal, the number to
+// record it under, so that the next Primary makes them equal if this one does not come to an end.
+func (m *Machine) mark(o *operation, b *member) uint64 {
+	joiner := o.steps.joiner
+	switch {
+	case joiner != nil && !o.steps.mends:
+		return uint64(m.joined(joiner))
+	case joiner != nil:
+	case m.stage == stageSettling:
+		return uint64(m.claim.base)
+	case m.need&b.bit != 0: // of a write that is undone some may have a record, and some none
+		return uint64(o.seq)
+	}
+	return 0
 }
 
 func replicated(k opKind) wire.Opcode {
@@ -290,8 +301,8 @@ func (m *Machine) finish(o *operation) {
 	}
 	if o.internal {
 		m.internalDone(o)
-	} else if o.changes() && o.status == wire.StatusOK {
-		m.forgetLost(o.offset, int64(o.length))
+	} else if o.changes() && (o.status == wire.StatusOK || o.status == wire.StatusNoSpace) {
+		m.forgetLost(o.offset, int64(o.length)) // what was undone can be read, or is lost anew
 	}
 	m.order.remove(o)
 }
@@ -407,8 +418,8 @@ func (m *Machine) noRoom(o *operation, b *member) {
 	switch {
 	case m.need&b.bit == 0:
 		m.passOver(o, b)
-	case o.steps.mends:
-		m.fail(b) // it has the Blocks that are healed, so it needs no space for them
+	case o.steps.mends || o.kind != kindWrite && o.kind != kindCopy:
+		m.fail(b) // it has the Blocks that are healed, and the rest needs no space
 	default:
 		o.refused |= b.bit
 	}

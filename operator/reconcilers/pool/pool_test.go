@@ -51,8 +51,10 @@ func TestPoolHasWhatItsDevicesInServiceHaveAndNamesWhatWasRefused(t *testing.T) 
 		device("sda", "n1", v1alpha1.ReasonForeignData),
 		device("sdb", "n1", ""),
 	})
-	got := []int64{int64(status.DeviceCount), int64(status.ReadyDevices), status.CapacityBytes, status.UsedBytes,
-		status.ReservedBytes}
+	got := []int64{
+		int64(status.DeviceCount), int64(status.ReadyDevices), status.CapacityBytes, status.UsedBytes,
+		status.ReservedBytes,
+	}
 	if want := []int64{4, 2, 2000, 200, 510}; !slices.Equal(got, want) {
 		t.Errorf("devices, ready ones, capacity, used, reserved: %d, want %d", got, want)
 	}

@@ -165,7 +165,7 @@ func (r *Reconciler) gatherReplica(ctx context.Context, s *scope, replica v1alph
 	if surplus := len(s.shard.Spec.Replicas) > s.seen.Wanted; surplus && state.Alive && !state.Renewed {
 		s.lookAgain(state.Left + tick) // by then it is known whether it is back
 	}
-	away := (seen.Failed || s.stalled[replica.ID] || s.cramped[replica.ID] || !state.Alive) && !maintenance
+	away := (seen.Failed || s.stalled[replica.ID] || !state.Alive) && !maintenance
 	switch {
 	case seen.Gone, away:
 		seen.LostFor, seen.Away = s.lost(replica.ID, r.Clock.Now())

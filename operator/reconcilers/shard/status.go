@@ -215,10 +215,11 @@ func (s *scope) outOfSync() []string {
 			text += " (failed: " + s.failures[replica.ID] + ")"
 		case s.stalled[replica.ID]:
 			text += " (its device does not answer)"
-		case s.cramped[replica.ID]:
-			text += " (its device is full: discard or delete data there)"
 		case s.rebuilds(replica.ID):
 			text += fmt.Sprintf(" (rebuilding, %d%%)", s.reports[replica.ID].RebuildPercent)
+		}
+		if s.cramped[replica.ID] {
+			text += " (its device is full; what it lacks may need space there: discard or delete data)"
 		}
 		out = append(out, text)
 	}
