@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shale-storage/shale/storenode/agent"
+	"github.com/shale-storage/shale/storenode/apart"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/setup/process"
 	"github.com/shale-storage/shale/storenode/shard"
@@ -35,11 +36,14 @@ type devices struct {
 var _ agent.Opener = (*devices)(nil)
 
 // Probe implements agent.Opener.
-func (d *devices) Probe(path string) (agent.Found, error) { return probe(path) }
+func (d *devices) Probe(path string) (found agent.Found, err error) {
+	apart.Call(func() { found, err = probe(path) })
+	return found, err
+}
 
 // Format implements agent.Opener.
 func (d *devices) Format(path, pool string) error {
-	if found, err := probe(path); err != nil || found.Content != agent.ContentEmpty {
+	if found, err := d.Probe(path); err != nil || found.Content != agent.ContentEmpty {
 		return errors.Join(fmt.Errorf("format %s: %w", path, store.ErrNotEmpty), err)
 	}
 	return process.Format(d.host, path, pool, powered(path, d.boot), d.log)
@@ -47,7 +51,7 @@ func (d *devices) Format(path, pool string) error {
 
 // Serve implements agent.Opener.
 func (d *devices) Serve(path string, overcommitPercent int32) (ident.UUID, error) {
-	found, err := probe(path)
+	found, err := d.Probe(path)
 	if err == nil && found.Content != agent.ContentOurs {
 		err = fmt.Errorf("serve device %s: it holds %s: %w", path, found.What, errNotOurs)
 	}

@@ -47,7 +47,7 @@ type Device struct {
 // Open opens the Device at path and starts to deliver completions to owner. It holds the Device exclusively: a second
 // Open of the same path, and one of a mounted block device, fails with unix.EBUSY.
 func Open(path string, owner engine.Owner) (*Device, error) {
-	fd, info, block, err := openDirect(path)
+	fd, info, block, err := openApart(path)
 	if err != nil {
 		return nil, err
 	}

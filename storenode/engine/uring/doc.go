@@ -6,7 +6,7 @@
 // Idle costs nothing. The kernel ends a request on the thread that submitted it, so most cost no switch of threads.
 //
 // Discards of a file are holes, punched by the ring. Those of a block device have no operation of the ring that all
-// kernels know, and go their own way, on a thread that never submits (discard.go).
+// kernels know, and go their own way, on a thread that never submits (discard.go). So does the opening (package apart).
 //
 // Invariants: at most maxInFlight requests are in the kernel, the rest wait in a list; so neither queue can overflow.
 // Submission and delivery are guarded by the Owner's monitor. Requests, and so their buffers, are kept in a table until

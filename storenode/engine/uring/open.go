@@ -10,11 +10,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shale-storage/shale/storenode/apart"
 	"github.com/shale-storage/shale/storenode/engine"
 )
 
 // fileBlockSize is the unit of I/O on a file, in bytes.
 const fileBlockSize = 4096
+
+// openApart is openDirect, on a thread that holds nobody up if the Device hangs.
+func openApart(path string) (fd int, info engine.Info, block bool, err error) {
+	apart.Call(func() { fd, info, block, err = openDirect(path) })
+	return fd, info, block, err
+}
 
 // openDirect opens a block device or a regular file for O_DIRECT, exclusively, and describes it.
 func openDirect(path string) (fd int, info engine.Info, block bool, err error) {
