@@ -33,7 +33,7 @@ func contend(t *testing.T) *contender {
 	var err error
 	c.Manager, err = Manager(ctx, cluster, Options{
 		Namespace: namespace, LeaderElect: true, ReplaceAfter: defaultReplaceAfter, Registry: prometheus.NewRegistry(),
-		Log: slog.New(slog.DiscardHandler), SkipNameValidation: true,
+		Log: slog.New(slog.DiscardHandler), SkipNameValidation: true, unhurried: 20,
 		Wrap: failing(c.writes, -1, false), // counts, and fails none
 	})
 	if err != nil {

@@ -58,6 +58,9 @@ type Options struct {
 	Wrap func(client.Client) client.Client
 	// SkipNameValidation lets several managers live in one process, for tests.
 	SkipNameValidation bool
+	// unhurried is how many times longer than usual the leader has to renew its lease: a test must not lose it because the
+	// machine is busy.
+	unhurried time.Duration
 }
 
 // Scheme knows what the operator reads and writes.
@@ -84,6 +87,9 @@ func Manager(ctx context.Context, config *rest.Config, o Options) (manager.Manag
 		o.Hosts = dialer{}
 	}
 	lease, renew, retry := leaderLease, leaderRenew, leaderRetry
+	if o.unhurried > 0 {
+		lease, renew = lease*o.unhurried, renew*o.unhurried
+	}
 	options := ctrl.Options{
 		Scheme: scheme, Logger: logr.FromSlogHandler(o.Log.Handler()),
 		LeaderElection: o.LeaderElect, LeaderElectionID: leaderID, LeaderElectionNamespace: o.Namespace,
