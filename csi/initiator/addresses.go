@@ -16,6 +16,9 @@ const learnEvery = time.Minute
 // request are of the day of the attachment, and a successor that knew no others would wait for ever once they are gone.
 func (i *Initiator) learnAll(ctx context.Context) {
 	for _, s := range i.shown() {
+		if ctx.Err() != nil {
+			return
+		}
 		e, err := i.acquire(s.attachment.Volume, false)
 		if e == nil || err != nil {
 			// It is ended or busy, and looked at the next time.
@@ -37,7 +40,8 @@ func (i *Initiator) learn(ctx context.Context, e *entry, told []string) {
 	if slices.Equal(e.request.Addresses, before) {
 		return
 	}
-	if err := i.holdNew(ctx, e); err != nil && !errors.Is(err, errCannotBeHeld) {
+	// Not broken off by the end of this process: a device that the holder does not confirm is not left to a successor.
+	if err := i.holdNew(context.WithoutCancel(ctx), e); err != nil && !errors.Is(err, errCannotBeHeld) {
 		i.options.Log.Warn("The holder does not know where the volume is now", "volume", e.request.Volume, "cause", err)
 		e.request.Addresses = before
 	}

@@ -34,7 +34,7 @@
 //	                     (the second in which it began; an attachment made later that is Fenced in this life is tried
 //	                     once in that of the clock, a second behind)
 //	opens the Volume     with generation + life, for as long as the storenodes need to answer, at the addresses that the
-//	                     holder was told last: each minute it learns where the Volume is now
+//	                     holder was told last: each minute, where the Volume's I/O has found them
 //	resumes the device   the kernel sends again what was not answered
 //
 // Why that is exactly once. The process that died may have left writes in sockets; one that arrived after a later write

@@ -286,7 +286,8 @@ func (a asAttached) Size() int64 { return a.size }
 // tryResume opens the Volume in e's life. The holder knows of it before the storenodes do, so that no later process
 // begins the same one.
 func (i *Initiator) tryResume(ctx context.Context, e *entry) error {
-	ctx, cancel := context.WithTimeout(ctx, resumeTimeout)
+	// Each address that is of nobody any more takes a second.
+	ctx, cancel := context.WithTimeout(ctx, resumeTimeout+time.Duration(len(e.request.Addresses))*time.Second)
 	defer cancel()
 	if err := i.hold(ctx, e, e.adopted); err != nil {
 		return fmt.Errorf("hold life %d: %w", e.life, err)

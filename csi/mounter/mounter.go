@@ -273,8 +273,10 @@ func (m *Mounter) TurnedReadOnly(target string) (bool, error) {
 	target = resolve(target)
 	for _, i := range slices.Backward(all) {
 		if i.MountPoint == target {
-			// ext4 says the latter since Linux 6.15.
-			turned := slices.Contains(i.SuperOptions, "ro") || slices.Contains(i.SuperOptions, "emergency_ro")
+			// ext4 says the first before Linux 6.12, the second since 6.15, and nothing in between.
+			turned := slices.ContainsFunc([]string{"ro", "emergency_ro", "shutdown"}, func(option string) bool {
+				return slices.Contains(i.SuperOptions, option)
+			})
 			return turned && slices.Contains(i.MountOptions, "rw"), nil
 		}
 	}
