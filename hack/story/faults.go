@@ -3,6 +3,7 @@ package story
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,6 +50,9 @@ func (s *Story) without(ctx context.Context, take, bring func(*lab.Node, context
 			return err
 		}
 		s.Say("   pod %s goes on; its longest write so far took %s", pod, longest)
+		if s.MaxStall > 0 && longest > s.MaxStall {
+			return fmt.Errorf("a write of pod %s took %s, more than %s", pod, longest, s.MaxStall)
+		}
 	}
 	if err := bring(node, ctx); err != nil {
 		return err

@@ -123,7 +123,9 @@ func seek(word string, shard int) string {
 // in the kernel may be one that they wait for.
 func dd(t *testing.T, args ...string) ([]byte, error) {
 	t.Helper()
-	return exec.CommandContext(t.Context(), "dd", append(args, "bs=4096", "count=1", "status=none")...).CombinedOutput()
+	run := exec.CommandContext(t.Context(), "dd", append(args, "bs=4096", "count=1", "status=none")...)
+	run.Env = append(os.Environ(), "LC_ALL=C")
+	return run.CombinedOutput()
 }
 
 // writer writes to the Block of a Shard until that fails, and tells why.
