@@ -3,8 +3,9 @@
 //
 // The kernel ends a request of a ring on the thread that submitted it. It can interrupt most waits for that, not those
 // of a thread that waits for a Device. Any goroutine may have submitted something on the thread it runs on now, so a
-// call that hangs there would hold up requests to Devices that are well, until the other one answers. Hence a thread
-// that does nothing else is taken, and before the call it rests until what it has submitted earlier has ended.
+// call that hangs there would hold up requests to Devices that are well, until the other one answers. Hence a thread is
+// taken out of use for others first, and rests before the call until what was submitted on it has ended: this thread too
+// may be one on which something has just been submitted.
 package apart
 
 import (
@@ -13,9 +14,9 @@ import (
 )
 
 // rest is longer than a Device that is well takes for a request.
-const rest = 20 * time.Millisecond
+const rest = 50 * time.Millisecond
 
-// Call has f called on a thread of its own, and waits for it. f must not submit anything.
+// Call has f called on a thread that does nothing else meanwhile, and waits for it. f must not submit anything.
 func Call(f func()) {
 	done := make(chan struct{})
 	go func() {

@@ -184,8 +184,9 @@ func (m *Machine) apply(h *wire.Header, p Payload) wire.Status {
 	}
 	switch {
 	case step == 0 || h.Opcode == wire.OpRebuildSpoil:
-	case m.stage == stageFollowing:
-		// If this reign ends before all members are equal, the next one finds in the tail that they may not be.
+	case m.stage == stageFollowing, h.Snapshot == uint64(h.Seq):
+		// If this reign ends before all members are equal, the next one finds in the tail that they may not be. The step of
+		// a write that is undone bears its own number; it counts for who joins too, who may be a member without knowing.
 		op.Seq = ident.Seq(h.Snapshot)
 	case h.Snapshot <= Whole:
 		f.progress = max(f.progress, int(h.Snapshot))

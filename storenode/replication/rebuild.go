@@ -186,12 +186,13 @@ func (m *Machine) digestsAnswered(b *member, h *wire.Header, p Payload) {
 		return
 	}
 	end := min(uint64(j.cursor)+uint64(h.Length), uint64(m.extents()))
-	j.todo = m.differ(j.todo[:0], j.cursor, uint32(end), theirs)
+	j.todo = m.differ(j.todo[:0], j.cursor, uint32(end), theirs, j.short)
 	j.cursor, j.asked = uint32(end), false
 }
 
-// differ appends the Extents of [from, end) that are not the same here and in theirs.
-func (m *Machine) differ(into []uint32, from, end uint32, theirs []wire.ExtentDigest) []uint32 {
+// differ appends the Extents of [from, end) that are not the same here and in theirs. Who is short has nothing to
+// discard in those it lacks.
+func (m *Machine) differ(into []uint32, from, end uint32, theirs []wire.ExtentDigest, short bool) []uint32 {
 	m.env.Extents(from, func(d wire.ExtentDigest) bool {
 		if d.Index >= end {
 			return false
@@ -206,7 +207,9 @@ func (m *Machine) differ(into []uint32, from, end uint32, theirs []wire.ExtentDi
 			theirs = theirs[1:]
 			return true
 		}
-		into = append(into, d.Index)
+		if !short {
+			into = append(into, d.Index)
+		}
 		return true
 	})
 	for _, d := range theirs {

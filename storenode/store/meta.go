@@ -9,8 +9,9 @@ import (
 
 // metaChange is a rare change that is recorded like a write; it may allocate.
 type metaChange struct {
-	// s counts it as being recorded; nil if nothing is.
+	// s counts it as being recorded, by its number; nil if nothing is.
 	s      *Store
+	number uint64
 	record []byte
 	// applied: the change must be seen at once by the caller's next call.
 	done func(error)
@@ -19,16 +20,23 @@ type metaChange struct {
 // IODone implements Completer.
 func (m *metaChange) IODone(io *IO) {
 	if m.s != nil {
-		m.s.recorded()
+		m.s.recorded(m.number)
 	}
 	m.done(io.Err)
 }
 
-// recorded is the end of a rare change.
-func (s *Store) recorded() {
-	if s.recording--; s.recording == 0 {
-		for waiting := s.behind.take(); waiting.first != nil; {
-			s.flush.add(waiting.pop())
+// recorded is the end of a rare change, for the flushes that came after it.
+func (s *Store) recorded(number uint64) {
+	s.recording--
+	for waiting := s.behind.take(); waiting.first != nil; {
+		io := waiting.pop()
+		if number <= io.state.asked {
+			io.state.unrecorded--
+		}
+		if io.state.unrecorded > 0 {
+			s.behind.push(io)
+		} else {
+			s.flush.add(io)
 		}
 	}
 }
@@ -37,6 +45,7 @@ func (s *Store) recorded() {
 // takes it that what came with it is remembered too, as the generation of an attachment.
 func (s *Store) flushBehind(io *IO) {
 	if s.recording > 0 {
+		io.state.asked, io.state.unrecorded = s.asked, s.recording
 		s.behind.push(io)
 		return
 	}
@@ -44,8 +53,9 @@ func (s *Store) flushBehind(io *IO) {
 }
 
 func (s *Store) submitMeta(r *journal.Record, done func(error)) {
-	m := &metaChange{s: s, record: journal.Append(nil, r), done: done}
+	s.asked++
 	s.recording++
+	m := &metaChange{s: s, number: s.asked, record: journal.Append(nil, r), done: done}
 	io := &IO{Done: m, state: ioState{parts: 1, meta: m}}
 	if s.failed != nil {
 		io.state.err = s.failed

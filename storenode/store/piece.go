@@ -18,6 +18,9 @@ type ioState struct {
 	// placer were over.
 	starves           bool
 	lastFrame, rounds uint64
+	// A flush waits for so many rare changes yet, of those that had been asked for before it.
+	asked      uint64
+	unrecorded int
 	// meta is set in the Store's own IOs that change metadata.
 	meta *metaChange
 }

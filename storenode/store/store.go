@@ -59,7 +59,8 @@ type Store struct {
 	// starved are changes that wait for Extents which are about to come free, in the order in which they get them.
 	starved ioList
 
-	// recording counts rare changes on their way, behind are the flushes that wait for them.
+	// asked counts rare changes, recording those on their way; behind are the flushes that wait for some.
+	asked     uint64
 	recording int
 	behind    ioList
 

@@ -40,6 +40,7 @@ func hanging(t *testing.T) (path string, letGo func()) {
 // TestAnOpeningThatHangsHoldsUpNoOtherDevice: the kernel ends requests on the thread that submitted them, which may be
 // the one that is to open another Device.
 func TestAnOpeningThatHangsHoldsUpNoOtherDevice(t *testing.T) {
+	const size = 128 << 10
 	path, letGo := hanging(t)
 	m := &enginetest.Monitor{}
 	dev := open(t, sparseFile(t, 16<<20), m)
@@ -53,12 +54,12 @@ func TestAnOpeningThatHangsHoldsUpNoOtherDevice(t *testing.T) {
 		}
 	}()
 	// What was written: holes are read at once. Often: the Device may be quicker than the opening.
-	enginetest.Do(m, &engine.Request{Op: engine.OpWrite, Buf: enginetest.Aligned(1 << 20)})
+	enginetest.Do(m, &engine.Request{Op: engine.OpWrite, Buf: enginetest.Aligned(size)})
 	for range 20 {
 		ended, opened := make(ends, 1), make(chan struct{})
 		openings.Go(func() {
 			m.Enter()
-			dev.Submit(&engine.Request{Op: engine.OpRead, Buf: enginetest.Aligned(1 << 20), Done: ended})
+			dev.Submit(&engine.Request{Op: engine.OpRead, Buf: enginetest.Aligned(size), Done: ended})
 			dev.Kick()
 			m.Leave()
 			if other, err := uring.Open(path, &enginetest.Monitor{}); err == nil {
