@@ -60,7 +60,7 @@ type Options struct {
 	SkipNameValidation bool
 	// unhurried is how many times longer than usual the leader has to renew its lease: a test must not lose it because the
 	// machine is busy.
-	unhurried time.Duration
+	unhurried int
 }
 
 // Scheme knows what the operator reads and writes.
@@ -88,7 +88,7 @@ func Manager(ctx context.Context, config *rest.Config, o Options) (manager.Manag
 	}
 	lease, renew, retry := leaderLease, leaderRenew, leaderRetry
 	if o.unhurried > 0 {
-		lease, renew = lease*o.unhurried, renew*o.unhurried
+		lease, renew = lease*time.Duration(o.unhurried), renew*time.Duration(o.unhurried)
 	}
 	options := ctrl.Options{
 		Scheme: scheme, Logger: logr.FromSlogHandler(o.Log.Handler()),

@@ -3,9 +3,9 @@
 //
 // The kernel ends a request of a ring on the thread that submitted it. It can interrupt most waits for that, not those
 // of a thread that waits for a Device. Any goroutine may have submitted something on the thread it runs on now, so a
-// call that hangs there would hold up requests to Devices that are well, until the other one answers. Hence a thread is
-// taken out of use for others first, and rests before the call until what was submitted on it has ended: this thread too
-// may be one on which something has just been submitted.
+// call that hangs there would hold up requests to Devices that are well, until the other one answers. Hence a thread
+// is taken out of use for others first, and rests before the call until what was submitted on it has ended: this one
+// too may be one on which something has just been submitted.
 package apart
 
 import (
