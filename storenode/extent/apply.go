@@ -162,7 +162,8 @@ func (r *Replica) logicalExtents() uint32 {
 }
 
 // remember adds a write to the tail. One that is there already, told again by recovery, is not added twice; what a
-// claim made equal piece by piece, all under one Seq, takes no more entries than it has gaps.
+// claim made equal piece by piece, or a write that was undone, all under one Seq, takes no more entries than it has
+// gaps.
 func (r *Replica) remember(seq ident.Seq, epoch ident.Epoch, offset int64, length uint32) {
 	if seq == 0 {
 		return

@@ -301,8 +301,8 @@ func (m *Machine) finish(o *operation) {
 	}
 	if o.internal {
 		m.internalDone(o)
-	} else if o.changes() && (o.status == wire.StatusOK || o.status == wire.StatusNoSpace) {
-		m.forgetLost(o.offset, int64(o.length)) // what was undone can be read, or is lost anew
+	} else if o.changes() && o.status == wire.StatusOK {
+		m.forgetLost(o.offset, int64(o.length))
 	}
 	m.order.remove(o)
 }
@@ -440,6 +440,7 @@ func (m *Machine) undo(o *operation) {
 		o.payload.Release()
 		o.payload = nil
 	}
+	m.forgetLost(o.offset, int64(o.length)) // what the write has not made good is found anew by the copies
 	o.state, o.steps, o.pending, o.refused = opCopying, steps{}, 0, 0
 	m.step(o)
 }

@@ -53,8 +53,13 @@ func (w *world) isFenced(index uint32, epoch ident.Epoch, g ident.Generation) {
 			continue
 		}
 		handle, _ := n.store.Lookup(n.key(index))
-		if info, err := n.store.Info(handle); err != nil || info.Generation < g {
+		info, err := n.store.Info(handle)
+		if err != nil || info.Generation < g {
 			w.failf("n%d remembers generation %d of shard %d, which was opened with %d", n.index+1, info.Generation, index, g)
+		}
+		if old, ok := n.safe[info.Key]; ok { // what opens is a FLUSH, so loss of power must not take it either
+			old.Generation = max(old.Generation, g)
+			n.safe[info.Key] = old
 		}
 	}
 }

@@ -98,5 +98,9 @@ func (g *register) count(i int, r membership.Record) {
 	g.inSync[i][r.Epoch] = max(g.inSync[i][r.Epoch], len(r.InSync))
 }
 
-// isBehind reports whether a Replica tells of a newer record than the keeper has: then the operator does nothing.
-func (g *register) isBehind(i int) bool { return g.isBack[i] && g.newest(i).Epoch > g.records[i].Epoch }
+// isBehind reports whether a Replica tells of a newer record than the keeper has, or of another one of that Epoch: then
+// the operator does nothing.
+func (g *register) isBehind(i int) bool {
+	newest, has := g.newest(i), &g.records[i]
+	return g.isBack[i] && (newest.Epoch > has.Epoch || newest.Epoch == has.Epoch && !sameReign(&newest, has))
+}

@@ -163,8 +163,8 @@ func closeOnce(t *testing.T, step int, power bool) (over bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if over && info.Lossy {
-		t.Error("was closed, and says that it lost something")
+	if (over || !power) && info.Lossy {
+		t.Error("was closed, or lost no power, and says that it lost something")
 	}
 	m.check(t, r, h, info.Lossy)
 	return over
