@@ -76,14 +76,20 @@ func newLife(t *testing.T, socket string, number uint32) *life {
 
 const step = v1alpha1.AttachGenerationStep
 
-func TestEachLifeOpensTheVolumeWithAHigherGenerationOfTheSameAttachment(t *testing.T) {
-	socket := newHolder(t)
-	first := newLife(t, socket, 100)
+// diedAttached is a life that attached a device and died.
+func diedAttached(t *testing.T, socket string, number uint32) *life {
+	t.Helper()
+	first := newLife(t, socket, number)
 	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
 		t.Fatal(err)
 	}
 	first.die()
-	last := first.opened[0]
+	return first
+}
+
+func TestEachLifeOpensTheVolumeWithAHigherGenerationOfTheSameAttachment(t *testing.T) {
+	socket := newHolder(t)
+	last := diedAttached(t, socket, 100).opened[0]
 	if last != step+100 {
 		t.Errorf("first opened with %d, want %d", last, step+100)
 	}
@@ -110,11 +116,7 @@ func TestEachLifeOpensTheVolumeWithAHigherGenerationOfTheSameAttachment(t *testi
 
 func TestADeviceThatWasTakenOverCanBeDetachedAndAttachedAnew(t *testing.T) {
 	socket := newHolder(t)
-	first := newLife(t, socket, 100)
-	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
-		t.Fatal(err)
-	}
-	first.die()
+	diedAttached(t, socket, 100)
 	// The clock has not gone on: the life of the attachment is higher than that of the process.
 	next := newLife(t, socket, 100)
 	var seen uint64
@@ -339,11 +341,7 @@ func TestReadersKeepTheGenerationThatTheyShare(t *testing.T) {
 
 func TestAnAdoptedDeviceIsBusyUntilItIsResumed(t *testing.T) {
 	socket := newHolder(t)
-	first := newLife(t, socket, 1)
-	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
-		t.Fatal(err)
-	}
-	first.die()
+	diedAttached(t, socket, 1)
 	next := newLife(t, socket, 2)
 	wantCode(t, next.Detach(t.Context(), "a"), api.CodeBusy)
 	next.resume(t.Context(), next.adopted[0])
@@ -358,11 +356,7 @@ func TestAnAdoptedDeviceIsBusyUntilItIsResumed(t *testing.T) {
 
 func TestAnAttachmentFencedMeanwhileIsGivenUp(t *testing.T) {
 	socket := newHolder(t)
-	first := newLife(t, socket, 1)
-	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
-		t.Fatal(err)
-	}
-	first.die()
+	diedAttached(t, socket, 1)
 	next := newLife(t, socket, 2)
 	next.open = api.Errorf(api.CodeFenced, "a newer attachment exists")
 	next.resume(t.Context(), next.adopted[0])
@@ -374,11 +368,7 @@ func TestAnAttachmentFencedMeanwhileIsGivenUp(t *testing.T) {
 func TestADeviceGoesOnWithAVolumeThatHasGrownNotWithOneThatIsTooSmall(t *testing.T) {
 	for size, want := range map[int64]int{2 * testSize: 1, testSize: 1, testSize - 4096: 0} {
 		socket := newHolder(t)
-		first := newLife(t, socket, 1)
-		if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
-			t.Fatal(err)
-		}
-		first.die()
+		diedAttached(t, socket, 1)
 		next := newLife(t, socket, 2)
 		next.Initiator.options.Open = func(context.Context, api.AttachRequest) (Volume, error) {
 			return &fakeVolume{size: size}, nil
@@ -413,11 +403,7 @@ func TestADeviceThatIsGoneIsDropped(t *testing.T) {
 
 func TestADeviceThatSomebodyElseHasEndedIsNotResumed(t *testing.T) {
 	socket := newHolder(t)
-	first := newLife(t, socket, 1)
-	if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
-		t.Fatal(err)
-	}
-	first.die()
+	diedAttached(t, socket, 1)
 	next := newLife(t, socket, 2)
 	next.frontend.confirm = fmt.Errorf("/dev/adopted: %w", attach.ErrGone)
 	next.resume(t.Context(), next.adopted[0])
@@ -436,11 +422,7 @@ func TestADeviceOfWhichNothingIsKnownIsResumedAndGivenToNobody(t *testing.T) {
 		"no answer": func(f *fakeFrontend) { f.stuck = "a" },
 	} {
 		socket := newHolder(t)
-		first := newLife(t, socket, 1)
-		if _, err := first.Attach(t.Context(), request("a", step)); err != nil {
-			t.Fatal(err)
-		}
-		first.die()
+		diedAttached(t, socket, 1)
 		next := newLife(t, socket, 2)
 		next.frontend.silent = make(chan struct{})
 		prepare(next.frontend)

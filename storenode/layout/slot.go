@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/ident"
 )
 
@@ -13,28 +14,28 @@ var ErrCorruptSlot = errors.New("extent slot is damaged")
 // Blocks is what is known of each Block of an Extent.
 type Blocks struct {
 	// Written has a bit for each Block that was written since its Extent was allocated, and not discarded.
-	Written [ExtentBlocks / 64]uint64
+	Written bitmap.Bitmap
 	// CRC of each written Block.
 	CRC [ExtentBlocks]uint32
 }
 
 // Has reports whether Block i is written.
-func (b *Blocks) Has(i int) bool { return b.Written[i/64]&(1<<(i%64)) != 0 }
+func (b *Blocks) Has(i int) bool { return b.Written.Has(i) }
 
 // Set marks Block i as written with the checksum.
 func (b *Blocks) Set(i int, crc uint32) {
-	b.Written[i/64] |= 1 << (i % 64)
+	b.Written.Set(i)
 	b.CRC[i] = crc
 }
 
 // Clear marks Block i as never written.
 func (b *Blocks) Clear(i int) {
-	b.Written[i/64] &^= 1 << (i % 64)
+	b.Written.Clear(i)
 	b.CRC[i] = 0
 }
 
 // IsEmpty reports whether no Block is written.
-func (b *Blocks) IsEmpty() bool { return b.Written == [ExtentBlocks / 64]uint64{} }
+func (b *Blocks) IsEmpty() bool { return b.Written == bitmap.Bitmap{} }
 
 // Slot is an Extent's metadata at rest.
 type Slot struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/ident"
 )
 
@@ -14,8 +15,8 @@ const (
 	// Unit is the smallest thing written.
 	Unit = 4096
 	// ExtentSize is the unit of allocation; ExtentBlocks the Blocks in it.
-	ExtentSize   = 1 << 20
-	ExtentBlocks = ExtentSize / ident.BlockSize
+	ExtentSize   = ExtentBlocks * ident.BlockSize
+	ExtentBlocks = bitmap.Blocks
 	// MinDevice is the smallest Device that can be formatted.
 	MinDevice = 64 << 20
 

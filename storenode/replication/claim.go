@@ -144,9 +144,7 @@ func (m *Machine) abandon() {
 			o.op.owner = nil
 		}
 		m.answer(o, wire.StatusNotPrimary, nil)
-		if o.payload != nil {
-			o.payload.Release()
-		}
+		o.letGo()
 		if o.kind == kindCopy && o.steps.joiner != nil && !o.steps.mends {
 			m.env.ReleaseRebuild()
 		}

@@ -3,14 +3,14 @@ package replication
 import (
 	"time"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/ident"
 	"github.com/shale-storage/shale/storenode/replication/mutant"
 	"github.com/shale-storage/shale/storenode/wire"
 )
 
 const (
-	// extentSize as the Store has it.
-	extentSize = 1 << 20
+	extentSize = bitmap.Blocks * ident.BlockSize
 	// maxSpan bounds discards and zeroes, in bytes.
 	maxSpan = 1 << 30
 )

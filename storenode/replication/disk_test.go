@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	extentBlocks = extentSize / ident.BlockSize
+	extentBlocks = bitmap.Blocks
 	// tailLength as the Store has it.
 	tailLength = 256
 )

@@ -86,6 +86,14 @@ type operation struct {
 	queued *operation
 }
 
+// letGo gives back what is to be written, or was read to be copied.
+func (o *operation) letGo() {
+	if o.payload != nil {
+		o.payload.Release()
+		o.payload = nil
+	}
+}
+
 func (o *operation) changes() bool {
 	return o.kind == kindWrite || o.kind == kindDiscard || o.kind == kindZeroes || o.kind == kindHeal
 }

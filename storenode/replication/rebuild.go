@@ -388,10 +388,7 @@ func (m *Machine) sendStep(o *operation) {
 
 // stepDone goes on to the next step.
 func (m *Machine) stepDone(o *operation) {
-	if o.payload != nil {
-		o.payload.Release()
-		o.payload = nil
-	}
+	o.letGo()
 	o.steps.at += o.steps.length
 	m.step(o)
 }

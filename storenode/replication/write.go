@@ -295,10 +295,7 @@ func (m *Machine) finish(o *operation) {
 	if o.seqs > 0 {
 		m.sequence.done(o)
 	}
-	if o.payload != nil {
-		o.payload.Release()
-		o.payload = nil
-	}
+	o.letGo()
 	if o.internal {
 		m.internalDone(o)
 	} else if o.changes() && o.status == wire.StatusOK {
@@ -436,10 +433,7 @@ func (m *Machine) passOver(o *operation, b *member) {
 // undo makes the range of a write that somebody needed has no space for equal on all members, to what is here. Nothing
 // of it was acknowledged.
 func (m *Machine) undo(o *operation) {
-	if o.payload != nil {
-		o.payload.Release()
-		o.payload = nil
-	}
+	o.letGo()
 	m.forgetLost(o.offset, int64(o.length)) // what the write has not made good is found anew by the copies
 	o.state, o.steps, o.pending, o.refused = opCopying, steps{}, 0, 0
 	m.step(o)
@@ -453,10 +447,7 @@ func (m *Machine) takeBack(o *operation) {
 		m.each(o.refused, m.fail)
 		return
 	}
-	if o.payload != nil {
-		o.payload.Release()
-		o.payload = nil
-	}
+	o.letGo()
 	o.pending, o.refused = 0, 0
 	o.op = m.store(o, Op{Kind: Discard, Offset: o.offset + s.at, Length: int(s.length), Epoch: m.record.Epoch})
 }

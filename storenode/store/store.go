@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/shale-storage/shale/storenode/bitmap"
 	"github.com/shale-storage/shale/storenode/engine"
 	"github.com/shale-storage/shale/storenode/extent"
 	"github.com/shale-storage/shale/storenode/ident"
@@ -304,11 +305,11 @@ func (s *Store) Extents(h Handle, from uint32, f func(ExtentInfo) bool) {
 }
 
 // Written is the written-bitmap of a Replica's Extent.
-func (s *Store) Written(h Handle, index uint32) [layout.ExtentBlocks / 64]uint64 {
+func (s *Store) Written(h Handle, index uint32) bitmap.Bitmap {
 	if x := s.find(uint32(h), index); x != extent.None {
 		return s.table.Blocks(x).Written
 	}
-	return [layout.ExtentBlocks / 64]uint64{}
+	return bitmap.Bitmap{}
 }
 
 func (s *Store) find(h, logical uint32) uint32 {
