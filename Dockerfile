@@ -36,5 +36,4 @@ ENTRYPOINT ["/usr/local/bin/storenode"]
 
 FROM node AS csi
 COPY --from=binaries /out/csi /usr/local/bin/shale-csi
-ENV GODEBUG=schedtrace=2147483647
 ENTRYPOINT ["/usr/local/bin/shale-csi"]

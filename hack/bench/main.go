@@ -56,7 +56,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	err := errors.Join(o.check(), likeTheImages())
+	err := errors.Join(o.check(), likeTheCluster())
 	if err == nil {
 		err = start(ctx, &o)
 	}

@@ -6,11 +6,12 @@ import (
 	"syscall"
 )
 
-// quietWatcher is the setting of Go's runtime that Shale's images have: see the decision on the runtime's watcher.
+// quietWatcher is the setting of Go's runtime that storenodes and initiators have: see the decision on the runtime's
+// watcher.
 const quietWatcher = "schedtrace=2147483647"
 
-// likeTheImages starts the program anew with the setting of Shale's images, unless GODEBUG says something already.
-func likeTheImages() error {
+// likeTheCluster starts the program anew with the setting that those have, unless GODEBUG says something already.
+func likeTheCluster() error {
 	if _, ok := os.LookupEnv("GODEBUG"); ok {
 		return nil
 	}

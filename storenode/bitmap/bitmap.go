@@ -13,8 +13,10 @@ type Bitmap [Blocks / 64]uint64
 // Has reports whether a Block is in the set.
 func (b *Bitmap) Has(i int) bool { return b[i/64]>>(i%64)&1 == 1 }
 
-// Set puts a Block into the set, Clear takes it out.
-func (b *Bitmap) Set(i int)   { b[i/64] |= 1 << (i % 64) }
+// Set puts a Block into the set.
+func (b *Bitmap) Set(i int) { b[i/64] |= 1 << (i % 64) }
+
+// Clear takes a Block out of the set.
 func (b *Bitmap) Clear(i int) { b[i/64] &^= 1 << (i % 64) }
 
 // Any reports whether one of the Blocks [from, to) is in the set.
