@@ -59,7 +59,7 @@ func TestABackupWhoseDeviceHangsIsEvicted(t *testing.T) {
 // What it is told by, an event ReplicaSlow of the Shard, is tested in storenode/agent.
 func TestAReplicaWhoseEveryWriteIsSlowIsEvictedAndTold(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes a quarter of a minute")
+		t.Skip("-short: takes a quarter of a minute")
 	}
 	c := newCluster(t, 3)
 	c.volume(1)
